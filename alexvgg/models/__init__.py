@@ -1,0 +1,48 @@
+"""The nets of both papers, by name."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from alexvgg.models.alexnet import AlexNet
+from alexvgg.models.vgg import KERNELS, VGG
+
+MODEL_NAMES = ("alexnet", *KERNELS)
+
+
+def build(name: str, *, num_classes: int = 1000, width: float = 1.0, crop: int = 224) -> nn.Module:
+    """The net `name`, initialised by PyTorch's defaults; `alexvgg.init` gives it the papers' weights.
+
+    `width` scales every hidden channel count, `crop` is the side of the square input in pixels.
+    Raises ValueError for an unknown name or a crop that the net's pools can't take.
+    """
+    if name not in MODEL_NAMES:
+        raise ValueError(f"unknown model {name!r}; choose one of {', '.join(MODEL_NAMES)}")
+    if name == "alexnet":
+        return AlexNet(num_classes=num_classes, width=width, crop=crop)
+    return VGG(name, num_classes=num_classes, width=width, crop=crop)
+
+
+@dataclass(frozen=True)
+class Size:
+    """Cost of one net: layers with weights, parameters, multiply-accumulates of one image's forward pass."""
+
+    weight_layers: int
+    params: int
+    macs: int
+
+
+def size(name: str, *, num_classes: int = 1000, width: float = 1.0, crop: int = 224) -> Size:
+    """Counted on the real module on the meta device: no memory, no arithmetic."""
+    with torch.device("meta"):
+        model = build(name, num_classes=num_classes, width=width, crop=crop).eval()
+        counter = FlopCounterMode(display=False)
+        with counter, torch.no_grad():
+            model(torch.empty(1, 3, crop, crop))
+    return Size(
+        weight_layers=sum(isinstance(m, nn.Conv2d | nn.Linear) for m in model.modules()),
+        params=sum(p.numel() for p in model.parameters()),
+        macs=counter.get_total_flops() // 2,
+    )
