@@ -6,23 +6,27 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from alexvgg.errors import InputError
 from alexvgg.models.alexnet import AlexNet
 from alexvgg.models.vgg import KERNELS, VGG
 
 MODEL_NAMES = ("alexnet", *KERNELS)
 
 
-def build(name: str, *, num_classes: int = 1000, width: float = 1.0, crop: int = 224) -> nn.Module:
+Net = VGG | AlexNet
+
+
+def build(name: str, *, num_classes: int = 1000, width: float = 1.0, crop: int = 224, dropout: float = 0.5) -> Net:
     """The net `name`, initialised by PyTorch's defaults; `alexvgg.init` gives it the papers' weights.
 
     `width` scales every hidden channel count, `crop` is the side of the square input in pixels.
-    Raises ValueError for an unknown name or a crop that the net's pools can't take.
+    Raises InputError for an unknown name or a crop that the net's pools can't take.
     """
     if name not in MODEL_NAMES:
-        raise ValueError(f"unknown model {name!r}; choose one of {', '.join(MODEL_NAMES)}")
+        raise InputError(f"unknown model {name!r}; choose one of {', '.join(MODEL_NAMES)}")
     if name == "alexnet":
-        return AlexNet(num_classes=num_classes, width=width, crop=crop)
-    return VGG(name, num_classes=num_classes, width=width, crop=crop)
+        return AlexNet(num_classes=num_classes, width=width, crop=crop, dropout=dropout)
+    return VGG(name, num_classes=num_classes, width=width, crop=crop, dropout=dropout)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from collections import OrderedDict
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alexvgg.models.vgg import LocalResponseNorm, fully_connected, scaled
+from alexvgg.errors import InputError
+from alexvgg.models.layers import HIDDEN, Head, LocalResponseNorm, scaled
 
 # Name, channels, kernel, stride, padding, groups. Conv 2, 4 and 5 see only the maps of their own GPU: two groups.
 CONVS = (
@@ -20,7 +21,6 @@ CONVS = (
 )
 NORM_AFTER = ("conv1", "conv2")
 POOL_AFTER = ("conv1", "conv2", "conv5")  # 3x3 windows, 2 apart: they overlap (section 3.4)
-FC_WIDTH = 4096
 SMALLEST_CROP = 64
 
 # The paper's 224 gives conv1's printed 55x55 output only on 227 pixels: (227 - 11) / 4 + 1.
@@ -30,10 +30,10 @@ IMPLICIT_PADDING = 3
 class AlexNet(nn.Module):
     """Input (N, 3, crop, crop); output class scores (N, num_classes)."""
 
-    def __init__(self, *, num_classes: int = 1000, width: float = 1.0, crop: int = 224) -> None:
+    def __init__(self, *, num_classes: int, width: float, crop: int, dropout: float) -> None:
         super().__init__()
         if crop < SMALLEST_CROP:
-            raise ValueError(f"alexnet: crop {crop} is too small for its pools; use {SMALLEST_CROP} or more")
+            raise InputError(f"alexnet: crop {crop} is too small for its pools; use {SMALLEST_CROP} or more")
         features: OrderedDict[str, nn.Module] = OrderedDict()
         in_channels, side = 3, crop + IMPLICIT_PADDING
         for name, base, kernel, stride, padding, groups in CONVS:
@@ -48,8 +48,12 @@ class AlexNet(nn.Module):
                 side = (side - 3) // 2 + 1
             in_channels = channels
         self.features = nn.Sequential(features)
-        self.classifier = fully_connected(in_channels, side, scaled(FC_WIDTH, width), num_classes)
+        self.classifier = Head(in_channels, side, scaled(HIDDEN, width), num_classes, dropout)
 
-    def forward(self, images: Tensor) -> Tensor:
-        padded = F.pad(images, (0, IMPLICIT_PADDING, 0, IMPLICIT_PADDING))
-        return self.classifier(self.features(padded).flatten(1))  # type: ignore[no-any-return]
+    def maps(self, images: Tensor) -> Tensor:
+        """conv5's pooled feature maps of images of any size."""
+        return self.features(F.pad(images, (0, IMPLICIT_PADDING, 0, IMPLICIT_PADDING)))  # type: ignore[no-any-return]
+
+    def forward(self, images: Tensor, keys: Tensor | None = None) -> Tensor:
+        """`keys` int64 (N,) seed each sample's dropout; needed in training mode only."""
+        return self.classifier(self.maps(images).flatten(1), keys)  # type: ignore[no-any-return]

@@ -4,6 +4,9 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
+from alexvgg.errors import InputError
+from alexvgg.models.layers import HIDDEN, Head, LocalResponseNorm, scaled
+
 CHANNELS = (64, 128, 256, 512, 512)  # of every conv in blocks 1 to 5
 
 # Kernel sizes of the convs in each block; every conv has stride 1, keeps the size, and is followed by a ReLU.
@@ -20,17 +23,6 @@ KERNELS: dict[str, tuple[tuple[int, ...], ...]] = {
 LRN_AFTER = {"vgg_a_lrn": ("conv1_1",)}
 
 STRIDE = 32  # five 2x2 max-pools
-FC_WIDTH = 4096
-
-
-class LocalResponseNorm(nn.LocalResponseNorm):
-    """AlexNet's b = a / (k + alpha * sum a^2)^beta, with the paper's k=2, n=5, alpha=1e-4, beta=0.75 (section 3.3).
-
-    PyTorch divides alpha by n, so it is given n * alpha. VGG uses the same parameters (section 2.3).
-    """
-
-    def __init__(self) -> None:
-        super().__init__(size=5, alpha=5 * 1e-4, beta=0.75, k=2.0)
 
 
 class VGG(nn.Module):
@@ -40,10 +32,10 @@ class VGG(nn.Module):
     `classifier.fc6` the first fully connected layer. So two nets share a layer exactly if they share its name.
     """
 
-    def __init__(self, name: str, *, num_classes: int = 1000, width: float = 1.0, crop: int = 224) -> None:
+    def __init__(self, name: str, *, num_classes: int, width: float, crop: int, dropout: float) -> None:
         super().__init__()
         if crop < STRIDE or crop % STRIDE:
-            raise ValueError(f"{name}: crop {crop} is not a multiple of {STRIDE}; its five pools need 32, 64, … or 224")
+            raise InputError(f"{name}: crop {crop} is not a multiple of {STRIDE}; its five pools need 32, 64, … or 224")
         features: OrderedDict[str, nn.Module] = OrderedDict()
         in_channels = 3
         for block, (kernels, base) in enumerate(zip(KERNELS[name], CHANNELS, strict=True), start=1):
@@ -57,30 +49,12 @@ class VGG(nn.Module):
                 in_channels = channels
             features[f"pool{block}"] = nn.MaxPool2d(2)
         self.features = nn.Sequential(features)
-        self.classifier = fully_connected(in_channels, crop // STRIDE, scaled(FC_WIDTH, width), num_classes)
+        self.classifier = Head(in_channels, crop // STRIDE, scaled(HIDDEN, width), num_classes, dropout)
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.classifier(self.features(images).flatten(1))  # type: ignore[no-any-return]
+    def maps(self, images: Tensor) -> Tensor:
+        """The last block's feature maps (N, channels, h / 32, w / 32) of images of any size."""
+        return self.features(images)  # type: ignore[no-any-return]
 
-
-def scaled(channels: int, width: float) -> int:
-    """`channels` times `width`, at least 1."""
-    return max(1, round(channels * width))
-
-
-def fully_connected(channels: int, side: int, hidden: int, num_classes: int) -> nn.Sequential:
-    """The head that both papers share: two hidden layers with dropout 0.5 on their outputs, then the class scores.
-
-    Its input is a flattened (channels, side, side) map.
-    """
-    return nn.Sequential(
-        OrderedDict(
-            fc6=nn.Linear(channels * side * side, hidden),
-            relu6=nn.ReLU(inplace=True),
-            drop6=nn.Dropout(0.5),
-            fc7=nn.Linear(hidden, hidden),
-            relu7=nn.ReLU(inplace=True),
-            drop7=nn.Dropout(0.5),
-            fc8=nn.Linear(hidden, num_classes),
-        )
-    )
+    def forward(self, images: Tensor, keys: Tensor | None = None) -> Tensor:
+        """`keys` int64 (N,) seed each sample's dropout; needed in training mode only."""
+        return self.classifier(self.maps(images).flatten(1), keys)  # type: ignore[no-any-return]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from alexvgg.models import build, size
-from alexvgg.models.vgg import LocalResponseNorm
+from alexvgg.models.layers import LocalResponseNorm
 
 # Parameters and forward multiply-accumulates at 224, computed by hand from the layer tables.
 EXPECTED = {

@@ -1,0 +1,5 @@
+"""`python -m alexvgg`, for launchers like torchrun that start a module."""
+
+from alexvgg.cli import main
+
+main()

@@ -1,0 +1,34 @@
+"""`alexvgg models`"""
+
+import json
+
+import click
+
+# Table 2 of the VGG paper, and AlexNet's section 1, in millions; the shallow B is only described in section 2.3.
+PAPER_PARAMS_M = {
+    "alexnet": 60, "vgg_a": 133, "vgg_a_lrn": 133, "vgg_b": 133, "vgg_b_shallow": None,
+    "vgg_c": 134, "vgg_d": 138, "vgg_e": 144,
+}  # fmt: skip
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def models(as_json: bool) -> None:
+    """List the nets with their exact sizes.
+
+    \b
+    Example:
+      alexvgg models --json
+    """
+    from dataclasses import asdict
+
+    from alexvgg.models import MODEL_NAMES, size
+
+    rows = [{"name": name, **asdict(size(name)), "paper_params_m": PAPER_PARAMS_M[name]} for name in MODEL_NAMES]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    click.echo(f"{'model':<14}{'layers':>7}{'parameters':>14}{'paper, M':>10}{'MACs at 224':>17}")
+    for r in rows:
+        paper = "-" if r["paper_params_m"] is None else str(r["paper_params_m"])
+        click.echo(f"{r['name']:<14}{r['weight_layers']:>7}{r['params']:>14,}{paper:>10}{r['macs']:>17,}")

@@ -1,0 +1,200 @@
+"""What a run is (`RunSpec`, hashed into its name) and how it is carried out (`Execution`, never part of its identity).
+
+All classes are frozen, validated when built, and refuse unknown keys when read from JSON or TOML.
+"""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields, is_dataclass
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from alexvgg.errors import InputError
+
+PAPER_CROP = 224  # S and Q are the VGG paper's numbers for this crop
+
+Scale = int | tuple[int, int]  # S: the shorter side, fixed or drawn per image from [min; max] (VGG section 3.1)
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+_strict = ConfigDict(extra="forbid", strict=True)
+
+
+def pixels(scale: int, crop: int) -> int:
+    """The shorter side in pixels for the paper's S or Q at another crop than 224: the same view, fewer pixels."""
+    return round(scale * crop / PAPER_CROP)
+
+
+@dataclass(frozen=True, config=_strict)
+class ModelConfig:
+    """`width` scales every hidden channel count; `crop` is the input's side in pixels."""
+
+    name: str
+    num_classes: Positive
+    width: Annotated[float, Field(gt=0, le=8)] = 1.0
+    crop: Positive = PAPER_CROP
+
+
+@dataclass(frozen=True, config=_strict)
+class DataConfig:
+    """`dataset` and `fingerprint` say which images, not where they lie."""
+
+    dataset: str
+    fingerprint: str
+    train_scale: Scale
+    colour_std: Annotated[float, Field(ge=0)] = 0.1  # of alpha in AlexNet's PCA colour shift (section 4.1)
+    window: Positive = 256  # samples among which a lane is shuffled
+
+
+@dataclass(frozen=True, config=_strict)
+class InitConfig:
+    """How layers that aren't copied from a parent start. `std` belongs to the Gaussian."""
+
+    kind: Literal["gaussian", "glorot", "he"] = "gaussian"
+    std: Annotated[float, Field(gt=0)] = 0.01
+
+
+@dataclass(frozen=True, config=_strict)
+class TrainConfig:
+    """SGD as both papers describe it. The global batch never depends on the number of workers."""
+
+    global_batch: Positive
+    lr: Annotated[float, Field(gt=0)]
+    epochs: Positive
+    momentum: Share = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    dropout: Share = 0.5
+    plateau_patience: Annotated[int, Field(ge=0)] = 2  # epochs without a better validation error before lr / 10
+    plateau_threshold: Annotated[float, Field(ge=0)] = 1e-3  # what counts as better, as a share of all images
+    max_steps: Positive | None = None  # ends the run early, whatever the epoch
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+@dataclass(frozen=True, config=_strict)
+class Parent:
+    """Where a run's first weights come from: `transplant` of a shallower net's layers, or a `copy` of the whole net."""
+
+    run: str
+    how: Literal["transplant", "copy"]
+
+
+@dataclass(frozen=True, config=_strict)
+class RunSpec:
+    """One training run, completely. Two equal specs are the same run, wherever and on however many workers."""
+
+    recipe: str
+    model: ModelConfig
+    data: DataConfig
+    train: TrainConfig
+    init: InitConfig
+    test_scales: tuple[tuple[int, ...], ...]  # one entry per table row that this net fills: the Q's it averages
+    parent: Parent | None = None
+
+    def __post_init__(self) -> None:
+        smallest = self.data.train_scale if isinstance(self.data.train_scale, int) else self.data.train_scale[0]
+        for name, scale in (("S", smallest), *(("Q", q) for row in self.test_scales for q in row)):
+            if scale < PAPER_CROP:
+                raise InputError(
+                    f"{name}={scale} is smaller than the {PAPER_CROP}-pixel crop that scales are given for: "
+                    f"no crop fits. Use {PAPER_CROP} or more (the paper uses 256, 384 and 256 to 512)."
+                )
+        if isinstance(self.data.train_scale, tuple) and self.data.train_scale[0] > self.data.train_scale[1]:
+            raise InputError(f"S range {self.data.train_scale} is empty; write the smaller number first")
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the canonical JSON: the run's identity."""
+        return hashlib.sha256(json.dumps(to_dict(self), sort_keys=True).encode()).hexdigest()
+
+    @property
+    def name(self) -> str:
+        """Derived, not random: the recipe and eight digits of the identity, e.g. `vgg_e-s256-3f2a91c4`."""
+        return f"{self.recipe}-{self.digest[:8]}"
+
+
+@dataclass(frozen=True, config=_strict)
+class Execution:
+    """Where and on what a run is carried out. Changing any of this doesn't change the run."""
+
+    dataset_url: str
+    storage_url: str
+    mlflow_url: str | None = None
+    workers: Positive = 1
+    gpus_per_worker: Annotated[int, Field(ge=0)] = 0
+    decode_threads: Positive = 2
+    prefetch_batches: Positive = 4
+    max_failures: Annotated[int, Field(ge=0)] = 3  # restarts of the worker group before a run counts as failed
+    sample_log: str | None = None  # a folder for one JSON line per step and rank: which samples were consumed
+
+
+T = TypeVar("T")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A config as JSON types (tuples become lists)."""
+    return json.loads(json.dumps(asdict(config)))  # type: ignore[no-any-return]
+
+
+def from_dict(kind: type[T], values: Mapping[str, Any]) -> T:
+    """Build `kind` from JSON types. Raises InputError with one sentence per wrong, missing or unknown key."""
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(values))
+    except ValidationError as error:
+        raise InputError("; ".join(_explain(kind, e) for e in error.errors())) from None
+
+
+def with_overrides(config: T, overrides: Mapping[str, str]) -> T:
+    """A copy of `config` with dotted keys replaced, e.g. {"train.lr": "0.02"}. Values are JSON or bare text."""
+    values = to_dict(config)
+    for key, text in overrides.items():
+        *path, leaf = key.split(".")
+        target = values
+        for part in path:
+            target = target.get(part)  # type: ignore[assignment]
+            if not isinstance(target, dict):
+                break
+        if not isinstance(target, dict) or leaf not in target or isinstance(target[leaf], dict):
+            raise InputError(f"there is no setting {key!r}{_did_you_mean(key, dotted_keys(config))}")
+        try:
+            target[leaf] = json.loads(text)
+        except json.JSONDecodeError:
+            target[leaf] = text
+    return from_dict(type(config), values)
+
+
+def parse_settings(settings: Iterable[str]) -> dict[str, str]:
+    """`["train.lr=0.02"]` -> `{"train.lr": "0.02"}`. Raises InputError for anything without `=`."""
+    pairs = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise InputError(f"--set {setting} has no value; write --set KEY=VALUE, e.g. --set train.lr=0.02")
+        pairs[key] = value
+    return pairs
+
+
+def dotted_keys(config: Any, prefix: str = "") -> list[str]:
+    """Every setting of a config instance, as `--set` names it."""
+    keys: list[str] = []
+    for field in fields(config):
+        value = getattr(config, field.name)
+        nested = is_dataclass(value) and not isinstance(value, type)
+        keys += dotted_keys(value, f"{prefix}{field.name}.") if nested else [prefix + field.name]
+    return keys
+
+
+def _did_you_mean(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; the settings are {', '.join(known)}"
+
+
+def _explain(kind: type, error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"]) or kind.__name__
+    if error["type"] == "unexpected_keyword_argument":
+        return f"{where} is not a setting of {kind.__name__}"
+    return f"{where}: {error['msg']}, not {error['input']!r}" if error["type"] != "missing" else f"{where} is missing"

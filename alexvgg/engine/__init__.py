@@ -1,0 +1,1 @@
+"""The arithmetic of training: the world of ranks, one step, checkpoints."""

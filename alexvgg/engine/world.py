@@ -1,0 +1,59 @@
+"""Who else is training: works the same with one plain process and with no process group at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+COLLECTIVE_TIMEOUT = timedelta(minutes=3)  # a rank that is silent for longer is lost; torch's default is half an hour
+
+
+@dataclass(frozen=True)
+class World:
+    """This process's `rank` of `size`, and the device it computes on."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @classmethod
+    def current(cls) -> "World":
+        """The process group that torchrun or Ray Train has set up, or this process alone."""
+        joined = dist.is_available() and dist.is_initialized()
+        rank, size = (dist.get_rank(), dist.get_world_size()) if joined else (0, 1)
+        if torch.cuda.is_available():
+            return cls(rank, size, torch.device("cuda", torch.cuda.current_device()))
+        return cls(rank, size, torch.device("cpu"))
+
+    @classmethod
+    @contextmanager
+    def launched(cls) -> "Iterator[World]":
+        """The world that torchrun's environment describes, joined for the length of the block; else this process."""
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            yield cls.current()
+            return
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT)
+        try:
+            yield cls.current()
+        finally:
+            dist.destroy_process_group()
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum of `tensor` over all ranks, on every rank; `tensor` itself stays as it is."""
+        total = tensor.clone()
+        if self.size > 1:
+            dist.all_reduce(total)
+        return total
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+        if self.size > 1:
+            dist.barrier()

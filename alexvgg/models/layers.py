@@ -1,0 +1,68 @@
+"""The layers that both papers share: the paper's LRN, the fully connected head, and dropout with keyed masks."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+HIDDEN = 4096  # units of fc6 and fc7
+
+
+def scaled(channels: int, width: float) -> int:
+    """`channels` times `width`, at least 1."""
+    return max(1, round(channels * width))
+
+
+class LocalResponseNorm(nn.LocalResponseNorm):
+    """AlexNet's b = a / (k + alpha * sum a^2)^beta with k=2, n=5, alpha=1e-4, beta=0.75 (section 3.3).
+
+    PyTorch divides alpha by n, so it is given n * alpha. VGG uses the same parameters (section 2.3).
+    """
+
+    def __init__(self) -> None:
+        super().__init__(size=5, alpha=5 * 1e-4, beta=0.75, k=2.0)
+
+
+class Head(nn.Module):
+    """fc6, fc7 (each with ReLU, then dropout on its output) and fc8's class scores.
+
+    Takes flattened (channels, side, side) maps. Dropout masks depend only on the samples' keys, so a global batch
+    sees the same masks on any number of workers and in a resumed run.
+    """
+
+    def __init__(self, channels: int, side: int, hidden: int, num_classes: int, dropout: float) -> None:
+        super().__init__()
+        self.side, self.dropout = side, dropout
+        self.fc6 = nn.Linear(channels * side * side, hidden)
+        self.fc7 = nn.Linear(hidden, hidden)
+        self.fc8 = nn.Linear(hidden, num_classes)
+
+    def forward(self, x: Tensor, keys: Tensor | None) -> Tensor:
+        """x (N, features), keys int64 (N,), required in training mode; returns (N, num_classes)."""
+        for layer, linear in enumerate((self.fc6, self.fc7)):
+            x = F.relu(linear(x))
+            if self.training and self.dropout > 0:
+                assert keys is not None, "training needs one key per sample for dropout"
+                x = x * keyed_mask(keys, x.shape[1], self.dropout, stream=layer).to(x.dtype)
+        return self.fc8(x)  # type: ignore[no-any-return]
+
+
+_GAMMA, _MIX1, _MIX2 = -7046029254386353131, -4658895280553007687, -7723592293110705685
+
+
+def keyed_mask(keys: Tensor, width: int, p: float, *, stream: int) -> Tensor:
+    """Dropout multipliers (N, width), 0 with probability `p`, else 1 / (1 - p): a pure function of its arguments.
+
+    Counter-based SplitMix64 (Steele, Lea & Flood 2014) on int64, whose overflow wraps on CPU and CUDA alike.
+    """
+    counter = torch.arange(1, width + 1, device=keys.device) + stream * (1 << 32)
+    z = keys[:, None] + counter * _GAMMA
+    z = (z ^ _shift_right(z, 30)) * _MIX1
+    z = (z ^ _shift_right(z, 27)) * _MIX2
+    z = z ^ _shift_right(z, 31)
+    keep = _shift_right(z, 11) >= int(p * (1 << 53))  # the top 53 bits as a uniform number in [0; 1)
+    return keep / (1 - p)
+
+
+def _shift_right(z: Tensor, bits: int) -> Tensor:
+    # int64's own >> copies the sign bit; the generator is defined on unsigned numbers.
+    return (z >> bits) & ((1 << (64 - bits)) - 1)

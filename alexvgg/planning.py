@@ -1,0 +1,92 @@
+"""From recipes to the specs of the runs they need, parents first: pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from alexvgg.config import (
+    DataConfig,
+    InitConfig,
+    ModelConfig,
+    Parent,
+    RunSpec,
+    TrainConfig,
+    dotted_keys,
+    with_overrides,
+)
+from alexvgg.data.shards import Dataset
+from alexvgg.errors import InputError
+from alexvgg.recipes import Geometry, Recipe
+
+Init = Literal["auto", "random", "glorot", "he"]
+
+FIXED = ("recipe", "parent", "model.name", "model.num_classes", "data.dataset", "data.fingerprint")
+
+
+@dataclass(frozen=True)
+class Images:
+    """What a plan must know of a dataset."""
+
+    name: str
+    classes: int
+    fingerprint: str
+
+
+def images_of(dataset: Dataset) -> Images:
+    """A dataset's name, number of classes and fingerprint."""
+    return Images(dataset.name, len(dataset.classes), dataset.fingerprint)
+
+
+def plan_runs(
+    targets: Sequence[Recipe],
+    images: Images,
+    geometry: Geometry,
+    *,
+    init: Init = "auto",
+    overrides: Mapping[str, str] | None = None,
+) -> list[RunSpec]:
+    """The targets' specs and those of all ancestors that they start from, each once, parents first.
+
+    `init` other than auto replaces transplants by random weights, so that those parents aren't needed. `overrides`
+    apply to every run, so that parents keep fitting their children.
+    """
+    specs: dict[str, RunSpec] = {}
+
+    def spec_of(recipe: Recipe) -> RunSpec:
+        if recipe.name not in specs:
+            parent = None
+            if recipe.parent is not None and (init == "auto" or recipe.how == "copy"):
+                parent = Parent(run=spec_of(recipe.parent).name, how=recipe.how)
+            specs[recipe.name] = _with_overrides(_spec(recipe, parent, images, geometry, init), overrides or {})
+        return specs[recipe.name]
+
+    for target in targets:
+        spec_of(target)
+    return list(specs.values())
+
+
+def _spec(recipe: Recipe, parent: Parent | None, images: Images, geometry: Geometry, init: Init) -> RunSpec:
+    alexnet = recipe.model == "alexnet"
+    return RunSpec(
+        recipe=recipe.name,
+        model=ModelConfig(
+            name=recipe.model, num_classes=images.classes, width=geometry.width,
+            crop=geometry.alexnet_crop if alexnet else geometry.crop,
+        ),
+        data=DataConfig(dataset=images.name, fingerprint=images.fingerprint, train_scale=recipe.scale),
+        train=TrainConfig(
+            global_batch=geometry.global_batch or recipe.global_batch, lr=recipe.lr,
+            epochs=geometry.epochs or recipe.epochs, plateau_patience=geometry.plateau_patience,
+        ),
+        init=InitConfig(kind=init if init in ("glorot", "he") else "gaussian", std=geometry.init_std),
+        test_scales=recipe.test_scales,
+        parent=parent,
+    )  # fmt: skip
+
+
+def _with_overrides(spec: RunSpec, overrides: Mapping[str, str]) -> RunSpec:
+    for key in overrides:
+        if key.startswith(FIXED):
+            settable = ", ".join(k for k in dotted_keys(spec) if not k.startswith(FIXED))
+            raise InputError(f"{key} follows from the recipe and the dataset. The settings are {settable}")
+    return with_overrides(spec, overrides)

@@ -1,0 +1,157 @@
+"""Both papers as data: every named run with its hyper-parameters and its parent, and the two sizes to run them at.
+
+A recipe holds its parent itself, not the parent's name. So an unknown parent or a cycle can't be written down.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from alexvgg.config import PAPER_CROP, Scale
+from alexvgg.errors import InputError
+
+JITTER = (256, 512)  # S drawn per image from [Smin; Smax] (VGG section 3.1)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One trained net of a paper.
+
+    `parent` gives the first weights: of a different net by transplant, of the same net by copying it whole.
+    `test_scales` are the rows this net fills: Q of Table 3, then the three Q's of Table 4 (sections 4.1, 4.2).
+    """
+
+    name: str
+    model: str
+    scale: Scale
+    lr: float
+    global_batch: int
+    epochs: int
+    test_scales: tuple[tuple[int, ...], ...]
+    parent: "Recipe | None" = None
+
+    @property
+    def how(self) -> Literal["transplant", "copy"]:
+        assert self.parent is not None
+        return "copy" if self.parent.model == self.model else "transplant"
+
+
+def scale_name(scale: Scale) -> str:
+    """`s256`, `s384`, or `jitter` for a range."""
+    return f"s{scale}" if isinstance(scale, int) else "jitter"
+
+
+# Fixed S is tested at Q=S and {S-32, S, S+32}; jitter at 0.5(Smin+Smax) and {Smin, 0.5(Smin+Smax), Smax}.
+TEST_SCALES: dict[Scale, tuple[tuple[int, ...], ...]] = {
+    256: ((256,), (224, 256, 288)),
+    384: ((384,), (352, 384, 416)),
+    JITTER: ((384,), (256, 384, 512)),
+}
+
+
+def _vgg(model: str, scale: Scale, *, lr: float = 1e-2, parent: Recipe | None) -> Recipe:
+    # Batch 256, 370K iterations: 74 epochs of ImageNet (section 3.1).
+    return Recipe(f"{model}-{scale_name(scale)}", model, scale, lr, 256, 74, TEST_SCALES[scale], parent)
+
+
+# Section 3.1: A from random weights; the deeper nets from A; S=384 from S=256 at lr 1e-3; jitter from S=384.
+_A = _vgg("vgg_a", 256, parent=None)
+_A_LRN = _vgg("vgg_a_lrn", 256, parent=None)
+_B = _vgg("vgg_b", 256, parent=_A)
+_B_SHALLOW = _vgg("vgg_b_shallow", 256, parent=None)
+_C = _vgg("vgg_c", 256, parent=_A)
+_C_384 = _vgg("vgg_c", 384, lr=1e-3, parent=_C)
+_C_JITTER = _vgg("vgg_c", JITTER, lr=1e-3, parent=_C_384)
+_D = _vgg("vgg_d", 256, parent=_A)
+_D_384 = _vgg("vgg_d", 384, lr=1e-3, parent=_D)
+_D_JITTER = _vgg("vgg_d", JITTER, lr=1e-3, parent=_D_384)
+_E = _vgg("vgg_e", 256, parent=_A)
+_E_384 = _vgg("vgg_e", 384, lr=1e-3, parent=_E)
+_E_JITTER = _vgg("vgg_e", JITTER, lr=1e-3, parent=_E_384)
+# AlexNet section 5: batch 128, about 90 epochs, from random weights, tested at the scale it was trained at.
+_ALEXNET = Recipe("alexnet-s256", "alexnet", 256, 1e-2, 128, 90, ((256,),))
+
+RECIPES: dict[str, Recipe] = {
+    r.name: r
+    for r in (
+        _ALEXNET, _A, _A_LRN, _B, _B_SHALLOW, _C, _C_384, _C_JITTER,
+        _D, _D_384, _D_JITTER, _E, _E_384, _E_JITTER,
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The size at which the recipes run. None keeps the recipe's own value."""
+
+    name: str
+    crop: int
+    alexnet_crop: int  # AlexNet's stride and pools need a larger input than VGG's
+    width: float
+    init_std: float
+    global_batch: int | None = None
+    epochs: int | None = None
+    plateau_patience: int = 2
+
+
+GEOMETRIES: dict[str, Geometry] = {
+    g.name: g
+    for g in (
+        # The papers print N(0, 0.01): AlexNet as a standard deviation, VGG as a variance of 1e-2, with which no
+        # deep net trains (it multiplies the activations of A by 6e5). 0.01 is what public reproductions use.
+        Geometry("paper", crop=224, alexnet_crop=224, width=1.0, init_std=0.01),
+        # For a laptop. Narrow layers need a larger std for the signal to arrive; few steps per epoch need patience.
+        Geometry(
+            "small",
+            crop=32,
+            alexnet_crop=64,
+            width=0.125,
+            init_std=0.05,
+            global_batch=64,
+            epochs=24,
+            plateau_patience=8,
+        ),
+    )
+}
+
+
+T = TypeVar("T")
+
+
+def choose(known: Mapping[str, T], name: str, what: str) -> T:
+    """`known[name]`. Raises InputError that names a close match, or all there are."""
+    if name in known:
+        return known[name]
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+    raise InputError(f"there is no {what} {name!r}; {hint}")
+
+
+def find_recipe(model: str, scale: str) -> Recipe:
+    """The recipe for a model's name and `256`, `384` or `jitter`. Raises InputError naming what the papers train."""
+    by_model: dict[str, dict[str, Recipe]] = {}
+    for r in RECIPES.values():
+        by_model.setdefault(r.model, {})[scale_name(r.scale).removeprefix("s")] = r
+    scales = choose(by_model, model, "model")
+    if scale.isdigit() and int(scale) < PAPER_CROP:
+        raise InputError(
+            f"S={scale} is smaller than the {PAPER_CROP}-pixel crop: no crop fits. Use {', '.join(scales)}"
+        )
+    if scale not in scales:
+        raise InputError(f"the paper trains {model} at S = {', '.join(scales)}, not at {scale!r}")
+    return scales[scale]
+
+
+def lineage(targets: Iterable[Recipe]) -> list[Recipe]:
+    """The targets and all their ancestors, each once, parents first."""
+    ordered: dict[str, Recipe] = {}
+
+    def visit(r: Recipe) -> None:
+        if r.parent is not None:
+            visit(r.parent)
+        ordered.setdefault(r.name, r)
+
+    for target in targets:
+        visit(target)
+    return list(ordered.values())
