@@ -67,6 +67,8 @@ def plan_runs(
 
 def _spec(recipe: Recipe, parent: Parent | None, images: Images, geometry: Geometry, init: Init) -> RunSpec:
     alexnet = recipe.model == "alexnet"
+    copied = recipe.parent is not None and recipe.how == "copy"
+    epochs = geometry.copy_epochs if copied else geometry.epochs
     return RunSpec(
         recipe=recipe.name,
         model=ModelConfig(
@@ -76,7 +78,7 @@ def _spec(recipe: Recipe, parent: Parent | None, images: Images, geometry: Geome
         data=DataConfig(dataset=images.name, fingerprint=images.fingerprint, train_scale=recipe.scale),
         train=TrainConfig(
             global_batch=geometry.global_batch or recipe.global_batch, lr=recipe.lr,
-            epochs=geometry.epochs or recipe.epochs, plateau_patience=geometry.plateau_patience,
+            epochs=epochs or recipe.epochs, plateau_patience=geometry.plateau_patience,
         ),
         init=InitConfig(kind=init if init in ("glorot", "he") else "gaussian", std=geometry.init_std),
         test_scales=recipe.test_scales,

@@ -92,6 +92,7 @@ class Geometry:
     init_std: float
     global_batch: int | None = None
     epochs: int | None = None
+    copy_epochs: int | None = None  # of runs that go on from the same net at another scale
     plateau_patience: int = 2
 
 
@@ -110,7 +111,8 @@ GEOMETRIES: dict[str, Geometry] = {
             init_std=0.05,
             global_batch=64,
             epochs=24,
-            plateau_patience=8,
+            copy_epochs=8,
+            plateau_patience=12,
         ),
     )
 }

@@ -6,9 +6,13 @@ from typing import Any
 import click
 
 from alexvgg import __version__
+from alexvgg.cli.cluster import cluster
 from alexvgg.cli.data import data
+from alexvgg.cli.jobs import logs, status, stop
 from alexvgg.cli.models import models
 from alexvgg.cli.recipe import recipe
+from alexvgg.cli.submit import submit
+from alexvgg.cli.table import table
 from alexvgg.cli.train import train
 from alexvgg.errors import InputError
 
@@ -36,5 +40,5 @@ def main() -> None:
     """
 
 
-for command in (models, recipe, data, train):
+for command in (submit, status, logs, stop, table, cluster, train, data, models, recipe):
     main.add_command(command)

@@ -1,0 +1,90 @@
+"""Options that say where: a profile, and what replaces parts of it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from alexvgg.profiles import Profile
+
+BUCKET = "s3://alexvgg"  # in the local cluster's object storage
+
+
+def profile_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--profile NAME`"""
+    return click.option("--profile", help="A [profile.NAME] of alexvgg.toml; the local cluster by default.")(command)
+
+
+def say(message: str) -> None:
+    """Progress and hints go to stderr, so that stdout stays data."""
+    click.echo(message, err=True)
+
+
+def open_place(name: str | None, **changes: str | None) -> Profile:
+    """The profile, with the given fields replaced. Raises InputError if it is the local cluster and that isn't up."""
+    from alexvgg.profiles import LOCAL, chosen_profile, read_profile
+
+    name = chosen_profile(name)
+    profile = _local() if name == LOCAL else read_profile(name)
+    return _changed(profile, changes)
+
+
+@contextmanager
+def place_to_submit(name: str | None, nodes: int, *, dry_run: bool, **changes: str | None) -> Iterator[Profile]:
+    """`open_place`, after bringing up the local cluster if that is what is asked for.
+
+    A dry run starts nothing: if the local cluster isn't up, it plans against the sample dataset in a temporary folder.
+    """
+    from alexvgg.data.sample import pack_digits
+    from alexvgg.data.store import create_bucket, open_store
+    from alexvgg.profiles import LOCAL, Profile, chosen_profile
+    from cluster import local
+
+    if chosen_profile(name) != LOCAL:
+        yield open_place(name, **changes)
+        return
+    say("No profile: this machine, scikit-learn's digits, the small geometry (crop 32, width 1/8).")
+    say("For ImageNet, pack it to S3 and name its URLs in a [profile.NAME] of alexvgg.toml; then add --profile NAME.")
+    if dry_run and local.find() is None:
+        with tempfile.TemporaryDirectory() as folder:
+            url = Path(folder).as_uri()
+            pack_digits(open_store(url))
+            yield _changed(Profile(dashboard="", storage=url, dataset=url, geometry="small"), changes)
+        return
+    local.up(nodes, say=say)
+    place = _local()
+    create_bucket(place.dataset)
+    if not open_store(place.dataset).exists("dataset.json"):
+        pack_digits(open_store(place.dataset))
+    yield open_place(name, **changes)
+
+
+def _changed(profile: Profile, changes: Mapping[str, str | None]) -> Profile:
+    given: dict[str, Any] = {key: value for key, value in changes.items() if value is not None}
+    return replace(profile, **given)
+
+
+def _local() -> Profile:
+    from alexvgg.errors import InputError
+    from alexvgg.profiles import Profile
+    from cluster import local
+
+    found = local.find()
+    if found is None:
+        raise InputError("the local cluster isn't up; start it with `alexvgg cluster up --nodes 4`")
+    os.environ.update(found.environment())
+    return Profile(
+        dashboard=found.dashboard_url,
+        storage=BUCKET,
+        dataset=f"{BUCKET}/datasets/digits",
+        mlflow=found.mlflow_url,
+        geometry="small",
+    )

@@ -1,0 +1,71 @@
+"""What the storage says about runs: it alone is enough to rebuild every status and every table."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from alexvgg.config import RunSpec, from_dict
+from alexvgg.data.store import Store
+from alexvgg.tracking import read_journal
+
+State = Literal["finished", "failed", "started", "planned"]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run as stored. `evaluation` are the rows of eval/dense.json, `error` why it failed."""
+
+    name: str
+    state: State
+    spec: RunSpec | None
+    journal: list[dict[str, Any]]
+    evaluation: list[dict[str, Any]]
+    error: str | None
+
+    @property
+    def last_epoch(self) -> dict[str, Any] | None:
+        """The newest `epoch` event of the journal."""
+        return next((e for e in reversed(self.journal) if e["event"] == "epoch"), None)
+
+
+def read_run(storage: Store, name: str, present: Iterable[str] | None = None) -> RunRecord:
+    """The record of one run; `present` spares a listing if the storage's keys are known already."""
+    folder = f"runs/{name}/"
+    files = {key.removeprefix(folder) for key in (present or storage.list(folder)) if key.startswith(folder)}
+
+    def document(file: str) -> Any:
+        return json.loads(storage.get(folder + file)) if file in files else None
+
+    failure, spec, evaluation = document("failed.json"), document("spec.json"), document("eval/dense.json")
+    state: State = "planned"
+    if "final/record.json" in files:
+        state = "finished"
+    elif failure is not None:
+        state = "failed"
+    elif "journal.jsonl" in files:
+        state = "started"
+    return RunRecord(
+        name=name,
+        state=state,
+        spec=None if spec is None else from_dict(RunSpec, spec),
+        journal=read_journal(storage, folder + "journal.jsonl") if "journal.jsonl" in files else [],
+        evaluation=evaluation["rows"] if evaluation else [],
+        error=failure["error"] if failure else None,
+    )
+
+
+def list_runs(storage: Store) -> list[RunRecord]:
+    """Every run under the storage URL, by name."""
+    keys = storage.list("runs/")
+    return [read_run(storage, name, keys) for name in sorted({key.split("/")[1] for key in keys})]
+
+
+def mark_failed(storage: Store, name: str, error: str) -> None:
+    """Record that a run gave up, so that nothing starts from it until someone retries it."""
+    storage.put(f"runs/{name}/failed.json", json.dumps({"error": error}).encode())
+
+
+def clear_failure(storage: Store, name: str) -> None:
+    """Let a failed run go on from its last checkpoint."""
+    storage.delete(f"runs/{name}/failed.json")

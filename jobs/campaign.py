@@ -1,0 +1,76 @@
+"""The driver that a submission sends to the cluster as one Ray job: train a list of runs, parents first.
+
+    python -m jobs.campaign STORAGE_URL CAMPAIGN
+
+Everything it needs to know lies in storage; a finished run is skipped, so it can be killed and started again.
+"""
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+
+from alexvgg.config import Execution, RunSpec, from_dict, to_dict
+from alexvgg.data.store import Store, open_store
+from alexvgg.run import is_finished
+from alexvgg.runs import mark_failed
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """Runs in the order in which they must be trained, and how."""
+
+    name: str
+    runs: tuple[RunSpec, ...]
+    execution: Execution
+
+    def save(self, storage: Store) -> None:
+        document = {"runs": [to_dict(r) for r in self.runs], "execution": to_dict(self.execution)}
+        storage.put(f"campaigns/{self.name}.json", json.dumps(document, indent=2).encode())
+
+    @classmethod
+    def load(cls, storage: Store, name: str) -> "Campaign":
+        document = json.loads(storage.get(f"campaigns/{name}.json"))
+        runs = tuple(from_dict(RunSpec, r) for r in document["runs"])
+        return cls(name, runs, from_dict(Execution, document["execution"]))
+
+
+def drive(storage: Store, campaign: Campaign) -> bool:
+    """Train what isn't finished. A run that fails is recorded and keeps back only its descendants.
+
+    Returns whether every run is finished.
+    """
+    from jobs.train import fit
+
+    lost: set[str] = set()
+    for number, spec in enumerate(campaign.runs, start=1):
+        title = f"[{number}/{len(campaign.runs)}] {spec.name}"
+        if is_finished(storage, spec.name):
+            print(f"{title} is finished already", flush=True)
+            continue
+        if spec.parent is not None and spec.parent.run in lost:
+            print(f"{title} can't start: its parent {spec.parent.run} failed", flush=True)
+            lost.add(spec.name)
+            continue
+        start = f"from {spec.parent.run} ({spec.parent.how})" if spec.parent else f"from random ({spec.init.kind})"
+        print(f"{title} starts {start}, {campaign.execution.workers} workers", flush=True)
+        began = time.monotonic()
+        try:
+            fit(spec, campaign.execution)
+        except Exception as error:  # Ray raises many types; each means that this run gave up
+            mark_failed(storage, spec.name, str(error))
+            lost.add(spec.name)
+            print(f"{title} failed: {error}", flush=True)
+        else:
+            print(f"{title} finished in {time.monotonic() - began:.0f} s", flush=True)
+    return not lost
+
+
+def main() -> None:
+    storage_url, name = sys.argv[1:]
+    storage = open_store(storage_url)
+    sys.exit(0 if drive(storage, Campaign.load(storage, name)) else 1)
+
+
+if __name__ == "__main__":
+    main()
