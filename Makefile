@@ -1,27 +1,48 @@
-# make demo: train A then E on a local four-node cluster and show the table. make test: the tests. Both set up .venv.
+# make demo   set up, train VGG A and E on a local four-node cluster, show the table
+# make test   the tests
+# Both make .venv themselves; a second call reuses it.
 
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: test lint clean lock
+.PHONY: demo test lint bench golden lock clean
 
-# uv installs the locked set about four times faster than pip and shares one cache between clones.
-$(VENV)/ready: pyproject.toml requirements.lock
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
-	touch $@
+demo: $(VENV)/ready
+	$(BIN)/alexvgg cluster up --nodes 4
+	$(BIN)/alexvgg submit --model vgg_e --scale jitter --nodes 4 --wait
+	$(BIN)/alexvgg table table3
+	$(BIN)/alexvgg table table4
+	$(BIN)/alexvgg cluster status
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/ready
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
-lock: $(VENV)/ready
+# make bench NAME=startup
+bench: $(VENV)/ready
+	$(BIN)/python tests/bench/$(NAME).py
+
+# Write the expected outputs in tests/golden anew; read the diff before you commit it.
+golden: $(VENV)/ready
+	ALEXVGG_UPDATE_GOLDEN=1 $(BIN)/python -m pytest
+
+# uv installs the locked set about four times faster than pip and shares one cache between clones. Compiled once here,
+# the modules need not be compiled by each of the dozens of processes of a Ray cluster.
+$(VENV)/ready: pyproject.toml requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	touch $@
+
+lock:
 	$(BIN)/uv pip compile --python-version 3.11 --universal --generate-hashes --no-emit-index-url --all-extras --no-header --quiet pyproject.toml -o requirements.lock
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	-test -x $(BIN)/alexvgg && $(BIN)/alexvgg cluster down
+	rm -rf $(VENV) .alexvgg .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

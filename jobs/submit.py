@@ -62,15 +62,23 @@ class Submission:
         return {"target": self.target, "runs": runs, "dataset": e.dataset_url, "storage": e.storage_url}
 
 
-def decide(runs: list[RunSpec], profile: Profile, nodes: int, storage: Store | None, *, retry: bool) -> Submission:
-    """What submitting `runs` would do. Without storage (nothing is up yet) every run is new.
+def decide(
+    runs: list[RunSpec],
+    profile: Profile,
+    nodes: int,
+    storage: Store,
+    *,
+    retry: bool = False,
+    sample_log: str | None = None,
+) -> Submission:
+    """What submitting `runs` would do, given what the storage says about them.
 
     Raises InputError if a run has failed before, unless `retry`.
     """
     steps = []
     for spec in runs:
-        record = read_run(storage, spec.name) if storage else None
-        if record is not None and record.state == "failed" and not retry:
+        record = read_run(storage, spec.name)
+        if record.state == "failed" and not retry:
             first = str(record.error).strip().splitlines()[-1]
             raise InputError(
                 f"{spec.name} failed before: {first} When its cause is mended, submit again with --retry; "
@@ -78,10 +86,11 @@ def decide(runs: list[RunSpec], profile: Profile, nodes: int, storage: Store | N
             )
         m = spec.model
         params = size(m.name, num_classes=m.num_classes, width=m.width, crop=m.crop).params
-        steps.append(Step(spec, record.state if record else "planned", params))
+        steps.append(Step(spec, record.state, params))
     execution = Execution(
         dataset_url=profile.dataset, storage_url=profile.storage, mlflow_url=profile.mlflow,
         workers=nodes * profile.workers_per_node, gpus_per_worker=1 if profile.gpus_per_node else 0,
+        sample_log=sample_log,
     )  # fmt: skip
     return Submission(tuple(steps), nodes, execution)
 

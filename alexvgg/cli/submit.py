@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 @click.option("--dataset", help="Dataset URL instead of the profile's.")
 @click.option("--geometry", help="paper or small, instead of the profile's.")
 @click.option("--retry", is_flag=True, help="Go on with runs that failed before.")
+@click.option("--sample-log", help="Folder, on the nodes, for a log of the samples that every step consumed.")
 @click.option("--wait", is_flag=True, help="Show the log and wait for the end; exit code 100 if it fails.")
 @click.option("--dry-run", is_flag=True, help="Print what would be started, and start nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -48,6 +49,7 @@ def submit(
     dataset: str | None,
     geometry: str | None,
     retry: bool,
+    sample_log: str | None,
     wait: bool,
     dry_run: bool,
     as_json: bool,
@@ -81,7 +83,7 @@ def submit(
 
         kept = open_store(place.storage)
         runs = plan(images_of(open_dataset(open_store(place.dataset))), place.geometry)
-        submission = decide(runs, place, nodes, kept, retry=retry)
+        submission = decide(runs, place, nodes, kept, retry=retry, sample_log=sample_log)
         if dry_run or not as_json:
             _show(submission, as_json)
         if dry_run:

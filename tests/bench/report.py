@@ -1,0 +1,28 @@
+"""The common form of a benchmark's result: a readable table, then one line of JSON."""
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+
+def hardware() -> str:
+    """This machine in a line: processor, cores, system."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        cpu = next((line.split(":")[1].strip() for line in info.open() if line.startswith("model name")), cpu)
+    return f"{cpu}, {os.cpu_count()} cores, {platform.system()}"
+
+
+def report(bench: str, ours: Sequence[float], baseline: Sequence[float], unit: str, names: tuple[str, str]) -> None:
+    """Print medians, spread and ratio of paired measurements where less is better; ratio > 1 means ours is better."""
+    for name, values in zip(names, (ours, baseline), strict=True):
+        print(f"{name:<40} median {median(values):9.3f} {unit}   min {min(values):9.3f}   max {max(values):9.3f}")
+    result = {
+        "bench": bench, "ours": median(ours), "baseline": median(baseline), "unit": unit,
+        "ratio": median(baseline) / median(ours), "n": len(ours), "hardware": hardware(),
+    }  # fmt: skip
+    print(json.dumps(result))

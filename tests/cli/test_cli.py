@@ -1,0 +1,146 @@
+"""The command line as a person meets it: help, exit codes, sentences, JSON."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from alexvgg.cli import main
+
+ALEXVGG = str(Path(sys.executable).with_name("alexvgg"))
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty project folder: no profile, no local cluster."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ALEXVGG_PROFILE", raising=False)
+    return tmp_path
+
+
+def commands(group: click.Group, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, command in group.commands.items():
+        yield (*prefix, name)
+        if isinstance(command, click.Group):
+            yield from commands(command, (*prefix, name))
+
+
+@pytest.mark.parametrize("command", list(commands(main)), ids=" ".join)
+def test_every_command_has_help_with_an_example(command: tuple[str, ...]) -> None:
+    result = run(*command, "--help")
+    assert result.exit_code == 0
+    if "COMMAND [ARGS]" not in result.output:
+        assert f"alexvgg {' '.join(command)}" in result.output.split("Example", 1)[1]
+
+
+def test_help_answers_in_300_ms() -> None:
+    def seconds() -> float:
+        began = time.perf_counter()
+        subprocess.run([ALEXVGG, "--help"], check=True, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - began
+
+    seconds()
+    assert min(seconds() for _ in range(5)) < 0.3
+
+
+def test_models_json() -> None:
+    rows = {row["name"]: row for row in json.loads(run("models", "--json").stdout)}
+    assert rows["vgg_e"] == {
+        "name": "vgg_e", "weight_layers": 19, "params": 143_667_240, "macs": 19_632_062_464, "paper_params_m": 144,
+    }  # fmt: skip
+    assert rows["alexnet"]["params"] == 60_965_224
+
+
+def test_recipe_json_lists_parents_first() -> None:
+    document = json.loads(run("recipe", "table4", "--json").stdout)
+    assert len(document["rows"]) == 10
+    assert len(document["runs"]) == 11
+    seen: set[str | None] = {None}
+    for row in document["runs"]:
+        assert row["parent"] in seen
+        seen.add(row["name"])
+
+
+def test_dry_run_lists_all_that_would_start(elsewhere: Path) -> None:
+    result = run("submit", "--model", "vgg_e", "--scale", "jitter", "--nodes", "4", "--dry-run", "--json")
+    assert result.exit_code == 0, result.output
+    runs = json.loads(result.stdout)["runs"]
+    assert [r["recipe"] for r in runs] == ["vgg_a-s256", "vgg_e-s256", "vgg_e-s384", "vgg_e-jitter"]
+    assert [r["parent"] for r in runs] == [None, *(r["name"] for r in runs[:-1])]
+    assert runs[-1]["scale"] == [256, 512]
+    assert runs[-1]["resources"] == {"nodes": 4, "workers": 4, "gpus_per_worker": 0}
+    assert runs[-1]["params"] > 0
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_random_init_needs_no_shallow_parent(elsewhere: Path) -> None:
+    result = run("submit", "--model", "vgg_e", "--scale", "384", "--init", "random", "--dry-run", "--json")
+    runs = json.loads(result.stdout)["runs"]
+    assert [(r["recipe"], r["how"]) for r in runs] == [("vgg_e-s256", "gaussian"), ("vgg_e-s384", "copy")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--model", "vgg_f"], "no model 'vgg_f'; did you mean"),
+        (["--model", "vgg_e", "--nodes", "0"], "0 is not in the range x>=1"),
+        (["--model", "vgg_e", "--scale", "128"], "S=128 is smaller than the 224-pixel crop"),
+        (["--model", "vgg_e", "--set", "data.train_scale=200"], "S=200 is smaller than the 224-pixel crop"),
+        (["--model", "vgg_b", "--scale", "384"], "the paper trains vgg_b at S = 256"),
+        (["--model", "vgg_e", "--set", "train.learning_rate=1"], "no setting 'train.learning_rate'"),
+        (["--model", "vgg_e", "--set", "train.lr"], "has no value"),
+        (["--model", "vgg_e", "--set", "train.lr=fast"], "train.lr"),
+        (["--model", "vgg_e", "--set", "recipe=x"], "follows from the recipe"),
+        (["--model", "vgg_e", "--geometry", "tiny"], "no geometry 'tiny'"),
+        (["--model", "vgg_e", "--profile", "lab"], "no alexvgg.toml here"),
+    ],
+)
+def test_bad_input_is_answered_by_a_sentence(elsewhere: Path, arguments: list[str], sentence: str) -> None:
+    result = run("submit", *arguments)
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+    assert "Traceback" not in result.output
+    assert list(elsewhere.iterdir()) == [], "something was started"
+
+
+def test_profile_with_unknown_key_is_refused(elsewhere: Path) -> None:
+    (elsewhere / "alexvgg.toml").write_text(
+        '[profile.lab]\ndashbord = "http://x"\nstorage = "s3://b"\ndataset = "s3://b"'
+    )
+    result = run("submit", "--model", "vgg_a", "--profile", "lab")
+    assert result.exit_code == 2
+    assert "dashbord is not a setting of Profile" in result.stderr
+
+
+def test_no_local_cluster_names_the_command_that_starts_it(elsewhere: Path) -> None:
+    result = run("status")
+    assert result.exit_code == 2
+    assert "alexvgg cluster up" in result.stderr
+
+
+def test_dataset_that_is_not_there(elsewhere: Path) -> None:
+    here = elsewhere.as_uri()
+    places = {"dashboard": "http://127.0.0.1:1", "storage": f"{here}/s", "dataset": f"{here}/d"}
+    toml = "".join(f'{key} = "{value}"\n' for key, value in places.items())
+    (elsewhere / "alexvgg.toml").write_text(f"[profile.x]\n{toml}")
+    result = run("submit", "--model", "vgg_a", "--profile", "x")
+    assert result.exit_code == 2
+    assert "no dataset at" in result.stderr
+
+
+def test_output_is_plain_when_it_is_no_terminal() -> None:
+    environment = {**os.environ, "NO_COLOR": "1"}
+    out = subprocess.run([ALEXVGG, "recipe", "table4"], env=environment, check=True, capture_output=True, text=True)
+    assert "\x1b" not in out.stdout
+    assert out.stdout.startswith("table4: 10 rows from 11 runs\n")
