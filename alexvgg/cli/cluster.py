@@ -1,0 +1,78 @@
+"""`alexvgg cluster …`"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from alexvgg.cli.place import say
+
+if TYPE_CHECKING:
+    from cluster.local import LocalCluster
+
+
+@click.group()
+def cluster() -> None:
+    """Run Ray, MLflow and an S3 service on this machine, on loopback addresses."""
+
+
+@cluster.command()
+@click.option("--nodes", type=click.IntRange(min=1), default=4, show_default=True, help="Ray nodes beside the head.")
+def up(nodes: int) -> None:
+    """Start the local cluster, or what is missing of it. Its state lies in .alexvgg/ of this folder.
+
+    \b
+    Example:
+      alexvgg cluster up --nodes 4
+    """
+    from cluster import local
+
+    _show(local.up(nodes, say=say))
+    click.echo("Train on it with `alexvgg submit --model vgg_e --nodes 4`; stop it with `alexvgg cluster down`.")
+
+
+@cluster.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status(as_json: bool) -> None:
+    """Show what of the local cluster runs, and where.
+
+    \b
+    Example:
+      alexvgg cluster status
+    """
+    from cluster import local
+
+    services, found = local.status(), local.find()
+    if as_json:
+        click.echo(json.dumps([vars(s) for s in services], indent=2))
+        return
+    for s in services:
+        click.echo(f"{s.name:<8} {'up' if s.alive else 'down':<5} {s.address}")
+    if found is None:
+        click.echo("The local cluster isn't up. Start it with `alexvgg cluster up --nodes 4`.")
+        return
+    click.echo()
+    _show(found)
+    click.echo("Train another net: `alexvgg submit --model vgg_d --scale jitter --nodes 4`.")
+    click.echo("See each run:      `alexvgg status`.")
+    click.echo("Stop the cluster:  `alexvgg cluster down`.")
+
+
+@cluster.command()
+def down() -> None:
+    """Stop the local cluster; data, results and MLflow's runs stay in .alexvgg/.
+
+    \b
+    Example:
+      alexvgg cluster down
+    """
+    from cluster import local
+
+    local.down(say=say)
+
+
+def _show(found: LocalCluster) -> None:
+    click.echo(f"Ray dashboard  {found.dashboard_url}  (it asks for the token in {found.token})")
+    click.echo(f"MLflow         {found.mlflow_url}")
