@@ -102,9 +102,7 @@ class _Run:
         self.model: nn.Module = self.net
         if world.size > 1:
             devices = [world.device] if world.device.type == "cuda" else None
-            self.model = DistributedDataParallel(
-                self.net, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
-            )
+            self.model = DistributedDataParallel(self.net, device_ids=devices, gradient_as_bucket_view=True)
         self.normalise = Normalisation(dataset.mean_rgb)
         self.loader = self._loader()
         self.sink = self._start_recording(origins) if world.rank == 0 else None

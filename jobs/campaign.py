@@ -43,6 +43,7 @@ def drive(storage: Store, campaign: Campaign) -> bool:
     from jobs.train import fit
 
     lost: set[str] = set()
+    campaign_began = time.monotonic()
     for number, spec in enumerate(campaign.runs, start=1):
         title = f"[{number}/{len(campaign.runs)}] {spec.name}"
         if is_finished(storage, spec.name):
@@ -63,6 +64,8 @@ def drive(storage: Store, campaign: Campaign) -> bool:
             print(f"{title} failed: {error}", flush=True)
         else:
             print(f"{title} finished in {time.monotonic() - began:.0f} s", flush=True)
+    done = len(campaign.runs) - len(lost)
+    print(f"{done} of {len(campaign.runs)} runs are finished, {time.monotonic() - campaign_began:.0f} s", flush=True)
     return not lost
 
 

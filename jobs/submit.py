@@ -1,11 +1,13 @@
 """Deciding what a submission would start, checking that it can, and sending it through Ray's Jobs API."""
 
+import os
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from alexvgg.config import Execution, RunSpec
@@ -16,6 +18,13 @@ from alexvgg.profiles import Profile
 from alexvgg.runs import clear_failure, read_run
 from jobs.campaign import Campaign
 
+# Of the driver; Ray Train hands its own variables on to its workers.
+ENVIRONMENT = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # it would print every line twice
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # it waits for an answer to notices, and training gives none
+}
 ENDED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED)
 
 
@@ -114,9 +123,15 @@ def check_cluster(profile: Profile, nodes: int) -> None:
 
 
 def client(dashboard: str) -> JobSubmissionClient:
-    """The Jobs API. Raises InputError if nothing answers there."""
+    """The Jobs API. Raises InputError if nothing answers there, or it asks for a token that this shell hasn't."""
+    os.environ.pop("RAY_ADDRESS", None)  # Ray would take it instead of the dashboard given
     try:
         return JobSubmissionClient(dashboard)
+    except AuthenticationError as error:
+        raise InputError(
+            f"Ray at {dashboard} asks for a token: {str(error).splitlines()[0]}. Set RAY_AUTH_MODE=token and "
+            "RAY_AUTH_TOKEN_PATH to a file that holds it."
+        ) from None
     except (ConnectionError, RuntimeError) as error:
         raise InputError(f"no Ray cluster answers at {dashboard}: {error}") from None
 
@@ -143,7 +158,7 @@ def send(submission: Submission, storage: Store, jobs: JobSubmissionClient) -> t
         entrypoint=f"{sys.executable} -m jobs.campaign {storage.url} {campaign.name}",
         submission_id=job_id,
         metadata={"alexvgg": submission.target, "nodes": str(submission.nodes)},
-        runtime_env={"env_vars": {"RAY_CHDIR_TO_TRIAL_DIR": "0", "RAY_TRAIN_ENABLE_STATE_TRACKING": "1"}},
+        runtime_env={"env_vars": ENVIRONMENT},
     )
     return job_id, True
 

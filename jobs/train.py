@@ -1,11 +1,11 @@
 """One training run on Ray Train: the same `alexvgg.run.train`, on every worker of a group that Ray restarts."""
 
-import os
+import logging
+import tempfile
 from typing import Any
-from urllib.parse import urlsplit
 
 import ray.train
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from alexvgg.config import Execution, RunSpec, from_dict, to_dict
@@ -20,26 +20,30 @@ def fit(spec: RunSpec, execution: Execution) -> None:
     Raises ray.train.TrainingFailedError with the worker's error after that.
     """
     gpus = execution.gpus_per_worker
-    TorchTrainer(
-        worker,
-        train_loop_config={"spec": to_dict(spec), "execution": to_dict(execution)},
-        torch_config=TorchConfig(timeout_s=int(COLLECTIVE_TIMEOUT.total_seconds())),
-        scaling_config=ScalingConfig(
-            num_workers=execution.workers,
-            use_gpu=gpus > 0,
-            resources_per_worker={"CPU": 1, "GPU": gpus} if gpus else {"CPU": 1},
-            placement_strategy="SPREAD",
-        ),
-        run_config=RunConfig(
-            name=spec.name,
-            storage_path=ray_storage(execution.storage_url),
-            failure_config=FailureConfig(max_failures=execution.max_failures),
-        ),
-    ).fit()
+    # Ray Train's own bookkeeping stays on the driver's node: what must outlive it is in the run's storage.
+    with tempfile.TemporaryDirectory(prefix="alexvgg-") as scratch:
+        TorchTrainer(
+            worker,
+            train_loop_config={"spec": to_dict(spec), "execution": to_dict(execution)},
+            torch_config=TorchConfig(timeout_s=int(COLLECTIVE_TIMEOUT.total_seconds())),
+            scaling_config=ScalingConfig(
+                num_workers=execution.workers,
+                use_gpu=gpus > 0,
+                resources_per_worker={"CPU": 1, "GPU": gpus} if gpus else {"CPU": 1},
+                placement_strategy="SPREAD",
+            ),
+            run_config=RunConfig(
+                name=spec.name,
+                storage_path=scratch,
+                failure_config=FailureConfig(max_failures=execution.max_failures),
+                logging_config=LoggingConfig(log_level="WARNING"),  # type: ignore[call-arg]  # only V2 has it
+            ),
+        ).fit()
 
 
 def worker(config: dict[str, Any]) -> None:
     """What runs on every rank. Ray Train has joined the process group already."""
+    logging.getLogger("botocore").setLevel(logging.WARNING)  # Ray Train shows every library's INFO
     spec, execution = from_dict(RunSpec, config["spec"]), from_dict(Execution, config["execution"])
     world = World.current()
 
@@ -54,16 +58,3 @@ def worker(config: dict[str, Any]) -> None:
         ray.train.report(event)
 
     train(spec, execution, world, progress)
-
-
-def ray_storage(storage_url: str) -> str:
-    """Ray Train's own bookkeeping goes under `ray/` of the same storage; pyarrow wants the endpoint in the URL."""
-    parts = urlsplit(storage_url)
-    folder = f"{storage_url.rstrip('/')}/ray"
-    if parts.scheme == "file":
-        return folder.removeprefix("file://")
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    if not endpoint:
-        return folder
-    scheme, _, host = endpoint.partition("://")
-    return f"{folder}?scheme={scheme}&endpoint_override={host}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alexvgg.cli.place import open_place, profile_option, say
+from alexvgg.cli.place import connect, profile_option, say
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -29,12 +29,13 @@ def status(profile: str | None, as_json: bool) -> None:
     """
     from alexvgg.data.store import open_store
     from alexvgg.runs import list_runs
-    from jobs.submit import client, jobs_of
 
-    place = open_place(profile)
+    place, cluster = connect(profile)
+    from jobs.submit import jobs_of
+
     jobs = [
         {"job": j.submission_id, "run": j.metadata["alexvgg"], "status": j.status.value, "message": j.message}
-        for j in jobs_of(client(place.dashboard))
+        for j in jobs_of(cluster)
     ]
     runs = []
     for r in list_runs(open_store(place.storage)):
@@ -49,21 +50,21 @@ def status(profile: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"runs": runs, "jobs": jobs}, indent=2))
         return
-    click.echo(f"{'run':<26}{'state':<10}{'epoch':>8}{'step':>8}{'loss':>8}{'top-1 err':>11}{'attempts':>10}")
+    click.echo(f"{'run':<30}{'state':<10}{'epoch':>8}{'step':>8}{'loss':>8}{'top-1 err':>11}{'attempts':>10}")
     for run in runs:
         m: dict[str, Any] = run["metrics"]
         loss = f"{m['train/loss_epoch']:.3f}" if m else "-"
         error = f"{m['val/top1_error']:.1f} %" if m else "-"
         epochs = f"{run['epoch']}/{run['epochs']}"
         click.echo(
-            f"{run['run']:<26}{run['state']:<10}{epochs:>8}{run['step']:>8}{loss:>8}{error:>11}{run['attempts']:>10}"
+            f"{run['run']:<30}{run['state']:<10}{epochs:>8}{run['step']:>8}{loss:>8}{error:>11}{run['attempts']:>10}"
         )
         if run["error"]:
             click.echo(f"  {str(run['error']).strip().splitlines()[-1]}")
     click.echo()
-    click.echo(f"{'job':<34}{'status':<12}")
+    click.echo(f"{'job':<36}{'status':<12}")
     for job in jobs:
-        click.echo(f"{job['job']:<34}{job['status']:<12}")
+        click.echo(f"{job['job']:<36}{job['status']:<12}")
 
 
 @click.command()
@@ -78,9 +79,7 @@ def logs(job: str | None, follow: bool, profile: str | None) -> None:
       alexvgg logs -f
       alexvgg logs vgg_e-s256-3f2a91c4-a1
     """
-    from jobs.submit import client
-
-    jobs = client(open_place(profile).dashboard)
+    _, jobs = connect(profile)
     name = _known_job(jobs, job)
     if follow:
         sys.exit(follow_to_end(jobs, name))
@@ -97,9 +96,7 @@ def stop(job: str | None, profile: str | None) -> None:
     Example:
       alexvgg stop vgg_e-s256-3f2a91c4-a1
     """
-    from jobs.submit import client
-
-    jobs = client(open_place(profile).dashboard)
+    _, jobs = connect(profile)
     name = _known_job(jobs, job)
     stopped = jobs.stop_job(name)
     click.echo(f"{name} is stopped; submit again to go on" if stopped else f"{name} had ended already")

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
     from alexvgg.profiles import Profile
 
 BUCKET = "s3://alexvgg"  # in the local cluster's object storage
@@ -35,6 +37,14 @@ def open_place(name: str | None, **changes: str | None) -> Profile:
     name = chosen_profile(name)
     profile = _local() if name == LOCAL else read_profile(name)
     return _changed(profile, changes)
+
+
+def connect(name: str | None) -> tuple[Profile, JobSubmissionClient]:
+    """`open_place`, and the Jobs API of its cluster."""
+    place = open_place(name)
+    from jobs.submit import client  # only now: Ray reads where its token lies when it is imported
+
+    return place, client(place.dashboard)
 
 
 @contextmanager

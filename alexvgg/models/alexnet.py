@@ -34,6 +34,7 @@ class AlexNet(nn.Module):
         super().__init__()
         if crop < SMALLEST_CROP:
             raise InputError(f"alexnet: crop {crop} is too small for its pools; use {SMALLEST_CROP} or more")
+        self.crop = crop
         features: OrderedDict[str, nn.Module] = OrderedDict()
         in_channels, side = 3, crop + IMPLICIT_PADDING
         for name, base, kernel, stride, padding, groups in CONVS:

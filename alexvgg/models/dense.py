@@ -3,7 +3,9 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from alexvgg.config import PAPER_CROP
 from alexvgg.models import Net
+from alexvgg.models.vgg import STRIDE  # AlexNet's is the same
 
 
 class Dense(nn.Module):
@@ -11,16 +13,33 @@ class Dense(nn.Module):
 
     Input (N, 3, h, w) of any size not below the crop; output (N, num_classes): the class-score map averaged over
     space, before the softmax.
+
+    The paper's scores lie 32 pixels apart, a seventh of its crop. A net with a smaller crop is applied to shifted
+    images too (as OverFeat does, Sermanet et al. 2014, section 3.3), so that its scores lie as densely: for a crop
+    of 32 pixels seven shifts along each side, for 224 none.
     """
 
     def __init__(self, net: Net) -> None:
         super().__init__()
         self.net = net
+        shifts = max(1, round(PAPER_CROP / net.crop))
+        self.shifts = [n * STRIDE // shifts for n in range(shifts)]
 
     def forward(self, images: Tensor) -> Tensor:
+        total, cells = images.new_zeros(()), 0
+        for top in self.shifts:
+            for left in self.shifts:
+                view = images[:, :, top:, left:]
+                if min(view.shape[2:]) >= self.net.crop:
+                    scores = self._score_map(view)
+                    total = total + scores.sum(dim=(2, 3))
+                    cells += scores.shape[2] * scores.shape[3]
+        return total / cells
+
+    def _score_map(self, images: Tensor) -> Tensor:
         head = self.net.classifier
         x = self.net.maps(images)
         fc6 = head.fc6.weight.view(head.fc6.out_features, x.shape[1], head.side, head.side)
         x = F.relu(F.conv2d(x, fc6, head.fc6.bias))
         x = F.relu(F.conv2d(x, head.fc7.weight[:, :, None, None], head.fc7.bias))
-        return F.conv2d(x, head.fc8.weight[:, :, None, None], head.fc8.bias).mean(dim=(2, 3))
+        return F.conv2d(x, head.fc8.weight[:, :, None, None], head.fc8.bias)

@@ -36,6 +36,7 @@ class VGG(nn.Module):
         super().__init__()
         if crop < STRIDE or crop % STRIDE:
             raise InputError(f"{name}: crop {crop} is not a multiple of {STRIDE}; its five pools need 32, 64, … or 224")
+        self.crop = crop
         features: OrderedDict[str, nn.Module] = OrderedDict()
         in_channels = 3
         for block, (kernels, base) in enumerate(zip(KERNELS[name], CHANNELS, strict=True), start=1):
