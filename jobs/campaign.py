@@ -6,9 +6,12 @@ Everything it needs to know lies in storage; a finished run is skipped, so it ca
 """
 
 import json
+import logging
 import sys
 import time
 from dataclasses import dataclass
+
+import ray
 
 from alexvgg.config import Execution, RunSpec, from_dict, to_dict
 from alexvgg.data.store import Store, open_store
@@ -40,7 +43,7 @@ def drive(storage: Store, campaign: Campaign) -> bool:
 
     Returns whether every run is finished.
     """
-    from jobs.train import fit
+    from jobs.train import fit  # submitting needs only what a campaign is, not what carries it out
 
     lost: set[str] = set()
     campaign_began = time.monotonic()
@@ -71,6 +74,7 @@ def drive(storage: Store, campaign: Campaign) -> bool:
 
 def main() -> None:
     storage_url, name = sys.argv[1:]
+    ray.init(logging_level=logging.WARNING)
     storage = open_store(storage_url)
     sys.exit(0 if drive(storage, Campaign.load(storage, name)) else 1)
 

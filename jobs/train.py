@@ -4,7 +4,6 @@ import logging
 import tempfile
 from typing import Any
 
-import ray.train
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -55,6 +54,5 @@ def worker(config: dict[str, Any]) -> None:
                 f"{event['perf/images_per_s']:.0f} images/s",
                 flush=True,
             )
-        ray.train.report(event)
 
     train(spec, execution, world, progress)

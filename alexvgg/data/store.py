@@ -125,15 +125,23 @@ class FileStore:
         self._path(key).unlink(missing_ok=True)
 
 
+_client_lock = threading.Lock()
+
+
+def _client() -> Any:
+    """boto3's client for the endpoint that the environment names; shared between threads, not across a fork."""
+    with _client_lock:
+        return _client_of(os.getpid(), os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"))
+
+
 @functools.cache
-def _client(process: int) -> Any:
-    # One client a process: it is safe to share between threads, but not across a fork.
+def _client_of(process: int, endpoint: str | None) -> Any:
     import boto3
     from botocore.config import Config
 
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     return boto3.client(
         "s3",
+        endpoint_url=endpoint,
         config=Config(
             connect_timeout=5,
             read_timeout=15,
@@ -147,9 +155,6 @@ def _client(process: int) -> Any:
     )
 
 
-_client_lock = threading.Lock()
-
-
 class S3Store:
     """A prefix in a bucket, through boto3. Endpoint, region and credentials come from the usual AWS environment."""
 
@@ -157,8 +162,7 @@ class S3Store:
         from botocore.exceptions import BotoCoreError, ClientError
 
         self.url, self.bucket, self.prefix = url.rstrip("/"), bucket, prefix + "/" if prefix else ""
-        with _client_lock:
-            self._s3 = _client(os.getpid())
+        self._s3 = _client()
         try:
             self._s3.head_bucket(Bucket=bucket)
         except ClientError as error:
@@ -262,7 +266,6 @@ def create_bucket(url: str) -> None:
     """Create the bucket of an s3:// URL if it doesn't exist; a folder needs no creating."""
     parts = urlsplit(url)
     if parts.scheme == "s3":
-        with _client_lock:
-            client = _client(os.getpid())
+        client = _client()
         if parts.netloc not in {b["Name"] for b in client.list_buckets()["Buckets"]}:
             client.create_bucket(Bucket=parts.netloc)

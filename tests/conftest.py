@@ -1,0 +1,134 @@
+"""What many tests share: an S3 service, the digits, golden files, and one real cluster for the whole session."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from alexvgg.data.sample import pack_digits
+from alexvgg.data.shards import Dataset, open_dataset
+from alexvgg.data.store import create_bucket, open_store
+from cluster import local
+
+GOLDEN = Path(__file__).with_name("golden")
+NODES = 4
+
+
+@pytest.fixture
+def golden() -> Callable[[str, str], None]:
+    """`golden(name, text)`: text equals tests/golden/<name>; `make golden` writes the files anew."""
+
+    def check(name: str, text: str) -> None:
+        path = GOLDEN / name
+        if os.environ.get("ALEXVGG_UPDATE_GOLDEN"):
+            path.write_text(text)
+        assert text == path.read_text(), f"differs from {path}; `make golden` renews it, then read the diff"
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def digits_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """scikit-learn's digits as shards in a folder."""
+    url = tmp_path_factory.mktemp("digits").as_uri()
+    pack_digits(open_store(url))
+    return url
+
+
+@pytest.fixture(scope="session")
+def digits(digits_url: str) -> Dataset:
+    return open_dataset(open_store(digits_url))
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def wait_for(ready: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
+        time.sleep(0.1)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture(scope="session")
+def localbucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The endpoint of the S3 service that the local cluster uses."""
+    port = free_port()
+    command = [sys.executable, "-m", "localbucket", str(tmp_path_factory.mktemp("s3")), "--port", str(port)]
+    process = subprocess.Popen([*command, "--host", "127.0.0.1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: listens(port), "localbucket's start")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[str]:
+    """The endpoint of a second S3 service, by other people."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        yield "http://{}:{}".format(*server.get_host_and_port())
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """`s3(endpoint)`: make it this process's S3 service, and return the URL of a bucket in it."""
+
+    def use(endpoint: str) -> str:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        create_bucket("s3://bucket")
+        return "s3://bucket"
+
+    return use
+
+
+@pytest.fixture(scope="session")
+def local_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.LocalCluster]:
+    """A real cluster of four nodes. Afterwards nothing of it may be left running."""
+    state = tmp_path_factory.mktemp("project") / ".alexvgg"
+    cluster = local.up(NODES, state=state)
+    mark = f"{local.MARK}={cluster.state}:"
+    try:
+        yield cluster
+    finally:
+        family = processes_with(mark)
+        local.down(state=state)
+        left = [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+        assert not left, f"left running: {left}"
+        assert not processes_with(mark)
+
+
+def processes_with(mark: str) -> set[psutil.Process]:
+    """Every process whose environment begins a variable with `mark`, and all its descendants."""
+    found: set[psutil.Process] = set()
+    for process in psutil.process_iter():
+        try:
+            if mark in Path(f"/proc/{process.pid}/environ").read_text(errors="replace"):
+                found |= {process, *process.children(recursive=True)}
+        except (OSError, psutil.Error):
+            continue
+    return found

@@ -1,0 +1,122 @@
+"""The same batches for any threads, prefetch and number of ranks; each image once; damage costs one image."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from alexvgg.batch import Batch
+from alexvgg.data import loader as loading
+from alexvgg.data.augment import Augmentation
+from alexvgg.data.loader import Loader
+from alexvgg.data.plan import EpochPlan, plan_epoch
+from alexvgg.data.shards import Dataset
+from alexvgg.errors import InputError
+
+AUGMENTATION = Augmentation((256, 512), 32, True, 0.1, np.eye(3))
+
+
+def loader(dataset: Dataset, rank: int = 0, world: int = 1, threads: int = 2, prefetch: int = 3) -> Loader:
+    return Loader(dataset, AUGMENTATION, 7, rank, world, threads, prefetch)
+
+
+def plan_of(dataset: Dataset) -> EpochPlan:
+    return plan_epoch(dataset.train.shard_sizes, 192, 8, seed=7, epoch=2)
+
+
+def by_sample(batches: Sequence[Batch]) -> dict[int, tuple[bytes, bytes, int, int]]:
+    found = {}
+    for b in batches:
+        for i, sample in enumerate(b.samples.tolist()):
+            if sample >= 0:
+                assert sample not in found
+                label, key = int(b.labels[i]), int(b.keys[i])
+                found[sample] = (b.images[i].numpy().tobytes(), b.colour[i].numpy().tobytes(), label, key)
+    return found
+
+
+def test_pixels_do_not_depend_on_threads_prefetch_or_ranks(digits: Dataset) -> None:
+    plan = plan_of(digits)
+    one = [by_sample([b]) for b in loader(digits).training(plan, 2, 0)]
+    assert len(one) == plan.steps == 8
+    assert sorted(s for step in one for s in step) == list(range(1437))
+    for world, threads, prefetch in ((1, 1, 1), (3, 2, 2), (5, 4, 9)):
+        ranks = [list(loader(digits, r, world, threads, prefetch).training(plan, 2, 0)) for r in range(world)]
+        for step, expected in enumerate(one):
+            assert by_sample([batches[step] for batches in ranks]) == expected
+
+
+def test_labels_are_the_samples_own(digits: Dataset) -> None:
+    for batch in loader(digits).training(plan_of(digits), 2, 6):
+        assert batch.labels.tolist() == digits.train.labels[batch.samples.numpy()].tolist()
+
+
+def test_an_epoch_can_begin_at_any_step(digits: Dataset) -> None:
+    plan = plan_of(digits)
+    whole = list(loader(digits).training(plan, 2, 0))
+    rest = list(loader(digits).training(plan, 2, 5))
+    assert len(rest) == 3
+    for a, b in zip(whole[5:], rest, strict=True):
+        assert torch.equal(a.images, b.images)
+        assert torch.equal(a.samples, b.samples)
+
+
+def test_epochs_show_other_views(digits: Dataset) -> None:
+    plan = plan_of(digits)
+    first, other = (next(loader(digits).training(plan, epoch, 0)) for epoch in (2, 3))
+    assert torch.equal(first.samples, other.samples)
+    assert not torch.equal(first.images, other.images)
+
+
+def test_a_rank_without_samples_takes_part_with_weight_zero(digits: Dataset) -> None:
+    short = replace(digits, train=replace(digits.train, shard_sizes=(70,), shards=digits.train.shards[:1]))
+    plan = plan_epoch((70,), 64, 8, seed=7, epoch=0)
+    last = [list(loader(short, r, 64).training(plan, 0, 0))[-1] for r in range(64)]
+    assert sum(int(b.weights.sum()) for b in last) == 6
+    empty = [b for b in last if b.weights.sum() == 0]
+    assert len(empty) == 58
+    assert all(b.samples.tolist() == [-1] and b.images.shape == (1, 3, 32, 32) for b in empty)
+
+
+def damaged(monkeypatch: pytest.MonkeyPatch, bad: set[int]) -> None:
+    """Let the bytes of some samples be no image, as an index of a damaged source would have them."""
+    read = loading.read_samples
+    monkeypatch.setattr(
+        loading, "read_samples",
+        lambda store, split, ids: {i: b"damaged" if i in bad else data for i, data in read(store, split, ids).items()},
+    )  # fmt: skip
+
+
+def test_an_undecodable_image_becomes_weight_zero_and_is_named(
+    digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged(monkeypatch, {3, 800})
+    source = loader(digits)
+    batches = list(source.training(plan_of(digits), 2, 0))
+    weights = {s: w for b in batches for s, w in zip(b.samples.tolist(), b.weights.tolist(), strict=True)}
+    assert {s for s, w in weights.items() if w == 0} == {3, 800}
+    assert set(source.undecodable) == {digits.train.keys[3], digits.train.keys[800]}
+
+
+def test_too_many_undecodable_images_stop_the_run(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    damaged(monkeypatch, set(range(200)))
+    with pytest.raises(InputError, match=r"11 images of file://.* can't be decoded"):
+        list(loader(digits).training(plan_of(digits), 2, 0))
+
+
+@pytest.mark.parametrize("world", [1, 3, 4, 7])
+def test_validation_shows_each_image_once(digits: Dataset, world: int) -> None:
+    for views in ("central", "whole"):
+        seen = [
+            sample
+            for rank in range(world)
+            for batch in getattr(loader(digits, rank, world), views)(384 if views == "central" else 55)
+            for sample in batch.samples.tolist()
+        ]
+        assert sorted(seen) == list(range(360))
+
+
+def test_whole_images_keep_their_shape(digits: Dataset) -> None:
+    assert {tuple(b.images.shape[1:]) for b in loader(digits).whole(55)} == {(3, 55, 55)}

@@ -1,0 +1,135 @@
+"""Tars and their index: what is damaged is named, what is intact stock webdataset reads too."""
+
+import gc
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import webdataset
+
+from alexvgg.data.shards import Dataset, fingerprint, index_shard, open_dataset, read_samples, write_dataset
+from alexvgg.data.store import StoreError, open_store
+from alexvgg.errors import InputError
+
+
+def tar_of(members: dict[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return file.getvalue()
+
+
+WHOLE = tar_of(
+    {f"{i:03d}.{end}": body for i in range(5) for end, body in (("jpg", bytes([i]) * 700), ("cls", b"%d" % i))}
+)
+
+
+def test_index_says_where_each_image_lies() -> None:
+    index = index_shard("x.tar", WHOLE)
+    assert index.keys == [f"{i:03d}" for i in range(5)]
+    assert index.labels == list(range(5))
+    for i, (offset, size) in enumerate(zip(index.offsets, index.sizes, strict=True)):
+        assert WHOLE[offset : offset + size] == bytes([i]) * 700
+
+
+@pytest.mark.parametrize("end", range(0, len(WHOLE.rstrip(b"\0")) + 512, 512))
+def test_a_tar_cut_anywhere_is_refused(end: int) -> None:
+    with pytest.raises(InputError, match=r"x\.tar"):
+        index_shard("x.tar", WHOLE[:end])
+
+
+@pytest.mark.parametrize(
+    ("members", "sentence"),
+    [
+        ({"1.jpg": b"x"}, "'1' has only one of image and label"),
+        ({"1.cls": b"3"}, "'1' has only one of image and label"),
+        ({"1.jpg": b"x", "1.cls": b"cat"}, "no intact tar of images and labels"),
+    ],
+)
+def test_incomplete_samples_are_named(members: dict[str, bytes], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        index_shard("x.tar", tar_of(members))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it leaves files open
+def test_stock_webdataset_reads_the_same_samples(digits_url: str, digits: Dataset) -> None:
+    folder = digits_url.removeprefix("file://")
+    urls = [f"{folder}/{shard}" for shard in digits.train.shards]
+    ids = np.arange(len(digits.train))
+    ours = read_samples(digits.store, digits.train, ids)
+    samples = list(webdataset.WebDataset(urls, shardshuffle=False))
+    gc.collect()
+    assert len(samples) == len(ids)
+    for i, sample in enumerate(samples):
+        assert sample["__key__"] == digits.train.keys[i]
+        assert sample["jpg"] == ours[i]
+        assert int(sample["cls"]) == digits.train.labels[i]
+
+
+def copied(digits: Dataset, tmp_path: Path) -> Path:
+    store = open_store(tmp_path.as_uri())
+    for key in digits.store.list(""):
+        store.put(key, digits.store.get(key))
+    return tmp_path
+
+
+def test_a_flipped_bit_is_found_and_located(digits: Dataset, tmp_path: Path) -> None:
+    folder = copied(digits, tmp_path)
+    shard, offset = digits.train.shards[1], int(digits.train.offsets[250])
+    data = bytearray((folder / shard).read_bytes())
+    data[offset + 20] ^= 1
+    (folder / shard).write_bytes(data)
+    damaged = open_dataset(open_store(folder.as_uri()))
+    with pytest.raises(StoreError, match=rf"{shard} at offset {offset}: sample '{digits.train.keys[250]}'"):
+        read_samples(damaged.store, damaged.train, np.arange(245, 260))
+    assert len(read_samples(damaged.store, damaged.train, np.arange(0, 240))) == 240
+
+
+def test_a_shard_cut_after_indexing_is_an_error(digits: Dataset, tmp_path: Path) -> None:
+    folder = copied(digits, tmp_path)
+    shard = folder / digits.train.shards[0]
+    shard.write_bytes(shard.read_bytes()[:100_000])
+    cut = open_dataset(open_store(folder.as_uri()))
+    with pytest.raises(StoreError, match="too early"):
+        read_samples(cut.store, cut.train, np.arange(0, 240))
+
+
+def test_an_empty_dataset_is_refused(tmp_path: Path) -> None:
+    store = open_store(tmp_path.as_uri())
+    about = {
+        "name": "none", "classes": ["a"], "flip": True, "mean_rgb": [0, 0, 0],
+        "colour_axes": [[1, 0, 0], [0, 1, 0], [0, 0, 1]], "colour_std": [0, 0, 0],
+    }  # fmt: skip
+    write_dataset(store, about, {"train": [], "val": []})
+    with pytest.raises(InputError, match=r"is empty: its train split has no image"):
+        open_dataset(store)
+
+
+def test_no_dataset_names_what_packs_one(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="alexvgg data sample digits"):
+        open_dataset(open_store(tmp_path.as_uri()))
+
+
+def test_a_newer_format_is_refused(digits: Dataset, tmp_path: Path) -> None:
+    folder = copied(digits, tmp_path)
+    about = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps({**about, "format": 2}))
+    with pytest.raises(InputError, match="format 2"):
+        open_dataset(open_store(folder.as_uri()))
+
+
+def test_fingerprint_changes_with_every_part_of_a_sample() -> None:
+    index = index_shard("x.tar", WHOLE)
+    other_label = index_shard("x.tar", WHOLE.replace(b"4" + bytes(511), b"3" + bytes(511)))
+    other_image = index_shard("x.tar", WHOLE.replace(bytes([2]) * 700, bytes([9]) * 700))
+    renamed = index_shard("y.tar", WHOLE)
+    assert other_label.labels != index.labels
+    prints = [fingerprint({"train": [i], "val": []}) for i in (index, other_label, other_image)]
+    assert len(set(prints)) == 3
+    assert fingerprint({"train": [renamed], "val": []}) == prints[0], "where images lie is not what they are"
