@@ -52,8 +52,10 @@ def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
         decode(data)
 
 
-@pytest.mark.parametrize(("size", "expected"), [((500, 375), (341, 256)), ((375, 500), (256, 341)), ((8, 8), (256, 256)),
-                                                ((257, 256), (257, 256)), ((1000, 1), (256_000, 256))])  # fmt: skip
+@pytest.mark.parametrize(("size", "expected"), [
+    ((500, 375), (341, 256)), ((375, 500), (256, 341)), ((8, 8), (256, 256)),
+    ((257, 256), (257, 256)), ((1000, 1), (256_000, 256)),
+])  # fmt: skip
 def test_shorter_side_becomes_s(size: tuple[int, int], expected: tuple[int, int]) -> None:
     assert resized_size(*size, 256) == expected
 

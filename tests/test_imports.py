@@ -1,0 +1,109 @@
+"""Imports only point down, and heavy libraries stay where they belong."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted(p for top in ("alexvgg", "jobs", "cluster") for p in (ROOT / top).rglob("*.py"))
+
+# Who may import what, of our own modules. A module may also import from its own package.
+BASE = {"alexvgg.errors"}
+CONFIG = BASE | {"alexvgg.config", "alexvgg.recipes", "alexvgg.batch"}
+PARTS = {
+    "alexvgg.models", "alexvgg.init", "alexvgg.data", "alexvgg.evaluation", "alexvgg.engine", "alexvgg.tracking",
+    "alexvgg.results.paper",
+}  # fmt: skip
+RUNS = {"alexvgg.runs", "alexvgg.run", "alexvgg.planning", "alexvgg.profiles", "alexvgg.results"}
+ALLOWED = {
+    "alexvgg.errors": set(),
+    "alexvgg.config": BASE,
+    "alexvgg.recipes": CONFIG,
+    "alexvgg.batch": set(),
+    "alexvgg.models": CONFIG,
+    "alexvgg.init": CONFIG,
+    "alexvgg.data": CONFIG,
+    "alexvgg.engine": CONFIG,
+    "alexvgg.evaluation": CONFIG,
+    "alexvgg.tracking": CONFIG,
+    "alexvgg.profiles": CONFIG,
+    "alexvgg.results.paper": CONFIG,
+    "alexvgg.planning": CONFIG | {"alexvgg.data"},
+    "alexvgg.runs": CONFIG | {"alexvgg.data", "alexvgg.tracking"},
+    "alexvgg.results.table": CONFIG | {"alexvgg.runs", "alexvgg.results.paper"},
+    "alexvgg.run": CONFIG | PARTS,
+    "jobs": CONFIG | PARTS | RUNS,
+    "cluster": BASE,
+    "alexvgg.cli": {"alexvgg", "jobs", "cluster"},
+    "alexvgg.__main__": {"alexvgg.cli"},
+}
+
+# Only these may import the library named.
+HOMES = {
+    "ray": ("jobs", "cluster", "alexvgg.cli"),
+    "mlflow": ("alexvgg.tracking", "alexvgg.results"),
+    "boto3": ("alexvgg.data.store",),
+    "botocore": ("alexvgg.data.store",),
+    "click": ("alexvgg.cli",),
+    "psutil": ("cluster",),
+}
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """The modules that a file imports; `from a import b` is a.b if that is a module of ours."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            modules = {module_of(p) for p in FILES}
+            for name in (f"{node.module}.{alias.name}" for alias in node.names):
+                yield name if name in modules else str(node.module)
+
+
+def inside(module: str, packages: set[str] | tuple[str, ...]) -> bool:
+    return any(module == p or module.startswith(f"{p}.") for p in packages)
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_imports_point_down(path: Path) -> None:
+    module = module_of(path)
+    if module in ("alexvgg", "jobs", "cluster", "alexvgg.results"):
+        assert not list(imports_of(path)), "a package's own file that only says what it is"
+        return
+    package = max((name for name in ALLOWED if inside(module, (name,))), key=len)
+    for imported in imports_of(path):
+        if inside(imported, ("alexvgg", "jobs", "cluster")) and imported != "alexvgg":
+            assert inside(imported, ALLOWED[package] | {package}), f"{module} imports {imported}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_libraries_stay_at_home(path: Path) -> None:
+    for imported in imports_of(path):
+        homes = HOMES.get(imported.split(".")[0])
+        if homes is not None:
+            assert inside(module_of(path), homes), f"{module_of(path)} imports {imported}"
+
+
+def test_the_command_line_starts_without_heavy_libraries() -> None:
+    heavy = "{'torch', 'ray', 'mlflow', 'numpy', 'boto3', 'pydantic', 'PIL', 'sklearn', 'psutil'}"
+    code = f"import sys, alexvgg.cli; loaded = {heavy} & set(sys.modules); sys.exit(', '.join(loaded) or 0)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, f"`import alexvgg.cli` loads {result.stderr}"
+
+
+def test_nothing_unpickles() -> None:
+    for path in FILES:
+        tree = ast.parse(path.read_text())
+        assert not {"pickle", "dill", "cloudpickle", "joblib"} & {i.split(".")[0] for i in imports_of(path)}, path
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+                assert "weights_only=True" in ast.unparse(node), path

@@ -1,0 +1,54 @@
+"""Plans: complete, parents first, and their names carry their whole ancestry."""
+
+import pytest
+
+from alexvgg.errors import InputError
+from alexvgg.planning import Images, plan_runs
+from alexvgg.recipes import GEOMETRIES, RECIPES
+
+DIGITS = Images("digits", 10, "f" * 64)
+SMALL, PAPER = GEOMETRIES["small"], GEOMETRIES["paper"]
+
+
+def test_table4_needs_eleven_runs() -> None:
+    targets = [r for r in RECIPES.values() if r.model in ("vgg_b", "vgg_c", "vgg_d", "vgg_e")]
+    specs = plan_runs(targets, DIGITS, PAPER)
+    assert len(specs) == 11
+    seen: set[str] = set()
+    for spec in specs:
+        assert spec.parent is None or spec.parent.run in seen
+        seen.add(spec.name)
+
+
+def test_a_child_is_another_run_if_an_ancestor_is() -> None:
+    target = RECIPES["vgg_e-s384"]
+    plain = plan_runs([target], DIGITS, SMALL)
+    changed = plan_runs([target], DIGITS, SMALL, overrides={"train.seed": "1"})
+    assert len(plain) == 3
+    assert not {s.name for s in plain} & {s.name for s in changed}
+    assert [s.parent.run if s.parent else None for s in changed] == [None, changed[0].name, changed[1].name]
+
+
+@pytest.mark.parametrize("init", ["random", "glorot", "he"])
+def test_random_starts_drop_the_shallow_parent_only(init: str) -> None:
+    specs = plan_runs([RECIPES["vgg_e-s384"]], DIGITS, SMALL, init=init)  # type: ignore[arg-type]
+    assert [s.recipe for s in specs] == ["vgg_e-s256", "vgg_e-s384"]
+    assert specs[0].parent is None
+    assert specs[0].init.kind == ("gaussian" if init == "random" else init)
+    assert specs[1].parent is not None
+
+
+def test_geometry_changes_sizes_and_nothing_else() -> None:
+    (_, paper), (_, small) = (plan_runs([RECIPES["vgg_d-s256"]], DIGITS, g) for g in (PAPER, SMALL))
+    assert (paper.model.crop, paper.model.width, paper.train.global_batch, paper.train.epochs) == (224, 1.0, 256, 74)
+    assert (small.model.crop, small.model.width, small.train.global_batch) == (32, 0.125, 64)
+    assert paper.test_scales == small.test_scales == ((256,), (224, 256, 288))
+    assert (paper.data.train_scale, paper.train.lr, paper.train.momentum, paper.train.weight_decay) == (
+        small.data.train_scale, small.train.lr, small.train.momentum, small.train.weight_decay,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("key", ["recipe", "parent.run", "model.name", "data.fingerprint"])
+def test_what_follows_from_recipe_and_dataset_cannot_be_set(key: str) -> None:
+    with pytest.raises(InputError, match="follows from the recipe and the dataset"):
+        plan_runs([RECIPES["vgg_b-s256"]], DIGITS, SMALL, overrides={key: "x"})
