@@ -1,15 +1,14 @@
 """What many tests share: an S3 service, the digits, golden files, and one real cluster for the whole session."""
 
 import os
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+from processes import free_port, listens, processes_with, wait_for
 
 from alexvgg.data.sample import pack_digits
 from alexvgg.data.shards import Dataset, open_dataset
@@ -44,24 +43,6 @@ def digits_url(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def digits(digits_url: str) -> Dataset:
     return open_dataset(open_store(digits_url))
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
-
-
-def wait_for(ready: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
-        time.sleep(0.1)
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as s:
-        return s.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture(scope="session")
@@ -120,15 +101,3 @@ def local_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.Lo
         left = [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
         assert not left, f"left running: {left}"
         assert not processes_with(mark)
-
-
-def processes_with(mark: str) -> set[psutil.Process]:
-    """Every process whose environment begins a variable with `mark`, and all its descendants."""
-    found: set[psutil.Process] = set()
-    for process in psutil.process_iter():
-        try:
-            if mark in Path(f"/proc/{process.pid}/environ").read_text(errors="replace"):
-                found |= {process, *process.children(recursive=True)}
-        except (OSError, psutil.Error):
-            continue
-    return found
