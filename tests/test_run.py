@@ -1,0 +1,194 @@
+"""One run from spec to table cells, in one process and in several."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from processes import free_port
+
+import alexvgg.run as run
+from alexvgg.config import Execution, Parent, RunSpec
+from alexvgg.data.shards import Dataset
+from alexvgg.data.store import open_store
+from alexvgg.engine.world import World
+from alexvgg.errors import InputError
+from alexvgg.planning import images_of, plan_runs
+from alexvgg.recipes import GEOMETRIES, RECIPES
+from alexvgg.runs import read_run
+
+ALONE = World(0, 1, torch.device("cpu"))
+QUICK = {"test_scales": "[[224]]", "train.epochs": "3"}
+
+
+def spec_of(dataset: Dataset, recipe: str = "vgg_a-s256", **overrides: str) -> RunSpec:
+    settings = QUICK | {key.replace("__", "."): value for key, value in overrides.items()}
+    return plan_runs([RECIPES[recipe]], images_of(dataset), GEOMETRIES["small"], overrides=settings)[-1]
+
+
+@pytest.fixture
+def execution(digits_url: str, tmp_path: Path) -> Execution:
+    return Execution(digits_url, (tmp_path / "storage").as_uri())
+
+
+def sample_log(folder: Path) -> dict[int, tuple[list[int], float]]:
+    """Step -> (the global batch's sample ids, sorted; the loss summed over ranks)."""
+    steps: dict[int, tuple[list[int], float]] = {}
+    for file in sorted(folder.iterdir()):
+        for line in map(json.loads, file.read_text().splitlines()):
+            samples, loss = steps.get(line["step"], ([], 0.0))
+            steps[line["step"]] = (sorted(samples + line["samples"]), loss + line["loss"])
+    return steps
+
+
+def launched(ranks: int, digits_url: str, folder: Path) -> dict[int, tuple[list[int], float]]:
+    """20 steps on `ranks` processes; a batch of 192 makes every eighth step short and of three samples a lane."""
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--master-port", str(free_port())]
+    arguments = ["-m", "alexvgg", "train", "vgg_a-s256", "--geometry", "small", "--dataset", digits_url]
+    arguments += ["--storage", (folder / "storage").as_uri(), "--sample-log", str(folder / "log")]
+    for setting in ("train.max_steps=20", "train.global_batch=192", "test_scales=[[224]]"):
+        arguments += ["--set", setting]
+    command = [sys.executable, *(launcher if ranks > 1 else []), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return sample_log(folder / "log")
+
+
+def test_any_number_of_ranks_computes_the_same(digits_url: str, tmp_path: Path) -> None:
+    one = launched(1, digits_url, tmp_path / "1")
+    assert sorted(one) == list(range(1, 21))
+    assert [len(samples) for samples, _ in one.values()] == ([192] * 7 + [93]) * 2 + [192] * 4
+    for ranks in (2, 3, 4):
+        several = launched(ranks, digits_url, tmp_path / str(ranks))
+        assert {step: samples for step, (samples, _) in several.items()} == {s: ids for s, (ids, _) in one.items()}
+        for step, (_, loss) in several.items():
+            assert loss == pytest.approx(one[step][1], abs=1e-4), f"{ranks} ranks, step {step}"
+
+
+class CrashError(Exception):
+    pass
+
+
+def test_a_resumed_run_is_bitwise_the_uninterrupted_one(
+    digits: Dataset, execution: Execution, digits_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = spec_of(digits)
+    run.train(spec, execution, ALONE)
+    step, calls = run.training_step, 0
+
+    def crashing(*arguments: Any) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls in (30, 31 + 23):  # in the middle of the second epoch, then of the third
+            raise CrashError
+        return step(*arguments)
+
+    monkeypatch.setattr(run, "training_step", crashing)
+    interrupted = Execution(digits_url, (tmp_path / "again").as_uri())
+    for _ in range(2):
+        with pytest.raises(CrashError):
+            run.train(spec, interrupted, ALONE)
+    run.train(spec, interrupted, ALONE)
+
+    whole, parts = open_store(execution.storage_url), open_store(interrupted.storage_url)
+    final = f"runs/{spec.name}/final/model.safetensors"
+    assert whole.get(final) == parts.get(final)
+    a, b = read_run(whole, spec.name), read_run(parts, spec.name)
+    assert a.evaluation == b.evaluation
+    assert [e["step"] for e in b.journal if e["event"] == "start"] == [0, 23, 46]
+    for event in ("steps", "epoch"):
+        points = [[(e["step"], e["metrics"].get("train/loss"), e["metrics"].get("val/top1_error"))
+                   for e in r.journal if e["event"] == event] for r in (a, b)]  # fmt: skip
+        assert points[0] == points[1], "a step stands in the journal twice, or is missing"
+
+
+def test_what_a_run_leaves_behind(digits: Dataset, execution: Execution) -> None:
+    spec = spec_of(digits, train__max_steps="5")
+    events: list[dict[str, Any]] = []
+    run.train(spec, execution, ALONE, events.append)
+    store = open_store(execution.storage_url)
+    files = {key.removeprefix(f"runs/{spec.name}/") for key in store.list("runs/")}
+    assert files == {
+        "spec.json", "transplant.json", "journal.jsonl", "eval/dense.json",
+        "final/model.safetensors", "final/record.json",
+        *(f"checkpoints/00000005/{f}" for f in ("commit.json", "model.safetensors", "optimizer.pt")),
+    }  # fmt: skip
+    record = read_run(store, spec.name)
+    assert (record.state, record.spec) == ("finished", spec)
+    assert [e["step"] for e in events] == [5]
+    final = record.journal[-1]["metrics"]
+    assert final == {}, "Q=224 is in no table"
+    before = store.get(f"runs/{spec.name}/journal.jsonl")
+    run.train(spec, execution, ALONE)
+    assert store.get(f"runs/{spec.name}/journal.jsonl") == before, "a finished run was started again"
+
+
+def test_table_cells_stand_beside_the_papers() -> None:
+    rows = [
+        {"test_scales": [384], "top1_error": 20.0, "top5_error": 5.0},
+        {"test_scales": [256, 384, 512], "top1_error": 19.0, "top5_error": 4.0},
+    ]
+    cells = run.table_cells("vgg_e-jitter", rows)
+    assert cells == pytest.approx({
+        "table3/top1_error": 20.0, "paper/table3/top1_error": 25.5, "delta/table3/top1_error": -5.5,
+        "table3/top5_error": 5.0, "paper/table3/top5_error": 8.0, "delta/table3/top5_error": -3.0,
+        "table4/top1_error": 19.0, "paper/table4/top1_error": 24.8, "delta/table4/top1_error": -5.8,
+        "table4/top5_error": 4.0, "paper/table4/top5_error": 7.5, "delta/table4/top5_error": -3.5,
+    })  # fmt: skip
+
+
+def test_a_child_starts_from_its_parents_last_weights(digits: Dataset, execution: Execution) -> None:
+    parent, child = plan_runs(
+        [RECIPES["vgg_b-s256"]], images_of(digits), GEOMETRIES["small"], overrides=QUICK | {"train.max_steps": "3"}
+    )
+    store = open_store(execution.storage_url)
+    with pytest.raises(InputError, match=f"{child.name} starts from {parent.name}, which isn't finished"):
+        run.train(child, execution, ALONE)
+    run.train(parent, execution, ALONE)
+    weights = safetensors.torch.load(store.get(f"runs/{parent.name}/final/model.safetensors"))
+    net, origins = run.first_weights(child, store)
+    for key, value in net.state_dict().items():
+        shared = key.split(".")[1] in ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8")
+        assert torch.equal(value, weights[key]) == shared or key.endswith("bias"), key
+    assert sum(o.source == "copied" for o in origins) == 7
+    run.train(child, execution, ALONE)
+    assert json.loads(store.get(f"runs/{child.name}/transplant.json"))[0] == {
+        "layer": "conv1_1", "shape": [8, 3, 3, 3], "source": "copied", "sha256": origins[0].sha256,
+    }  # fmt: skip
+
+
+def test_a_parents_damaged_weights_are_refused(digits: Dataset, execution: Execution) -> None:
+    parent, child = plan_runs(
+        [RECIPES["vgg_b-s256"]], images_of(digits), GEOMETRIES["small"], overrides=QUICK | {"train.max_steps": "1"}
+    )
+    run.train(parent, execution, ALONE)
+    store = open_store(execution.storage_url)
+    key = f"runs/{parent.name}/final/model.safetensors"
+    store.put(key, store.get(key)[:-1] + b"\0")
+    assert child.parent == Parent(parent.name, "transplant")
+    with pytest.raises(run.checkpoint.DamagedError, match="is damaged"):
+        run.train(child, execution, ALONE)
+
+
+def test_another_dataset_is_refused(digits: Dataset, execution: Execution) -> None:
+    spec = plan_runs([RECIPES["vgg_a-s256"]], images_of(digits).__class__("digits", 10, "0" * 64), GEOMETRIES["small"])[
+        0
+    ]
+    with pytest.raises(InputError, match="has fingerprint"):
+        run.train(spec, execution, ALONE)
+
+
+def test_mlflow_being_down_costs_neither_the_run_nor_its_time(
+    digits: Dataset, execution: Execution, digits_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = spec_of(digits, train__max_steps="3")
+    began = time.monotonic()
+    run.train(spec, Execution(digits_url, execution.storage_url, "http://127.0.0.1:1"), ALONE)
+    assert time.monotonic() - began < 60
+    assert read_run(open_store(execution.storage_url), spec.name).state == "finished"
+    assert "the run's journal has every point" in caplog.text
