@@ -47,11 +47,15 @@ def sample_log(folder: Path) -> dict[int, tuple[list[int], float]]:
 
 
 def launched(ranks: int, digits_url: str, folder: Path) -> dict[int, tuple[list[int], float]]:
-    """20 steps on `ranks` processes; a batch of 192 makes every eighth step short and of three samples a lane."""
+    """20 steps on `ranks` processes; a batch of 192 makes every eighth step short and of three samples a lane.
+
+    The learning rate is a tenth of the recipe's: at 0.01, in 20 steps of the raw 0-to-255 input, the last bit of a
+    float32 sum grows to 1e-3 of loss, as it does in one process on another number of threads.
+    """
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--master-port", str(free_port())]
     arguments = ["-m", "alexvgg", "train", "vgg_a-s256", "--geometry", "small", "--dataset", digits_url]
     arguments += ["--storage", (folder / "storage").as_uri(), "--sample-log", str(folder / "log")]
-    for setting in ("train.max_steps=20", "train.global_batch=192", "test_scales=[[224]]"):
+    for setting in ("train.max_steps=20", "train.global_batch=192", "train.lr=0.001", "test_scales=[[224]]"):
         arguments += ["--set", setting]
     command = [sys.executable, *(launcher if ranks > 1 else []), *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -154,7 +158,8 @@ def test_a_child_starts_from_its_parents_last_weights(digits: Dataset, execution
     net, origins = run.first_weights(child, store)
     for key, value in net.state_dict().items():
         shared = key.split(".")[1] in ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8")
-        assert torch.equal(value, weights[key]) == shared or key.endswith("bias"), key
+        if key.endswith(".weight"):
+            assert (key in weights and torch.equal(value, weights[key])) == shared, key
     assert sum(o.source == "copied" for o in origins) == 7
     run.train(child, execution, ALONE)
     assert json.loads(store.get(f"runs/{child.name}/transplant.json"))[0] == {
