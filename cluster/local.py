@@ -14,7 +14,6 @@ import os
 import secrets
 import shutil
 import socket
-import subprocess
 import sys
 import time
 import urllib.error
@@ -183,12 +182,12 @@ def _start_missing(cluster: LocalCluster, running: Mapping[str, psutil.Process],
 def _start_nodes(cluster: LocalCluster, numbers: list[int], say: Say) -> None:
     """Start Ray nodes a little apart, count those that join, and start again those that gave up."""
     began = time.monotonic()
-    processes: dict[int, subprocess.Popen[bytes]] = {}
+    processes: dict[int, psutil.Process] = {}
     tries = dict.fromkeys(numbers, 0)
     waiting = list(numbers)
     while waiting:
         for n in list(waiting):
-            if n not in processes or processes[n].poll() is not None:
+            if n not in processes or not _lives(processes[n]):
                 if tries[n] == NODE_TRIES:
                     raise InputError(_did_not_start(cluster, f"node-{n}"))
                 tries[n] += 1
@@ -243,7 +242,8 @@ def _s3_command(cluster: LocalCluster) -> list[str]:
     return [sys.executable, "-m", "localbucket", str(folder), "--host", LOOPBACK, "--port", str(cluster.ports["s3"])]
 
 
-def _spawn(cluster: LocalCluster, name: str, command: list[str]) -> "subprocess.Popen[bytes]":
+def _spawn(cluster: LocalCluster, name: str, command: list[str]) -> psutil.Process:
+    """Start a service that outlives this process, in a session of its own, its output in its log."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "AWS_", "MLFLOW_"))} | {
         **cluster.environment(),
         MARK: f"{cluster.state}:{name}",
@@ -254,17 +254,25 @@ def _spawn(cluster: LocalCluster, name: str, command: list[str]) -> "subprocess.
     }
     log = cluster.state / "logs" / f"{name}.log"
     log.parent.mkdir(exist_ok=True)
-    with log.open("wb") as output:
-        return subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )  # fmt: skip
+    streams = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    return psutil.Process(os.posix_spawnp(command[0], command, environment, file_actions=streams, setsid=True))
 
 
-def _wait(cluster: LocalCluster, name: str, process: "subprocess.Popen[bytes]", ready: Callable[[], bool]) -> None:
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _wait(cluster: LocalCluster, name: str, process: psutil.Process, ready: Callable[[], bool]) -> None:
     deadline = time.monotonic() + START_SECONDS
     while not ready():
-        if process.poll() is not None or time.monotonic() > deadline:
+        if not _lives(process) or time.monotonic() > deadline:
             raise InputError(_did_not_start(cluster, name))
         time.sleep(0.1)
 
@@ -304,7 +312,7 @@ def _marked(state: Path) -> Iterator[tuple[str, psutil.Process]]:
             folder, _, name = process.environ().get(MARK, "").rpartition(":")
         except psutil.Error:
             continue
-        if folder == str(state) and process.status() != psutil.STATUS_ZOMBIE:
+        if folder == str(state) and _lives(process):
             yield name, process
 
 

@@ -112,8 +112,10 @@ def check_cluster(profile: Profile, nodes: int) -> None:
     gpus = profile.gpus_per_node
     fitting = [
         n
-        for n in list_nodes(address=profile.dashboard, filters=[("state", "=", "ALIVE")])
-        if n.resources_total.get("CPU", 0) >= profile.workers_per_node and n.resources_total.get("GPU", 0) >= gpus
+        for n in list_nodes(address=profile.dashboard, limit=10_000, raise_on_missing_output=False)
+        if n.state == "ALIVE"
+        and n.resources_total.get("CPU", 0) >= profile.workers_per_node
+        and n.resources_total.get("GPU", 0) >= gpus
     ]
     if len(fitting) < nodes:
         each = f"{gpus} GPUs" if gpus else "a free CPU"

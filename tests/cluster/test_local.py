@@ -1,0 +1,116 @@
+"""The cluster on one machine: what comes up, who may use it, what a crash leaves, what `down` leaves."""
+
+import stat
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+from processes import processes_with, wait_for
+
+from alexvgg.errors import InputError
+from cluster import local
+
+
+def pids(cluster: local.LocalCluster) -> dict[str, int]:
+    """Service -> process id of its first process."""
+    return {name: process.pid for name, process in local._alive(cluster.state).items()}
+
+
+def test_up_again_changes_nothing(local_cluster: local.LocalCluster) -> None:
+    before = pids(local_cluster)
+    assert set(before) == {"s3", "mlflow", "head", "node-1", "node-2", "node-3", "node-4"}
+    for nodes in (4, 2):
+        assert local.up(nodes, state=local_cluster.state) == local_cluster
+    assert pids(local_cluster) == before
+    assert local.find(local_cluster.state) == local_cluster
+    assert all(service.alive for service in local.status(local_cluster.state))
+
+
+def test_a_killed_node_is_started_again_and_nothing_else(local_cluster: local.LocalCluster) -> None:
+    before = pids(local_cluster)
+    victim = psutil.Process(before["node-2"])
+    for process in [victim, *victim.children(recursive=True)]:
+        process.kill()
+    wait_for(lambda: "node-2" not in pids(local_cluster), "the node's end")
+    assert [s.name for s in local.status(local_cluster.state) if not s.alive] == ["node-2"]
+    local.up(4, state=local_cluster.state)
+    after = pids(local_cluster)
+    assert after.keys() == before.keys()
+    assert {name for name in before if before[name] != after[name]} == {"node-2"}
+
+
+def test_ray_asks_for_a_token_that_only_the_user_can_read(local_cluster: local.LocalCluster) -> None:
+    assert stat.S_IMODE(local_cluster.token.stat().st_mode) == 0o600
+    assert stat.S_IMODE(local_cluster.state.stat().st_mode) == 0o700
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"{local_cluster.dashboard_url}/api/jobs/")
+    refused.value.close()
+    assert refused.value.code == 401
+    token = {"Authorization": f"Bearer {local_cluster.token.read_text()}"}
+    with urllib.request.urlopen(
+        urllib.request.Request(f"{local_cluster.dashboard_url}/api/jobs/", headers=token)
+    ) as ok:
+        assert ok.status == 200
+
+
+def test_the_token_is_in_no_command_line(local_cluster: local.LocalCluster) -> None:
+    token = local_cluster.token.read_text()
+    for process in processes_with(f"{local.MARK}={local_cluster.state}:"):
+        assert token not in " ".join(process.cmdline())
+
+
+def test_services_listen_on_loopback_only(local_cluster: local.LocalCluster) -> None:
+    ours = {local_cluster.ports[name] for name in ("s3", "mlflow", "dashboard")}
+    listening = {
+        connection.laddr.port: connection.laddr.ip
+        for process in processes_with(f"{local.MARK}={local_cluster.state}:")
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port in ours
+    }
+    assert listening == dict.fromkeys(ours, "127.0.0.1")
+
+
+def test_a_second_cluster_started_twice_at_once(local_cluster: local.LocalCluster, tmp_path: Path) -> None:
+    state = tmp_path / "other" / ".alexvgg"
+    with ThreadPoolExecutor(2) as pool:
+        one, two = pool.map(lambda _: local.up(1, state=state), range(2))
+    try:
+        assert one == two
+        assert not set(one.ports.values()) & set(local_cluster.ports.values())
+        assert set(pids(one)) == {"s3", "mlflow", "head", "node-1"}
+        (state / "s3" / "bucket").mkdir()
+    finally:
+        local.down(state=state)
+    assert local.find(state) is None
+    assert not processes_with(f"{local.MARK}={state}:")
+    assert not local._ray_folder(state).exists()
+    assert (state / "s3" / "bucket").exists()
+    assert local.find(local_cluster.state) == local_cluster
+
+
+@pytest.mark.parametrize("nodes", [0, -1, 1000])
+def test_impossible_numbers_of_nodes_are_refused(nodes: int, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="1 to 200 nodes"):
+        local.up(nodes, state=tmp_path / "none")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_service_that_does_not_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = tmp_path / ".alexvgg"
+    monkeypatch.setattr(local, "_s3_command", lambda _: ["sh", "-c", "echo the disk is full; exit 1"])
+    try:
+        with pytest.raises(InputError, match=r"s3 of the local cluster did not come up.*'the disk is full'"):
+            local.up(1, state=state)
+    finally:
+        local.down(state=state)
+    assert not processes_with(f"{local.MARK}={state}:")
+
+
+def test_nothing_to_stop(tmp_path: Path) -> None:
+    said: list[str] = []
+    local.down(state=tmp_path / "none", say=said.append)
+    assert said == ["There is no local cluster here."]
+    assert local.status(tmp_path / "none") == []

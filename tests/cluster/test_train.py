@@ -1,0 +1,239 @@
+"""Submitting to a real Ray cluster: from the command to MLflow, and through a killed worker."""
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from processes import processes_with, wait_for
+
+from alexvgg.data.shards import write_dataset
+from alexvgg.data.store import Store, create_bucket, open_store
+from alexvgg.runs import clear_failure, mark_failed, read_run
+from cluster.local import LocalCluster
+
+QUICK = ("--set", "train.epochs=2", "--set", "test_scales=[[256]]")
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def project(local_cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the local cluster, with its environment for looking into its storage."""
+    for name, value in local_cluster.environment().items():
+        if name.startswith("AWS"):
+            monkeypatch.setenv(name, value)
+    return local_cluster.state.parent
+
+
+@pytest.fixture
+def alexvgg(project: Path) -> Command:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("AWS", "RAY"))}
+
+    def run(*arguments: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
+        done = subprocess.run(
+            [sys.executable, "-m", "alexvgg", *arguments], cwd=project, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture
+def storage(project: Path) -> Store:
+    create_bucket("s3://alexvgg")
+    return open_store("s3://alexvgg")
+
+
+def mlflow(cluster: LocalCluster, path: str, body: dict[str, Any] | None = None) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Content-Type": "application/json"}
+    with urllib.request.urlopen(urllib.request.Request(f"{cluster.mlflow_url}/{path}", data, headers)) as answer:
+        text = answer.read()
+    return json.loads(text) if text[:1] in b"{[" else text.decode()
+
+
+def mlflow_run(cluster: LocalCluster, name: str) -> dict[str, Any]:
+    experiment = mlflow(cluster, "api/2.0/mlflow/experiments/get-by-name?experiment_name=alexvgg")["experiment"]
+    query = {"experiment_ids": [experiment["experiment_id"]], "filter": f"tags.`alexvgg.run` = '{name}'"}
+    (run,) = mlflow(cluster, "api/2.0/mlflow/runs/search", query)["runs"]
+    return run  # type: ignore[no-any-return]
+
+
+def test_a_submission_trains_the_lineage_and_fills_the_table(
+    local_cluster: LocalCluster, alexvgg: Command, storage: Store
+) -> None:
+    submit = ("submit", "--model", "vgg_b", "--nodes", "4", *QUICK)
+    plan = json.loads(alexvgg(*submit, "--dry-run", "--json").stdout)
+    a, b = (run["name"] for run in plan["runs"])
+    assert all(run["state"] == "planned" for run in plan["runs"])
+
+    out = alexvgg(*submit, "--wait").stdout
+    assert f"Submitted {b}-a1" in out
+    assert f"[1/2] {a} finished" in out
+    assert f"[2/2] {b} finished" in out
+    assert "2 of 2 runs are finished" in out
+
+    # MLflow: one run for each, with curves, the paper's twins of our cells, and artifacts.
+    run = mlflow_run(local_cluster, b)
+    assert run["info"]["status"] == "FINISHED"
+    params = {p["key"]: p["value"] for p in run["data"]["params"]}
+    assert (params["model"], params["train.S"], params["init"], params["parent"]) == ("vgg_b", "256", "transplant", a)
+    metrics = {m["key"]: m["value"] for m in run["data"]["metrics"]}
+    for name in ("top1_error", "top5_error"):
+        assert metrics[f"delta/table3/{name}"] == pytest.approx(
+            metrics[f"table3/{name}"] - metrics[f"paper/table3/{name}"]
+        )
+    assert metrics["paper/table3/top1_error"] == 28.7
+    run_id = run["info"]["run_id"]
+    for curve, points in (("train/loss", 4), ("val/top1_error", 2), ("perf/images_per_s", 2)):
+        history = mlflow(local_cluster, f"api/2.0/mlflow/metrics/get-history?run_id={run_id}&metric_key={curve}")
+        assert len(history["metrics"]) == points, curve
+    report = mlflow(local_cluster, f"get-artifact?path=transplant.txt&run_id={run_id}")
+    assert report.count("copied") == 7
+    assert mlflow(local_cluster, f"get-artifact?path=spec.json&run_id={run_id}")["recipe"] == "vgg_b-s256"
+
+    # The storage alone says the same.
+    record = read_run(storage, b)
+    assert record.state == "finished"
+    assert record.evaluation[0]["images"] == 360
+    assert record.evaluation[0]["top1_error"] == metrics["table3/top1_error"]
+    rows = json.loads(alexvgg("table", "table3", "--json").stdout)["rows"]
+    assert {row["model"]: row["run"] for row in rows if row["run"]} == {"vgg_a": a, "vgg_b": b}
+    states = {run["run"]: run["state"] for run in json.loads(alexvgg("status", "--json").stdout)["runs"]}
+    assert states == {a: "finished", b: "finished"}
+
+    # The same again starts nothing.
+    again = alexvgg(*submit)
+    assert "All of them are finished" in again.stdout
+    assert len(json.loads(alexvgg("status", "--json").stdout)["jobs"]) == 1
+    assert f"[2/2] {b} finished" in alexvgg("logs").stdout
+
+
+def test_a_killed_worker_costs_no_sample_and_repeats_none(
+    local_cluster: LocalCluster, alexvgg: Command, storage: Store, tmp_path: Path
+) -> None:
+    submit = ("submit", "--model", "vgg_a", "--nodes", "4", "--set", "train.epochs=5", "--set", "test_scales=[[256]]")
+    sent = json.loads(alexvgg(*submit, "--sample-log", str(tmp_path), "--json").stdout)
+    assert sent["new"]
+    again = json.loads(alexvgg(*submit, "--json").stdout)
+    assert (again["job"], again["new"]) == (sent["job"], False), "a running job was started twice"
+
+    def epochs() -> int:
+        return sum(e["event"] == "epoch" for e in read_run(storage, sent["run"]).journal)
+
+    def workers() -> list[psutil.Process]:
+        family = processes_with(f"ALEXVGG_LOCAL_CLUSTER={local_cluster.state}:")
+        return [p for p in family if "RayTrainWorker" in " ".join(p.cmdline())]
+
+    wait_for(lambda: epochs() >= 2, "the second epoch", 120)
+    victims = workers()
+    assert len(victims) == 4
+    victims[0].kill()
+    wait_for(lambda: read_run(storage, sent["run"]).state == "finished", "the run's end", 180)
+
+    record = read_run(storage, sent["run"])
+    starts = [e["step"] for e in record.journal if e["event"] == "start"]
+    assert len(starts) == 2, "one attempt before the kill, one after it"
+    assert starts[1] in (46, 69, 92), "it went on from a checkpoint, not from the beginning"
+    assert [e["epoch"] for e in record.journal if e["event"] == "epoch"] == [1, 2, 3, 4, 5]
+
+    # Of the first attempt only the steps up to the checkpoint survive.
+    consumed: dict[int, list[int]] = {}
+    for file in tmp_path.iterdir():
+        attempt = int(file.name.split("-a")[-1].split("-")[0])
+        for line in map(json.loads, file.read_text().splitlines()):
+            if attempt == 2 or line["step"] <= starts[1]:
+                consumed.setdefault(line["epoch"], []).extend(line["samples"])
+    assert sorted(consumed) == [0, 1, 2, 3, 4]
+    for epoch, samples in consumed.items():
+        assert sorted(samples) == list(range(1437)), f"epoch {epoch}"
+    wait_for(lambda: mlflow_run(local_cluster, sent["run"])["info"]["status"] == "FINISHED", "MLflow's end")
+
+
+def test_a_stopped_job_goes_on_where_it_was(alexvgg: Command, storage: Store) -> None:
+    submit = ("submit", "--model", "vgg_a", "--nodes", "2", "--set", "train.epochs=4", "--set", "test_scales=[[256]]")
+    sent = json.loads(alexvgg(*submit, "--json").stdout)
+    wait_for(lambda: read_run(storage, sent["run"]).last_epoch is not None, "the first epoch", 120)
+    alexvgg("stop", sent["job"])
+    alexvgg("logs", "-f", sent["job"], code=103)
+    assert read_run(storage, sent["run"]).state == "started"
+    assert f"Submitted {sent['run']}-a2" in alexvgg(*submit, "--wait").stdout
+    starts = [e["step"] for e in read_run(storage, sent["run"]).journal if e["event"] == "start"]
+    assert len(starts) == 2
+    assert starts[1] >= 23
+
+
+def write_profile(project: Path, cluster: LocalCluster, **changes: str) -> None:
+    places = {
+        "dashboard": cluster.dashboard_url, "storage": "s3://alexvgg", "dataset": "s3://alexvgg/datasets/digits",
+        "geometry": "small", **changes,
+    }  # fmt: skip
+    (project / "alexvgg.toml").write_text(
+        "[profile.test]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in places.items())
+    )
+
+
+@pytest.fixture
+def on_profile(project: Path, local_cluster: LocalCluster) -> Command:
+    """`submit` with a profile for the local cluster, as a user of any cluster has one."""
+
+    def run(*arguments: str, token: bool = True, **changes: str) -> "subprocess.CompletedProcess[str]":
+        write_profile(project, local_cluster, **changes)
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY")}
+        environment |= {k: v for k, v in local_cluster.environment().items() if token or not k.startswith("RAY")}
+        command = [sys.executable, "-m", "alexvgg", "submit", "--profile", "test", *arguments]
+        return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+
+    return run
+
+
+def jobs(alexvgg: Command) -> list[dict[str, Any]]:
+    return json.loads(alexvgg("status", "--json").stdout)["jobs"]  # type: ignore[no-any-return]
+
+
+def test_what_cannot_run_is_refused_before_anything_starts(
+    alexvgg: Command, on_profile: Command, storage: Store, local_cluster: LocalCluster
+) -> None:
+    before = jobs(alexvgg)
+    about = {
+        "name": "none", "classes": ["a"], "flip": True, "mean_rgb": [0, 0, 0],
+        "colour_axes": [[1, 0, 0], [0, 1, 0], [0, 0, 1]], "colour_std": [0, 0, 0],
+    }  # fmt: skip
+    write_dataset(open_store("s3://alexvgg/datasets/empty"), about, {"train": [], "val": []})
+    cases: list[tuple[tuple[str, ...], dict[str, Any], str]] = [
+        (("--nodes", "9"), {}, "has 4 nodes with a free CPU, 9 were asked for"),
+        ((), {"storage": "s3://no-such-bucket"}, "there is no such bucket"),
+        ((), {"dataset": "s3://alexvgg/datasets/empty"}, "is empty: its train split has no image"),
+        ((), {"dataset": "s3://alexvgg/datasets/none"}, "there is no dataset at"),
+        ((), {"dashboard": "http://127.0.0.1:1"}, "no Ray cluster answers"),
+        ((), {"token": False}, "asks for a token"),
+    ]
+    for arguments, changes, sentence in cases:
+        refused = on_profile("--model", "vgg_a", "--set", "train.seed=9", *arguments, **changes)
+        assert refused.returncode == 2, refused.stdout + refused.stderr
+        assert sentence in refused.stderr
+        assert "Traceback" not in refused.stderr
+    assert jobs(alexvgg) == before
+
+
+def test_a_failed_parent_keeps_its_children_back_until_it_is_retried(
+    alexvgg: Command, on_profile: Command, storage: Store
+) -> None:
+    submit = ("--model", "vgg_b", "--nodes", "4", "--set", "train.seed=8", *QUICK)
+    parent = json.loads(on_profile(*submit, "--dry-run", "--json").stdout)["runs"][0]["name"]
+    mark_failed(storage, parent, "RuntimeError: the GPU fell off the bus")
+    before = jobs(alexvgg)
+    refused = on_profile(*submit)
+    assert refused.returncode == 2
+    assert f"{parent} failed before: RuntimeError: the GPU fell off the bus" in refused.stderr
+    assert "--retry" in refused.stderr
+    assert jobs(alexvgg) == before
+    clear_failure(storage, parent)
