@@ -41,6 +41,7 @@ from alexvgg.init import ALEXNET_ONES, TRANSPLANTED, LayerOrigin, format_report,
 from alexvgg.models import Net, build
 from alexvgg.models.dense import Dense
 from alexvgg.results.paper import TABLES
+from alexvgg.runs import is_finished
 from alexvgg.tracking import Journal, MlflowSink
 
 KEEP_CHECKPOINTS = 2
@@ -48,11 +49,6 @@ STEPS_PER_POINT = 10  # training losses are summed over ranks and logged togethe
 LR_DROPS = 3
 
 Progress = Callable[[dict[str, Any]], None]
-
-
-def is_finished(storage: Store, run: str) -> bool:
-    """Whether the run has its final weights and evaluation."""
-    return storage.exists(f"runs/{run}/final/record.json")
 
 
 def train(spec: RunSpec, execution: Execution, world: World, progress: Progress = lambda _: None) -> None:

@@ -55,6 +55,11 @@ def read_run(storage: Store, name: str, present: Iterable[str] | None = None) ->
     )
 
 
+def is_finished(storage: Store, run: str) -> bool:
+    """Whether the run has its final weights and evaluation."""
+    return storage.exists(f"runs/{run}/final/record.json")
+
+
 def list_runs(storage: Store) -> list[RunRecord]:
     """Every run under the storage URL, by name."""
     keys = storage.list("runs/")

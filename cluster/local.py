@@ -246,6 +246,7 @@ def _spawn(cluster: LocalCluster, name: str, command: list[str]) -> psutil.Proce
     """Start a service that outlives this process, in a session of its own, its output in its log."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "AWS_", "MLFLOW_"))} | {
         **cluster.environment(),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",  # jobs call `python`
         MARK: f"{cluster.state}:{name}",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_enable_worker_prestart": "0",

@@ -15,8 +15,7 @@ import ray
 
 from alexvgg.config import Execution, RunSpec, from_dict, to_dict
 from alexvgg.data.store import Store, open_store
-from alexvgg.run import is_finished
-from alexvgg.runs import mark_failed
+from alexvgg.runs import is_finished, mark_failed
 
 
 @dataclass(frozen=True)

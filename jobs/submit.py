@@ -1,14 +1,10 @@
 """Deciding what a submission would start, checking that it can, and sending it through Ray's Jobs API."""
 
-import os
-import sys
-import time
-from collections.abc import Iterator
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from ray.exceptions import AuthenticationError
-from ray.job_submission import JobStatus, JobSubmissionClient
+from ray.job_submission import JobSubmissionClient
 
 from alexvgg.config import Execution, RunSpec
 from alexvgg.data.store import Store
@@ -17,6 +13,7 @@ from alexvgg.models import size
 from alexvgg.profiles import Profile
 from alexvgg.runs import clear_failure, read_run
 from jobs.campaign import Campaign
+from jobs.client import ENDED, jobs_of
 
 # Of the driver; Ray Train hands its own variables on to its workers.
 ENVIRONMENT = {
@@ -26,7 +23,6 @@ ENVIRONMENT = {
     "PYTHONWARNINGS": "ignore:`ExecutionOptions.exclude_resources`",  # Ray warns itself of itself
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # it waits for an answer to notices, and training gives none
 }
-ENDED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED)
 
 
 @dataclass(frozen=True)
@@ -125,27 +121,6 @@ def check_cluster(profile: Profile, nodes: int) -> None:
         )
 
 
-def client(dashboard: str) -> JobSubmissionClient:
-    """The Jobs API. Raises InputError if nothing answers there, or it asks for a token that this shell hasn't."""
-    os.environ.pop("RAY_ADDRESS", None)  # Ray would take it instead of the dashboard given
-    try:
-        return JobSubmissionClient(dashboard)
-    except AuthenticationError as error:
-        raise InputError(
-            f"Ray at {dashboard} asks for a token: {str(error).splitlines()[0]}. Set RAY_AUTH_MODE=token and "
-            "RAY_AUTH_TOKEN_PATH to a file that holds it."
-        ) from None
-    except (ConnectionError, RuntimeError) as error:
-        raise InputError(f"no Ray cluster answers at {dashboard}: {error}") from None
-
-
-def jobs_of(jobs: JobSubmissionClient, target: str | None = None) -> list[Any]:
-    """The submissions that the cluster knows, oldest first; only those for one target run if it is given."""
-    ours = [j for j in jobs.list_jobs() if j.submission_id and "alexvgg" in (j.metadata or {})]
-    ours.sort(key=lambda j: j.start_time or 0)
-    return [j for j in ours if target is None or (j.metadata or {})["alexvgg"] == target]
-
-
 def send(submission: Submission, storage: Store, jobs: JobSubmissionClient) -> tuple[str, bool]:
     """Start the campaign as a Ray job, unless it is running: (job id, whether it is new)."""
     earlier = jobs_of(jobs, submission.target)
@@ -158,23 +133,9 @@ def send(submission: Submission, storage: Store, jobs: JobSubmissionClient) -> t
     campaign.save(storage)
     job_id = f"{submission.target}-a{len(earlier) + 1}"
     jobs.submit_job(
-        entrypoint=f"{sys.executable} -m jobs.campaign {storage.url} {campaign.name}",
+        entrypoint=shlex.join(["python", "-m", "jobs.campaign", storage.url, campaign.name]),
         submission_id=job_id,
         metadata={"alexvgg": submission.target, "nodes": str(submission.nodes)},
         runtime_env={"env_vars": ENVIRONMENT},
     )
     return job_id, True
-
-
-def follow(jobs: JobSubmissionClient, job_id: str) -> Iterator[str]:
-    """A job's log as it grows, until the job ends; goes on where it was if the connection breaks."""
-    seen = 0
-    while True:
-        ended = jobs.get_job_status(job_id) in ENDED
-        text = jobs.get_job_logs(job_id)
-        if len(text) > seen:
-            yield text[seen:]
-            seen = len(text)
-        if ended:
-            return
-        time.sleep(1.0)

@@ -35,7 +35,7 @@ ALLOWED = {
     "alexvgg.planning": CONFIG | {"alexvgg.data"},
     "alexvgg.runs": CONFIG | {"alexvgg.data", "alexvgg.tracking"},
     "alexvgg.results.table": CONFIG | {"alexvgg.runs", "alexvgg.results.paper"},
-    "alexvgg.run": CONFIG | PARTS,
+    "alexvgg.run": CONFIG | PARTS | {"alexvgg.runs"},
     "jobs": CONFIG | PARTS | RUNS,
     "cluster": BASE,
     "alexvgg.cli": {"alexvgg", "jobs", "cluster"},

@@ -31,7 +31,7 @@ def status(profile: str | None, as_json: bool) -> None:
     from alexvgg.runs import list_runs
 
     place, cluster = connect(profile)
-    from jobs.submit import jobs_of
+    from jobs.client import jobs_of
 
     jobs = [
         {"job": j.submission_id, "run": j.metadata["alexvgg"], "status": j.status.value, "message": j.message}
@@ -106,7 +106,7 @@ def follow_to_end(jobs: JobSubmissionClient, job: str) -> int:
     """Print a job's log until it ends and return the exit code that says how. Ctrl-C detaches."""
     from ray.job_submission import JobStatus
 
-    from jobs.submit import follow
+    from jobs.client import follow
 
     try:
         for text in follow(jobs, job):
@@ -119,7 +119,7 @@ def follow_to_end(jobs: JobSubmissionClient, job: str) -> int:
 
 
 def _known_job(jobs: JobSubmissionClient, job: str | None) -> str:
-    from jobs.submit import jobs_of
+    from jobs.client import jobs_of
 
     known = [j.submission_id for j in jobs_of(jobs)]
     if not known or (job is not None and job not in known):

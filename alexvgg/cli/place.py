@@ -42,7 +42,7 @@ def open_place(name: str | None, **changes: str | None) -> Profile:
 def connect(name: str | None) -> tuple[Profile, JobSubmissionClient]:
     """`open_place`, and the Jobs API of its cluster."""
     place = open_place(name)
-    from jobs.submit import client  # only now: Ray reads where its token lies when it is imported
+    from jobs.client import client  # only now: Ray reads where its token lies when it is imported
 
     return place, client(place.dashboard)
 

@@ -79,7 +79,8 @@ def submit(
     plan(Images("any", 1000, ""), geometry or "paper")  # whatever is wrong with the request is said before all else
     changes = {"storage": storage, "dataset": dataset, "geometry": geometry}
     with place_to_submit(profile, nodes, dry_run=dry_run, **changes) as place:
-        from jobs.submit import check_cluster, client, decide, send
+        from jobs.client import client
+        from jobs.submit import check_cluster, decide, send
 
         kept = open_store(place.storage)
         runs = plan(images_of(open_dataset(open_store(place.dataset))), place.geometry)
