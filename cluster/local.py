@@ -154,12 +154,11 @@ def down(*, state: Path = STATE, say: Say = print) -> None:
 
 
 def _start_missing(cluster: LocalCluster, running: Mapping[str, psutil.Process], say: Say) -> None:
-    if "head" not in running:  # nodes of a lost head can't join another
-        for name, process in running.items():
-            if name.startswith("node-"):
-                _end([process])
-        running = {name: process for name, process in running.items() if not name.startswith("node-")}
-    started = {name: time.monotonic() for name in ("s3", "mlflow", "head") if name not in running}
+    missing = [name for name in cluster.addresses() if name not in running]
+    if "head" in missing:  # the nodes of a lost head can't join another
+        missing += [name for name in running if name.startswith("node-")]
+    _end([process for name, process in _marked(cluster.state) if name in missing])  # what a killed service left over
+    started = {name: time.monotonic() for name in ("s3", "mlflow", "head") if name in missing}
     commands = {"s3": _s3_command, "mlflow": _mlflow_command, "head": _head_command}
     processes = {name: _spawn(cluster, name, commands[name](cluster)) for name in started}
     ready: dict[str, Callable[[], bool]] = {
@@ -175,7 +174,7 @@ def _start_missing(cluster: LocalCluster, running: Mapping[str, psutil.Process],
 
     wait("s3")
     wait("head")
-    _start_nodes(cluster, [n for n in range(1, cluster.nodes + 1) if f"node-{n}" not in running], say)
+    _start_nodes(cluster, [n for n in range(1, cluster.nodes + 1) if f"node-{n}" in missing], say)
     wait("mlflow")
 
 

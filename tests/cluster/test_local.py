@@ -29,10 +29,11 @@ def test_up_again_changes_nothing(local_cluster: local.LocalCluster) -> None:
     assert all(service.alive for service in local.status(local_cluster.state))
 
 
-def test_a_killed_node_is_started_again_and_nothing_else(local_cluster: local.LocalCluster) -> None:
+@pytest.mark.parametrize("whole", [True, False], ids=["with its children", "only its first process"])
+def test_a_killed_node_is_started_again_and_nothing_else(local_cluster: local.LocalCluster, whole: bool) -> None:
     before = pids(local_cluster)
     victim = psutil.Process(before["node-2"])
-    for process in [victim, *victim.children(recursive=True)]:
+    for process in [victim, *(victim.children(recursive=True) if whole else [])]:
         process.kill()
     wait_for(lambda: "node-2" not in pids(local_cluster), "the node's end")
     assert [s.name for s in local.status(local_cluster.state) if not s.alive] == ["node-2"]
