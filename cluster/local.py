@@ -331,7 +331,12 @@ def _alive(state: Path) -> dict[str, psutil.Process]:
 
 
 def _stop(state: Path) -> int:
-    return _end([process for _, process in _marked(state)])
+    stopped = 0
+    while processes := [
+        process for _, process in _marked(state)
+    ]:  # again, as a dying one may just have started another
+        stopped += _end(processes)
+    return stopped
 
 
 def _end(processes: list[psutil.Process]) -> int:

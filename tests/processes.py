@@ -36,3 +36,11 @@ def processes_with(mark: str) -> set[psutil.Process]:
         except (OSError, psutil.Error):
             continue
     return found
+
+
+def command_line(process: psutil.Process) -> str:
+    """How the process was started; empty if it is gone."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""

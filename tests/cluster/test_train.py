@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
-from processes import processes_with, wait_for
+from processes import command_line, processes_with, wait_for
 
 from alexvgg.data.shards import write_dataset
 from alexvgg.data.store import Store, create_bucket, open_store
@@ -131,7 +131,7 @@ def test_a_killed_worker_costs_no_sample_and_repeats_none(
 
     def workers() -> list[psutil.Process]:
         family = processes_with(f"ALEXVGG_LOCAL_CLUSTER={local_cluster.state}:")
-        return [p for p in family if "RayTrainWorker" in " ".join(p.cmdline())]
+        return [p for p in family if "RayTrainWorker" in command_line(p)]
 
     wait_for(lambda: epochs() >= 2, "the second epoch", 120)
     victims = workers()
