@@ -215,6 +215,7 @@ class _Run:
     def _record_epoch(self, epoch: int, metrics: dict[str, float]) -> None:
         if self.world.rank == 0:
             self.journal.write("epoch", self.step, epoch=epoch + 1, metrics=metrics)
+            self.journal.flush()  # before the checkpoint: what a resumed run finds too much it can forget
             progress = {
                 "consumed": self.cursor.consumed, "schedule": self.schedule.state_dict(),
                 "spec": self.spec.digest, "fingerprint": self.dataset.fingerprint,
@@ -222,7 +223,6 @@ class _Run:
             state = {k: v.detach().cpu().contiguous() for k, v in self.net.state_dict().items()}
             saved = checkpoint.Checkpoint(self.step, state, self.optimizer.state_dict(), progress)
             checkpoint.save(self.storage, self.folder + "checkpoints/", saved, keep=KEEP_CHECKPOINTS)
-            self.journal.flush()
             if self.sink is not None:
                 self.sink.metrics(metrics, self.step)
 

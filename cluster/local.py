@@ -331,12 +331,8 @@ def _alive(state: Path) -> dict[str, psutil.Process]:
 
 
 def _stop(state: Path) -> int:
-    stopped = 0
-    while processes := [
-        process for _, process in _marked(state)
-    ]:  # again, as a dying one may just have started another
-        stopped += _end(processes)
-    return stopped
+    # More than once, as a dying process may just have started another.
+    return sum(_end([process for _, process in _marked(state)]) for _ in range(3))
 
 
 def _end(processes: list[psutil.Process]) -> int:

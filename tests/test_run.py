@@ -111,6 +111,31 @@ def test_a_resumed_run_is_bitwise_the_uninterrupted_one(
         assert points[0] == points[1], "a step stands in the journal twice, or is missing"
 
 
+def test_a_crash_before_the_checkpoint_leaves_no_epoch_twice_in_the_journal(
+    digits: Dataset, execution: Execution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = spec_of(digits, train__epochs="2")
+    save, saves = run.checkpoint.save, 0
+
+    def crashing(*arguments: Any, **options: Any) -> None:
+        nonlocal saves
+        saves += 1
+        if saves == 2:
+            raise CrashError
+        save(*arguments, **options)
+
+    monkeypatch.setattr(run.checkpoint, "save", crashing)
+    with pytest.raises(CrashError):
+        run.train(spec, execution, ALONE)
+    store = open_store(execution.storage_url)
+    assert [e["epoch"] for e in read_run(store, spec.name).journal if e["event"] == "epoch"] == [1, 2]
+    run.train(spec, execution, ALONE)
+    journal = read_run(store, spec.name).journal
+    assert [e["epoch"] for e in journal if e["event"] == "epoch"] == [1, 2]
+    assert [e["step"] for e in journal if e["event"] == "start"] == [0, 23]
+    assert [e["step"] for e in journal if e["event"] == "steps"] == [10, 20, 33, 43]
+
+
 def test_what_a_run_leaves_behind(digits: Dataset, execution: Execution) -> None:
     spec = spec_of(digits, train__max_steps="5")
     events: list[dict[str, Any]] = []

@@ -155,7 +155,13 @@ def test_a_killed_worker_costs_no_sample_and_repeats_none(
     assert sorted(consumed) == [0, 1, 2, 3, 4]
     for epoch, samples in consumed.items():
         assert sorted(samples) == list(range(1437)), f"epoch {epoch}"
+
+    # MLflow has one run for both attempts, and every point once.
     wait_for(lambda: mlflow_run(local_cluster, sent["run"])["info"]["status"] == "FINISHED", "MLflow's end")
+    run_id = mlflow_run(local_cluster, sent["run"])["info"]["run_id"]
+    history = mlflow(local_cluster, f"api/2.0/mlflow/metrics/get-history?run_id={run_id}&metric_key=train/loss")
+    steps = [e["step"] for e in record.journal if e["event"] == "steps"]
+    assert sorted(int(m["step"]) for m in history["metrics"]) == steps
 
 
 def test_a_stopped_job_goes_on_where_it_was(alexvgg: Command, storage: Store) -> None:
