@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -74,5 +75,6 @@ def down() -> None:
 
 
 def _show(found: LocalCluster) -> None:
-    click.echo(f"Ray dashboard  {found.dashboard_url}  (it asks for the token in {found.token})")
+    token = found.token.relative_to(Path.cwd())
+    click.echo(f"Ray dashboard  {found.dashboard_url}  (it asks for the token in {token})")
     click.echo(f"MLflow         {found.mlflow_url}")
