@@ -31,6 +31,8 @@ from alexvgg.data.loader import Loader
 from alexvgg.data.plan import Cursor, plan_epoch
 from alexvgg.data.shards import Dataset, open_dataset
 from alexvgg.data.store import MissingKeyError, Store, open_store
+from alexvgg.data.undecodable import Undecodable
+from alexvgg.data.validation import Validation
 from alexvgg.engine import checkpoint
 from alexvgg.engine.step import Normalisation, autocast, sgd, training_step
 from alexvgg.engine.world import World
@@ -100,7 +102,9 @@ class _Run:
             devices = [world.device] if world.device.type == "cuda" else None
             self.model = DistributedDataParallel(self.net, device_ids=devices, gradient_as_bucket_view=True)
         self.normalise = Normalisation(dataset.mean_rgb)
+        self.undecodable = Undecodable(dataset.store.url)
         self.loader = self._loader()
+        self.validation = Validation(dataset, world.rank, world.size, execution.decode_threads, self.undecodable)
         self.sink = self._start_recording(origins) if world.rank == 0 else None
 
     def _resume(self) -> None:
@@ -120,7 +124,7 @@ class _Run:
         )  # fmt: skip
         return Loader(
             d, augmentation, self.spec.train.seed, self.world.rank, self.world.size,
-            self.execution.decode_threads, self.execution.prefetch_batches,
+            self.execution.decode_threads, self.execution.prefetch_batches, self.undecodable,
         )  # fmt: skip
 
     def _start_recording(self, origins: list[LayerOrigin]) -> MlflowSink | None:
@@ -203,7 +207,7 @@ class _Run:
         self.net.eval()
         counts = Counts(0, 0, 0)
         with torch.inference_mode(), autocast(self.world.device):
-            for batch in self.loader.central(self.spec.test_scales[0][0]):
+            for batch in self.validation.central(self.spec.test_scales[0][0], self.spec.model.crop):
                 batch = batch.to(self.world.device)
                 counts += Counts.of(self.net(self.normalise(batch)), batch.labels, batch.weights)
         total = self._total(counts)
@@ -232,7 +236,7 @@ class _Run:
         self.net.eval()
         with autocast(self.world.device):
             counts = evaluate_rows(
-                Dense(self.net), lambda q: self.loader.whole(pixels(q, self.spec.model.crop)), self.normalise, rows,
+                Dense(self.net), lambda q: self.validation.whole(pixels(q, self.spec.model.crop)), self.normalise, rows,
                 flip=flip, device=self.world.device,
             )  # fmt: skip
         totals = [self._total(c) for c in counts]
@@ -257,7 +261,7 @@ class _Run:
         self.storage.put(self.folder + "final/model.safetensors", weights)
         record = {
             "run": self.spec.name, "step": self.step, "sha256": hashlib.sha256(weights).hexdigest(),
-            "undecodable": self.loader.undecodable,
+            "undecodable": self.undecodable.reasons,
         }  # fmt: skip
         self.storage.put(self.folder + "final/record.json", json.dumps(record, indent=2).encode())
 

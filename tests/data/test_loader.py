@@ -13,13 +13,14 @@ from alexvgg.data.augment import Augmentation
 from alexvgg.data.loader import Loader
 from alexvgg.data.plan import EpochPlan, plan_epoch
 from alexvgg.data.shards import Dataset
+from alexvgg.data.undecodable import Undecodable
 from alexvgg.errors import InputError
 
 AUGMENTATION = Augmentation((256, 512), 32, True, 0.1, np.eye(3))
 
 
 def loader(dataset: Dataset, rank: int = 0, world: int = 1, threads: int = 2, prefetch: int = 3) -> Loader:
-    return Loader(dataset, AUGMENTATION, 7, rank, world, threads, prefetch)
+    return Loader(dataset, AUGMENTATION, 7, rank, world, threads, prefetch, Undecodable(dataset.store.url))
 
 
 def plan_of(dataset: Dataset) -> EpochPlan:
@@ -97,26 +98,10 @@ def test_an_undecodable_image_becomes_weight_zero_and_is_named(
     batches = list(source.training(plan_of(digits), 2, 0))
     weights = {s: w for b in batches for s, w in zip(b.samples.tolist(), b.weights.tolist(), strict=True)}
     assert {s for s, w in weights.items() if w == 0} == {3, 800}
-    assert set(source.undecodable) == {digits.train.keys[3], digits.train.keys[800]}
+    assert set(source.undecodable.reasons) == {digits.train.keys[3], digits.train.keys[800]}
 
 
 def test_too_many_undecodable_images_stop_the_run(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     damaged(monkeypatch, set(range(200)))
     with pytest.raises(InputError, match=r"11 images of file://.* can't be decoded"):
         list(loader(digits).training(plan_of(digits), 2, 0))
-
-
-@pytest.mark.parametrize("world", [1, 3, 4, 7])
-def test_validation_shows_each_image_once(digits: Dataset, world: int) -> None:
-    for views in ("central", "whole"):
-        seen = [
-            sample
-            for rank in range(world)
-            for batch in getattr(loader(digits, rank, world), views)(384 if views == "central" else 55)
-            for sample in batch.samples.tolist()
-        ]
-        assert sorted(seen) == list(range(360))
-
-
-def test_whole_images_keep_their_shape(digits: Dataset) -> None:
-    assert {tuple(b.images.shape[1:]) for b in loader(digits).whole(55)} == {(3, 55, 55)}

@@ -1,0 +1,32 @@
+"""Images that no decoder can read: each costs a slot of weight zero, is named, and too many of them stop the run."""
+
+from dataclasses import dataclass, field
+
+from PIL import Image
+
+from alexvgg.data.decode import UndecodableError, decode
+from alexvgg.data.shards import Split
+from alexvgg.errors import InputError
+
+MAX_BAD_SHARE = 0.001  # of a split; more than this stop the run (at least 10 are allowed)
+
+
+@dataclass
+class Undecodable:
+    """What could not be decoded so far, on one rank. `url` is the dataset's, for the message."""
+
+    url: str
+    reasons: dict[str, str] = field(default_factory=dict)  # key of the sample -> why
+
+    def decode(self, split: Split, sample: int, data: bytes) -> Image.Image | None:
+        """An RGB image, or None if it can't be decoded. Raises InputError if there are too many of those."""
+        try:
+            return decode(data)
+        except UndecodableError as error:
+            self.reasons[split.keys[sample]] = str(error)
+            if len(self.reasons) > max(10, MAX_BAD_SHARE * len(split)):
+                raise InputError(
+                    f"{len(self.reasons)} images of {self.url} can't be decoded, the last is "
+                    f"{split.keys[sample]!r}: {error}. Check that the shards hold JPEG, PNG or WebP images."
+                ) from None
+            return None
