@@ -33,7 +33,7 @@ def sample(
     from alexvgg.data.sample import pack_digits
     from alexvgg.data.shards import open_dataset
     from alexvgg.data.store import open_store
-    from alexvgg.data.synthetic import Recipe, pack_synthetic
+    from alexvgg.data.synthetic import SyntheticSpec, pack_synthetic
     from alexvgg.errors import InputError
 
     given = {"images": images, "val": val, "classes": classes, "shard_bytes": shard_bytes}
@@ -45,6 +45,6 @@ def sample(
     if name == "digits":
         pack_digits(store, seed)
     else:
-        pack_synthetic(store, Recipe(seed=seed, **chosen))
+        pack_synthetic(store, SyntheticSpec(seed=seed, **chosen))
     packed = open_dataset(store)
     click.echo(f"{url}: {len(packed.train)} train, {len(packed.val)} validation, fingerprint {packed.fingerprint}")

@@ -46,7 +46,7 @@ CHUNK = 64  # images made at a time, so that memory holds these and one shard
 
 
 @dataclass(frozen=True)
-class Recipe:
+class SyntheticSpec:
     """How many images, of how many classes, in shards of at most `shard_bytes`."""
 
     images: int = 1000
@@ -64,18 +64,18 @@ class _Sample:
     label: int
 
 
-def pack_synthetic(store: Store, recipe: Recipe) -> None:
-    """Write `recipe.images` training and `recipe.val` validation images with index and dataset.json.
+def pack_synthetic(store: Store, spec: SyntheticSpec) -> None:
+    """Write `spec.images` training and `spec.val` validation images with index and dataset.json.
 
-    The bytes depend only on the recipe, NumPy and Pillow, not on the number of threads. Labels say nothing about
+    The bytes depend only on the spec, NumPy and Pillow, not on the number of threads. Labels say nothing about
     pixels: no net can learn these.
     """
-    textures = _texture(recipe.seed, SMOOTH), _texture(recipe.seed, ROUGH)
+    textures = _texture(spec.seed, SMOOTH), _texture(spec.seed, ROUGH)
     moments = ColourMoments.none()
     splits: dict[str, list[ShardIndex]] = {split: [] for split in SPLITS}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for split, images in zip(SPLITS, (recipe.images, recipe.val), strict=True):
-            for samples in _shards(_samples(pool, textures, recipe.seed, split, images, recipe.classes), recipe):
+        for split, images in zip(SPLITS, (spec.images, spec.val), strict=True):
+            for samples in _shards(_samples(pool, textures, spec.seed, split, images, spec.classes), spec):
                 name = f"{split}-{len(splits[split]):06d}.tar"
                 tar = _tar(samples)
                 store.put(name, tar)
@@ -83,7 +83,7 @@ def pack_synthetic(store: Store, recipe: Recipe) -> None:
                 if split == "train":
                     of_each = pool.map(lambda s: ColourMoments.of(np.asarray(decode(s.image))), samples)
                     moments = sum(of_each, moments)
-    classes = [f"synthetic {c}" for c in range(recipe.classes)]
+    classes = [f"synthetic {c}" for c in range(spec.classes)]
     write_dataset(store, {"name": "synthetic", "classes": classes, "flip": True, **moments.statistics()}, splits)
 
 
@@ -161,13 +161,13 @@ def _encoded(image: Image.Image, **how: Any) -> bytes:
     return file.getvalue()
 
 
-def _shards(samples: Iterable[_Sample], recipe: Recipe) -> Iterator[list[_Sample]]:
-    """Samples in shards as full as they can be without getting bigger than the recipe allows."""
+def _shards(samples: Iterable[_Sample], spec: SyntheticSpec) -> Iterator[list[_Sample]]:
+    """Samples in shards as full as they can be without getting bigger than the spec allows."""
     shard: list[_Sample] = []
     size = TAR_END
     for sample in samples:
         room = 3 * TAR_BLOCK + -(-len(sample.image) // TAR_BLOCK) * TAR_BLOCK  # headers, the label, the padded image
-        if shard and size + room > recipe.shard_bytes:
+        if shard and size + room > spec.shard_bytes:
             yield shard
             shard, size = [], TAR_END
         shard.append(sample)

@@ -18,16 +18,16 @@ from alexvgg.data import synthetic
 from alexvgg.data.decode import decode
 from alexvgg.data.shards import Dataset, open_dataset, read_samples
 from alexvgg.data.store import open_store
-from alexvgg.data.synthetic import Recipe, pack_synthetic
+from alexvgg.data.synthetic import SyntheticSpec, pack_synthetic
 
-RECIPE = Recipe(images=200, val=40, classes=7, seed=3, shard_bytes=4 << 20)
-SMALL = Recipe(images=30, val=5, classes=3, shard_bytes=1 << 20)
+SPEC = SyntheticSpec(images=200, val=40, classes=7, seed=3, shard_bytes=4 << 20)
+SMALL = SyntheticSpec(images=30, val=5, classes=3, shard_bytes=1 << 20)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     store = open_store(tmp_path_factory.mktemp("synthetic").as_uri())
-    pack_synthetic(store, RECIPE)
+    pack_synthetic(store, SPEC)
     return open_dataset(store)
 
 
@@ -43,8 +43,8 @@ def test_counts_labels_and_shard_sizes(made: Dataset) -> None:
         assert per_class.max() - per_class.min() <= 1
         assert (np.diff(split.labels) < 0).sum() > 10, "labels are shuffled"
     sizes = [len(made.store.get(shard)) for shard in made.train.shards]
-    assert max(sizes) <= RECIPE.shard_bytes
-    assert min(sizes[:-1]) > RECIPE.shard_bytes * 0.6
+    assert max(sizes) <= SPEC.shard_bytes
+    assert min(sizes[:-1]) > SPEC.shard_bytes * 0.6
 
 
 def test_sizes_and_weights_are_imagenets(images: list[bytes]) -> None:
@@ -114,15 +114,15 @@ def test_colour_statistics_are_the_training_pixels(tmp_path: Path) -> None:
     np.testing.assert_allclose(axes @ np.diag(std**2) @ axes.T, np.cov(pixels.T.astype(float)), rtol=1e-9)
 
 
-def test_bytes_depend_on_the_recipe_alone(
+def test_bytes_depend_on_the_spec_alone(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(synthetic, "_texture", cache(synthetic._texture))
 
-    def packed(recipe: Recipe, threads: int) -> dict[str, bytes]:
+    def packed(spec: SyntheticSpec, threads: int) -> dict[str, bytes]:
         monkeypatch.setattr(synthetic.os, "cpu_count", lambda: threads)
         store = open_store(tmp_path_factory.mktemp("again").as_uri())
-        pack_synthetic(store, recipe)
+        pack_synthetic(store, spec)
         return {key: store.get(key) for key in store.list("")}
 
     first = packed(SMALL, 1)
