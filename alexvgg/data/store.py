@@ -199,6 +199,8 @@ class S3Store:
                 if etag is not None:
                     request["IfMatch"] = etag
                 response = self._s3.get_object(**request)
+                if etag not in (None, response["ETag"]):  # some services take no notice of If-Match when reading
+                    raise StoreError(f"{self.url}/{key} was replaced while it was being read")
                 etag = response["ETag"]
                 length = before + response["ContentLength"] if length is None else length
                 while block := response["Body"].read(READ_BLOCK):
