@@ -9,22 +9,42 @@ def data() -> None:
 
 
 @data.command()
-@click.argument("name", type=click.Choice(["digits"]))
+@click.argument("name", type=click.Choice(["digits", "synthetic"]))
 @click.argument("url")
-def sample(name: str, url: str) -> None:
-    """Pack a small real dataset as WebDataset shards at URL (s3://… or file://…).
+@click.option("--images", type=click.IntRange(min=1), help="Training images.  [synthetic: 1000]")
+@click.option("--val", type=click.IntRange(min=1), help="Validation images.  [synthetic: 100]")
+@click.option("--classes", type=click.IntRange(min=1), help="Classes.  [synthetic: 100]")
+@click.option("--shard-bytes", type=click.IntRange(min=1), help="Most bytes of a shard.  [synthetic: 64 MiB]")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+def sample(
+    name: str, url: str, images: int | None, val: int | None, classes: int | None, shard_bytes: int | None, seed: int
+) -> None:
+    """Pack a dataset that needs no download as WebDataset shards at URL (s3://… or file://…).
 
     digits: scikit-learn's 1,797 scans of handwritten digits.
 
+    synthetic: images with ImageNet's sizes and weights but no content, for benchmarks; about 110 KB each.
+
     \b
-    Example:
+    Examples:
       alexvgg data sample digits s3://my-bucket/digits
+      alexvgg data sample synthetic file:///tmp/synthetic --images 5000 --val 500 --classes 1000
     """
     from alexvgg.data.sample import pack_digits
     from alexvgg.data.shards import open_dataset
     from alexvgg.data.store import open_store
+    from alexvgg.data.synthetic import SyntheticSpec, pack_synthetic
+    from alexvgg.errors import InputError
 
+    given = {"images": images, "val": val, "classes": classes, "shard_bytes": shard_bytes}
+    chosen = {option: value for option, value in given.items() if value is not None}
+    if name == "digits" and chosen:
+        options = ", ".join("--" + option.replace("_", "-") for option in chosen)
+        raise InputError(f"the digits are what they are: {options} belongs to `alexvgg data sample synthetic`")
     store = open_store(url)
-    pack_digits(store)
+    if name == "digits":
+        pack_digits(store, seed)
+    else:
+        pack_synthetic(store, SyntheticSpec(seed=seed, **chosen))
     packed = open_dataset(store)
     click.echo(f"{url}: {len(packed.train)} train, {len(packed.val)} validation, fingerprint {packed.fingerprint}")

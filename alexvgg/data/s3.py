@@ -82,18 +82,17 @@ class _Patience:
         self.tries += 1
         doing = f"{self._doing}{where}"
         if isinstance(error, ClientError):
-            code = str(error.response["Error"]["Code"])
-            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            code, answer = _code(error), error.response
             if code in ("NoSuchKey", "404"):
                 raise MissingKeyError(f"{self._store.url}: {doing}: it does not exist") from None
             if code in EXPIRED and self.tries == 1:
                 self._store.renew()  # credentials of a profile or an environment that was refreshed meanwhile
             elif code in REFUSED:
                 raise StoreError(
-                    f"{self._store.url}: {doing}: {code}: {error.response['Error'].get('Message', '')}. Renew the "
+                    f"{self._store.url}: {doing}: {code}: {answer['Error'].get('Message', '')}. Renew the "
                     "AWS credentials of this host; what was trained so far is kept in the last checkpoint."
                 ) from None
-            elif status < 500 and code not in PASSING:
+            elif answer["ResponseMetadata"]["HTTPStatusCode"] < 500 and code not in PASSING:
                 raise StoreError(f"{self._store.url}: {doing}: {error}") from error
         if time.monotonic() - self._since > GIVE_UP_SECONDS:
             raise StoreError(
@@ -105,11 +104,19 @@ class _Patience:
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
 
+def _code(error: Exception) -> str | None:
+    """The service's own error code; None if the error isn't the service's."""
+    from botocore.exceptions import ClientError
+
+    return str(error.response["Error"]["Code"]) if isinstance(error, ClientError) else None
+
+
 def _transient() -> tuple[type[Exception], ...]:
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import ClientError, CredentialRetrievalError, HTTPClientError, IncompleteReadError
     from urllib3.exceptions import HTTPError
 
-    return (BotoCoreError, ClientError, HTTPError, OSError, _WrongLengthError)
+    network = (HTTPClientError, IncompleteReadError, HTTPError, OSError, _WrongLengthError)
+    return (ClientError, CredentialRetrievalError, *network)
 
 
 class _WrongLengthError(Exception):
@@ -177,6 +184,8 @@ class _Download:
         if self._etag is not None:
             request["IfMatch"] = self._etag
         answer = self._store.get_object(self._key, **request)
+        if self._etag not in (None, answer["ETag"]):  # some services take no notice of If-Match when reading
+            raise self._replaced()
         self._etag, self._body = answer["ETag"], answer["Body"]
         offered = self.position + answer["ContentLength"]
         if self.end is None:
@@ -187,10 +196,13 @@ class _Download:
                 raise StoreError(f"{self._name} has {size} bytes, {self.end - size} too few")
             raise _WrongLengthError(f"the answer would end at byte {offered}, not {self.end}")
 
+    def _replaced(self) -> StoreError:
+        return StoreError(f"{self._name} was replaced while it was being read, at byte {self.position}")
+
     def _check(self, error: Exception) -> None:
-        code = getattr(error, "response", {}).get("Error", {}).get("Code")
+        code = _code(error)
         if code in ("PreconditionFailed", "412"):
-            raise StoreError(f"{self._name} was replaced while it was being read, at byte {self.position}") from None
+            raise self._replaced() from None
         if code in ("InvalidRange", "416"):
             raise StoreError(f"{self._name} is shorter than {self.position + 1} bytes") from None
         if code in ("NoSuchKey", "404"):
@@ -267,7 +279,7 @@ class S3Store:
             try:
                 self._put(key, data, IfNoneMatch="*")
             except ClientError as error:
-                if error.response["Error"]["Code"] not in ("PreconditionFailed", "412"):
+                if _code(error) not in ("PreconditionFailed", "412"):
                     raise
                 return sent > 1 and self.get(key) == data
             return True

@@ -1,15 +1,12 @@
 """One contract, three services; and what a network does to it."""
 
-import re
-import socket
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
+from faults import Answer, Drop, FaultProxy, Reset, WrongLength
 
 from alexvgg.data import s3 as services
 from alexvgg.data.store import MissingKeyError, Store, StoreError, open_store
@@ -85,95 +82,82 @@ def test_missing_bucket_and_absent_service_are_sentences(
         open_store("s3://bucket/x")
 
 
-class Faulty:
-    """A TCP proxy that breaks the first connections' answers off after some bytes of their body."""
-
-    def __init__(self, endpoint: str) -> None:
-        self.target = urlsplit(endpoint)
-        self.cut_after: list[int] = []  # for each GET of an object to come: bytes of the body that pass
-        self.ranges: list[str] = []
-        self.on_cut: Callable[[], None] = lambda: None
-        self.server = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self.server.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self.server.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
-        with client, socket.create_connection((self.target.hostname, self.target.port)) as server:
-            request = client.recv(65536)
-            if not request:
-                return
-            ask = re.sub(rb"\r\nConnection: [^\r]*", b"", request).replace(
-                b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"
-            )
-            server.sendall(ask)
-            found = re.search(rb"\r\nRange: ([^\r]*)", request)
-            reading = request.startswith(b"GET /bucket/") and b"list-type" not in request
-            if reading:
-                self.ranges.append(found[1].decode() if found else "")
-            allowed = self.cut_after.pop(0) if reading and self.cut_after else None
-            answer = b""
-            while block := server.recv(65536):
-                answer += block
-                if allowed is None:
-                    client.sendall(block)
-                elif b"\r\n\r\n" in answer:
-                    body = answer.index(b"\r\n\r\n") + 4
-                    if len(answer) - body >= allowed:
-                        client.sendall(answer[: body + allowed])
-                        self.on_cut()
-                        return
-
-
 @dataclass
 class Wire:
     """The same bucket directly and through the proxy."""
 
     direct: Store
     store: Store
-    proxy: Faulty
+    proxy: FaultProxy
 
 
-@pytest.fixture
-def wire(moto: str, s3: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
-    direct, proxy = open_store(s3(moto)), Faulty(moto)
+@pytest.fixture(params=["localbucket", "moto"])
+def wire(request: pytest.FixtureRequest, s3: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
+    endpoint = request.getfixturevalue(request.param)
+    direct = open_store(s3(endpoint))
     direct.put("data", DATA)
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
-    monkeypatch.setattr(services.time, "sleep", lambda _: None)
-    yield Wire(direct, open_store("s3://bucket"), proxy)
-    proxy.server.close()
+    with FaultProxy(endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
+        monkeypatch.setattr(services.time, "sleep", lambda _: None)
+        yield Wire(direct, open_store("s3://bucket"), proxy)
 
 
 @pytest.mark.parametrize(("start", "length"), [(0, None), (100_000, 4_000_000)])
 def test_a_body_that_breaks_off_is_continued(wire: Wire, start: int, length: int | None) -> None:
-    wire.proxy.cut_after = [2_000_000, 0, 1_000_000]
+    wire.proxy.play([Drop(2_000_000), Drop(0), Reset(1_000_000)])
     got = wire.store.get("data") if length is None else wire.store.get_range("data", start, length)
     assert got == DATA[start:][:length]
-    assert len(wire.proxy.ranges) == 4
-    resumed = [int(r.removeprefix("bytes=").partition("-")[0]) for r in wire.proxy.ranges[1:]]
+    assert len(wire.proxy.reads) == 4
+    resumed = [request.range[0] for request in wire.proxy.reads[1:] if request.range is not None]
     assert start < resumed[0] <= start + 2_000_000, "bytes that had arrived were asked for again"
     assert resumed[1] == resumed[0]
-    assert resumed[2] > resumed[1]
+    assert resumed[1] <= resumed[2] <= resumed[1] + 1_000_000
 
 
 def test_an_object_replaced_in_mid_body_is_an_error(wire: Wire) -> None:
-    wire.proxy.on_cut = lambda: wire.direct.put("data", DATA[::-1])
-    wire.proxy.cut_after = [1_000_000]
+    wire.proxy.play([Drop(1_000_000, hook=lambda: wire.direct.put("data", DATA[::-1]))])
     with pytest.raises(StoreError, match="was replaced while it was being read"):
         wire.store.get("data")
 
 
 def test_it_gives_up_after_a_time_without_a_byte(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(services, "GIVE_UP_SECONDS", 0.0)
-    wire.proxy.cut_after = [1_000_000, 0]
+    monkeypatch.setattr(services, "GIVE_UP_SECONDS", 0.3)
+    wire.proxy.play(lambda request: Drop(0) if request.reads_object else None)
     with pytest.raises(
-        StoreError, match=r"reading data at byte \d+: .* gave up after 1 tries, the last 0 s without a byte"
+        StoreError, match=r"reading data at byte 0: .* gave up after \d+ tries, the last 0 s without a byte"
     ):
         wire.store.get("data")
+    assert len(wire.proxy.reads) > 3
+    assert wire.store.retries == len(wire.proxy.reads) - 1
+
+
+@pytest.mark.parametrize("answer", [Answer(503, "SlowDown"), Answer(500, "InternalError")])
+def test_a_burst_of_errors_is_outlived(wire: Wire, answer: Answer) -> None:
+    wire.proxy.play([answer] * 40)
+    assert wire.store.get("data") == DATA
+    wire.proxy.play(lambda request: answer if request.number < 10 else None)
+    wire.store.put("data", DATA[::-1])
+    assert wire.store.list("data") == ["data"]
+    assert wire.direct.get("data") == DATA[::-1]
+
+
+def test_a_write_whose_answer_was_lost_still_won(wire: Wire) -> None:
+    wire.proxy.play(lambda request: Drop(None) if request.method == "PUT" and request.nth == 0 else None)
+    assert wire.store.put_new("commit", b"mine")
+    wire.proxy.play(lambda request: Drop(None) if request.method == "PUT" and request.nth == 0 else None)
+    assert not wire.store.put_new("commit", b"theirs")
+    assert wire.direct.get("commit") == b"mine"
+
+
+def test_a_wrong_length_is_outlived(wire: Wire) -> None:
+    wire.proxy.play([WrongLength(-1000), WrongLength(1000), None])
+    assert wire.store.get_range("data", 5, 2_000_000) == DATA[5:2_000_005]
+
+
+def test_expired_credentials_are_read_again_and_then_an_error(wire: Wire) -> None:
+    wire.proxy.play([Answer(403, "ExpiredToken")])
+    assert wire.store.get("data") == DATA, "what was renewed in the environment isn't used"
+    wire.proxy.play(lambda _: Answer(403, "ExpiredToken"))
+    with pytest.raises(StoreError, match=r"reading data at byte 0: ExpiredToken: .* Renew the AWS credentials"):
+        wire.store.get("data")
+    assert len(wire.proxy.reads) == 4
