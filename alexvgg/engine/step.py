@@ -79,7 +79,7 @@ class Updater:
             with nullcontext() if last else self._without_exchange():
                 with autocast(batch.images.device, self.precision):
                     scores = self.model(self.normalise(part), part.keys)
-                losses = F.cross_entropy(scores.float(), part.labels, reduction="none")
+                losses = F.cross_entropy(_at_least_float(scores), part.labels, reduction="none")
                 totals = finish_sum() if totals is None else totals
                 loss = (losses * part.weights).sum() / totals[0]
                 torch.autograd.backward(loss * self.world.size)
@@ -91,6 +91,10 @@ class Updater:
     def _without_exchange(self) -> AbstractContextManager[None]:
         """Gradients stay on this rank until its last part, so ranks may have different numbers of parts."""
         return self.model.no_sync() if isinstance(self.model, DistributedDataParallel) else nullcontext()
+
+
+def _at_least_float(scores: Tensor) -> Tensor:
+    return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
 
 def _to_device(numbers: Tensor, device: torch.device) -> Tensor:
