@@ -156,7 +156,7 @@ def test_a_checkpoint_that_cannot_be_stored_stops_the_run_with_the_cause(
 
     monkeypatch.setattr(FileStore, "put", full)
     execution = Execution(digits_url, tmp_path.as_uri(), checkpoint_minutes=0.001)
-    with pytest.raises(UploadError, match="could not be stored.*the disk is full"):
+    with pytest.raises(UploadError, match=r"could not be stored.*the disk is full"):
         run.train(spec, execution, ALONE)
     assert len(committed(spec, open_store(execution.storage_url))) == 1
     monkeypatch.undo()

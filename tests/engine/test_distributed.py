@@ -15,7 +15,9 @@ from torch import Tensor
 from alexvgg.engine.world import World
 
 SCRIPT = Path(__file__).with_name("ranks.py")
-BOUND = {torch.float32: 1e-6, torch.float64: 1e-14}  # of a parameter's gradient, relative to its norm
+# Of a parameter's gradient, relative to its norm. In float32 most are below 1e-6, and conv1_1's is as far (1e-6) from
+# the float64 one with any cut of the batch, one process's included; float64 shows that nothing but rounding differs.
+BOUND = {torch.float32: 2e-6, torch.float64: 4e-15}
 
 
 @pytest.fixture(scope="module")
