@@ -21,7 +21,7 @@ ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # it would print every line twice
     "PYTHONWARNINGS": "ignore:`ExecutionOptions.exclude_resources`",  # Ray warns itself of itself
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # it waits for an answer to notices, and training gives none
+    "RAY_JOB_STOP_WAIT_TIME_S": "60",  # between SIGTERM and SIGKILL: time for a checkpoint
 }
 
 

@@ -12,8 +12,8 @@ log = logging.getLogger(__name__)
 
 EXPLODED = 1e4  # a mean loss that no net comes back from: chance is ln(classes), 6.9 for ImageNet
 STUCK_STEPS = 200  # without learning, before anything is said: healthy nets of both papers may take 100
-STUCK_WINDOW = 100  # steps whose mean loss is looked at
-STUCK_MARGIN = 0.02  # of ln(classes)
+STUCK_WINDOW = 50  # steps whose mean loss is looked at
+STUCK_BELOW, STUCK_ABOVE = 0.005, 0.05  # how far it is from chance, as a share of ln(classes): a start is slow, too
 STALL_SECONDS = 30.0
 
 
@@ -53,7 +53,7 @@ class StuckStart:
             return None
         self._done = True
         chance, mean = math.log(self.classes), sum(self._recent) / len(self._recent)
-        if abs(mean - chance) > STUCK_MARGIN * chance:
+        if not -STUCK_BELOW <= mean / chance - 1 <= STUCK_ABOVE:
             return None
         return (
             f"the training loss has stayed at {mean:.3f} for {last_step} steps: that is chance, ln({self.classes}) = "

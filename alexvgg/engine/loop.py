@@ -195,6 +195,4 @@ def distributed(net: nn.Module, world: World) -> nn.Module:
     if world.size == 1:
         return net
     devices = [world.device] if world.device.type == "cuda" else None
-    return DistributedDataParallel(
-        net, device_ids=devices, gradient_as_bucket_view=True, bucket_cap_mb=BUCKET_MB, broadcast_buffers=False
-    )
+    return DistributedDataParallel(net, device_ids=devices, gradient_as_bucket_view=True, bucket_cap_mb=BUCKET_MB)
