@@ -30,8 +30,7 @@ class StopSign:
 
     @classmethod
     def start(cls) -> "ActorHandle[StopSign]":
-        actor: ActorHandle[StopSign] = ray.remote(cls).options(num_cpus=0).remote()
-        return actor
+        return ray.remote(cls).options(num_cpus=0).remote()  # type: ignore[return-value]
 
 
 def fit(spec: RunSpec, execution: Execution, stop_sign: "ActorHandle[StopSign]") -> None:
