@@ -142,6 +142,14 @@ def test_sigterm_stops_all_ranks_of_torchrun_at_the_same_step(spec: RunSpec, dig
     assert "with a checkpoint" in errors
     last = {json.loads(f.read_text().splitlines()[-1])["step"] for f in (tmp_path / "log").iterdir()}
     assert last == {committed(spec, store)[-1]}
+    # One process goes on with what three began: every sample of each epoch once, every loss in the journal.
+    run.train(spec, Execution(digits_url, tmp_path.as_uri(), sample_log=str(tmp_path / "log")), ALONE)
+    consumed: dict[int, list[int]] = {}
+    for line in (json.loads(text) for f in (tmp_path / "log").iterdir() for text in f.read_text().splitlines()):
+        consumed.setdefault(line["epoch"], []).extend(line["samples"])
+    assert {epoch: sorted(samples) for epoch, samples in consumed.items()} == {n: [*range(1437)] for n in (0, 1)}
+    steps = [e["step"] for e in read_run(store, spec.name).journal if e["event"] == "steps"]
+    assert steps == [10, 20, 33, 43]
 
 
 def test_a_checkpoint_that_cannot_be_stored_stops_the_run_with_the_cause(

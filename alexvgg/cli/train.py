@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from alexvgg.cli.execution import execution_options
+
 if TYPE_CHECKING:
     from alexvgg.planning import Init
 
@@ -21,21 +23,7 @@ STOPPED = 143  # 128 + SIGTERM, as a shell shows it
 @click.option("--init", type=click.Choice(["auto", "random", "glorot", "he"]), default="auto", help="First weights.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a setting, e.g. train.epochs=5.")
 @click.option("--mlflow", help="URL of an MLflow server to log to.")
-@click.option("--sample-log", help="Folder for a log of the samples that every step consumed.")
-@click.option(
-    "--micro-batch", type=click.IntRange(min=1), help="Samples in memory at a time; default: the whole share."
-)
-@click.option(
-    "--precision",
-    type=click.Choice(["auto", "fp32", "bf16"]),
-    default="auto",
-    show_default=True,
-    help="Of matrix products; auto is bf16 on GPUs and fp32 on CPUs.",
-)
-@click.option("--compile", "compiled", is_flag=True, help="Run the net through torch.compile.")
-@click.option(
-    "--checkpoint-minutes", type=float, default=10.0, show_default=True, help="Besides one after every epoch."
-)
+@execution_options
 def train(
     recipe_name: str,
     dataset: str,

@@ -41,12 +41,12 @@ CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
 WORLD = World(0, 1, DEVICE)
 MEAN = (123.7, 116.3, 103.5)
-STEPS = 20 if CUDA else 3
+STEPS = 20 if CUDA else 2
 NETS = {  # name: (torchvision's twin, batch on a GPU, batch on a CPU)
     "alexnet": (None, 512, 16),
     "vgg_a": ("vgg11", 256, 4),
-    "vgg_d": ("vgg16", 128, 4),
-    "vgg_e": ("vgg19", 128, 4),
+    "vgg_d": ("vgg16", 128, 2),
+    "vgg_e": ("vgg19", 128, 2),
 }
 
 
@@ -124,9 +124,9 @@ def dataset(folder: Path, images: int) -> Dataset:
 
 def end_to_end() -> dict[str, float]:
     """AlexNet for an epoch, from shards: the metrics that a run records."""
-    n, threads = (128, 12) if CUDA else (8, 2)
+    n, threads = (128, 12) if CUDA else (4, 2)
     with tempfile.TemporaryDirectory() as folder:
-        d = dataset(Path(folder), 40 * n if CUDA else 8 * n)
+        d = dataset(Path(folder), 40 * n if CUDA else 6 * n)
         axes = np.array(d.colour_axes) * np.array(d.colour_std)
         augmentation = Augmentation(scale=256, side=224, flip=True, colour_std=0.1, colour_axes=axes)
         loader = Loader(d, augmentation, 0, 0, 1, threads, 4, Undecodable(d.store.url))
