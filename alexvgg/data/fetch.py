@@ -167,10 +167,12 @@ class Fetcher:
 
     def _wait_for(self, sample: int) -> None:
         began = time.perf_counter()
+        self._meters.starving += 1
         if not self._arrival.wait_for(lambda: sample in self._arrived, PATIENCE_SECONDS):
             self._asked_again.add(sample)
             threading.Thread(target=self._ask_again, args=(sample,), daemon=True).start()
             self._arrival.wait_for(lambda: sample in self._arrived)
+        self._meters.starving -= 1
         self._meters.starve.record(time.perf_counter() - began)
 
     def close(self) -> None:

@@ -86,6 +86,10 @@ class Loader:
         """What reading and decoding did since the epoch's beginning, by MLflow's names."""
         return self.meters.summary(self.dataset.store.retries)
 
+    def stage(self) -> str:
+        """What a batch is waiting for, in words."""
+        return "waiting for bytes from the storage" if self.meters.starving else "decoding images"
+
     def _start(
         self, plan: EpochPlan, epoch: int, step: int, fetcher: Fetcher, decoders: ThreadPoolExecutor
     ) -> "_Pending":

@@ -7,13 +7,13 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from alexvgg.errors import InputError
-from alexvgg.models.alexnet import AlexNet
+from alexvgg.models.alexnet import LAYOUTS, AlexNet
+from alexvgg.models.fourlayer import ACTIVATIONS, FourLayer
 from alexvgg.models.vgg import KERNELS, VGG
 
-MODEL_NAMES = ("alexnet", *KERNELS)
+MODEL_NAMES = (*LAYOUTS, *ACTIVATIONS, *KERNELS)
 
-
-Net = VGG | AlexNet
+Net = VGG | AlexNet | FourLayer
 
 
 def build(name: str, *, num_classes: int = 1000, width: float = 1.0, crop: int = 224, dropout: float = 0.5) -> Net:
@@ -24,8 +24,10 @@ def build(name: str, *, num_classes: int = 1000, width: float = 1.0, crop: int =
     """
     if name not in MODEL_NAMES:
         raise InputError(f"unknown model {name!r}; choose one of {', '.join(MODEL_NAMES)}")
-    if name == "alexnet":
-        return AlexNet(num_classes=num_classes, width=width, crop=crop, dropout=dropout)
+    if name in LAYOUTS:
+        return AlexNet(name, num_classes=num_classes, width=width, crop=crop, dropout=dropout)
+    if name in ACTIVATIONS:
+        return FourLayer(name, num_classes=num_classes, width=width, crop=crop)
     return VGG(name, num_classes=num_classes, width=width, crop=crop, dropout=dropout)
 
 

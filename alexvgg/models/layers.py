@@ -45,6 +45,30 @@ class Head(nn.Module):
                 x = x * keyed_mask(keys, x.shape[1], self.dropout, stream=layer).to(x.dtype)
         return self.fc8(x)  # type: ignore[no-any-return]
 
+    def score_map(self, maps: Tensor) -> Tensor:
+        """The head at every position of larger maps (N, channels, h, w): fc6 read as a convolution, fc7, fc8 as 1x1."""
+        fc6 = self.fc6.weight.view(self.fc6.out_features, maps.shape[1], self.side, self.side)
+        x = F.relu(F.conv2d(maps, fc6, self.fc6.bias))
+        x = F.relu(F.conv2d(x, self.fc7.weight[:, :, None, None], self.fc7.bias))
+        return F.conv2d(x, self.fc8.weight[:, :, None, None], self.fc8.bias)
+
+
+class LinearHead(nn.Module):
+    """A single fully connected layer, `fc4`, from (channels, side, side) maps to class scores."""
+
+    def __init__(self, channels: int, side: int, num_classes: int) -> None:
+        super().__init__()
+        self.side = side
+        self.fc4 = nn.Linear(channels * side * side, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc4(x)  # type: ignore[no-any-return]
+
+    def score_map(self, maps: Tensor) -> Tensor:
+        """The head at every position of larger maps (N, channels, h, w)."""
+        weight = self.fc4.weight.view(self.fc4.out_features, maps.shape[1], self.side, self.side)
+        return F.conv2d(maps, weight, self.fc4.bias)
+
 
 _GAMMA, _MIX1, _MIX2 = -7046029254386353131, -4658895280553007687, -7723592293110705685
 
