@@ -12,6 +12,7 @@ from alexvgg.config import PAPER_CROP, Scale
 from alexvgg.errors import InputError
 
 JITTER = (256, 512)  # S drawn per image from [Smin; Smax] (VGG section 3.1)
+SCALES: dict[str, Scale] = {"256": 256, "384": 384, "jitter": JITTER}  # by the name that --scale takes
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,7 @@ class _Run:
                 break
             plan = plan_epoch(split.shard_sizes, t.global_batch, self.spec.data.window, t.seed, epoch)
             steps = min(plan.steps - first_step, last_step - trainer.step)
-            with closing(self.loader.training(plan, epoch, first_step)) as batches:  # type: ignore[type-var]
+            with closing(self.loader.training(plan, epoch, first_step)) as batches:
                 metrics = trainer.epoch(batches, len(split), steps)
             metrics |= self.loader.metrics() | self._validate()
             trainer.observe(metrics["val/top1_error"] / 100)

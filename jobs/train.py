@@ -14,6 +14,7 @@ from alexvgg.config import Execution, RunSpec, from_dict, to_dict
 from alexvgg.engine.wishes import Stopped, Wishes
 from alexvgg.engine.world import COLLECTIVE_TIMEOUT, World
 from alexvgg.run import train
+from jobs.metrics import Gauges
 
 
 class StopSign:
@@ -68,7 +69,10 @@ def worker(config: dict[str, Any]) -> None:
     spec, execution = from_dict(RunSpec, config["spec"]), from_dict(Execution, config["execution"])
     world = World.current()
 
+    gauges = Gauges(spec.name, world.rank)
+
     def progress(event: dict[str, Any]) -> None:
+        gauges.set(event)
         if world.rank == 0:
             print(
                 f"{event['run']}: epoch {event['epoch']}/{spec.train.epochs}, step {event['step']}, "

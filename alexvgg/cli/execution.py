@@ -1,7 +1,7 @@
 """Options that say how a run is carried out, never what it is."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
@@ -24,7 +24,17 @@ class Bytes(click.ParamType[int]):
         return size
 
 
+LOADER_OPTIONS = (
+    click.option("--decode-threads", type=click.IntRange(min=1), help="Of each worker; default: its share of cores."),
+    click.option(
+        "--prefetch-bytes", type=Bytes(), default="1GiB", show_default=True, help="Of each worker, read ahead."
+    ),
+    click.option("--cache", "cache_dir", help="Folder on the nodes to keep images in, shared by jobs; default: none."),
+    click.option("--cache-bytes", type=Bytes(), default="100GiB", show_default=True, help="Most bytes of the cache."),
+)
+
 OPTIONS = (
+    *LOADER_OPTIONS,
     click.option(
         "--micro-batch", type=click.IntRange(min=1), help="Images a worker holds at a time; default: its share."
     ),
@@ -39,18 +49,21 @@ OPTIONS = (
     click.option(
         "--checkpoint-minutes", type=float, default=10.0, show_default=True, help="Besides one after every epoch."
     ),
-    click.option("--decode-threads", type=click.IntRange(min=1), help="Of each worker; default: its share of cores."),
-    click.option(
-        "--prefetch-bytes", type=Bytes(), default="1GiB", show_default=True, help="Of each worker, read ahead."
-    ),
-    click.option("--cache", "cache_dir", help="Folder on the nodes to keep images in, shared by jobs; default: none."),
-    click.option("--cache-bytes", type=Bytes(), default="100GiB", show_default=True, help="Most bytes of the cache."),
     click.option("--sample-log", help="Folder, where it trains, for a log of the samples that every step consumed."),
 )
 
 
 def execution_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds OPTIONS; the command receives them under the names of `Execution`'s fields."""
-    for option in reversed(OPTIONS):
+    return _with(OPTIONS, command)
+
+
+def loader_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Only those about reading ahead."""
+    return _with(LOADER_OPTIONS, command)
+
+
+def _with(options: Iterable[Callable[..., Any]], command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(list(options)):
         command = option(command)
     return command

@@ -5,7 +5,7 @@ Threads, not processes: reading, JPEG decoding and resizing release the interpre
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -51,7 +51,7 @@ class Loader:
     cache: Cache | None = None
     meters: Meters = field(default_factory=Meters)
 
-    def training(self, plan: EpochPlan, epoch: int, first_step: int) -> Iterator[Batch]:
+    def training(self, plan: EpochPlan, epoch: int, first_step: int) -> Generator[Batch, None, None]:
         """This rank's share of every batch of an epoch from `first_step` on.
 
         Raises InputError if the prefetch bytes can't hold what one step needs.
