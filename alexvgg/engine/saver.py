@@ -69,18 +69,18 @@ class Saver:
         for name, group in tensors.items():
             if name not in self._files:
                 self._files[name] = TensorFile(group)
-        if not next(iter(next(iter(tensors.values())).values())).is_cuda:
+        device = next(iter(next(iter(tensors.values())).values())).device
+        if device.type == "cpu":
             for name, group in tensors.items():
                 self._files[name].fill(group)
             return lambda: None
         # A copy on the GPU takes a millisecond per GB; the bus would take several hundred.
         copies = {name: {k: t.clone() for k, t in group.items()} for name, group in tensors.items()}
-        taken = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        taken.record()
+        taken = torch.cuda.current_stream(device).record_event()
 
         def fill() -> None:
             taken.synchronize()
-            with torch.cuda.stream(torch.cuda.Stream()):  # type: ignore[no-untyped-call]
+            with torch.cuda.stream(torch.cuda.Stream(device)):  # type: ignore[no-untyped-call]
                 for name, group in copies.items():
                     self._files[name].fill(group)
 

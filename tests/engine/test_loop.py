@@ -54,11 +54,12 @@ def batches(n: int, scale: float = 1.0) -> Iterator[Batch]:
 
 
 def trainer(notes: Notes, wishes: Wishes | None = None, *, lr: float = 1e-3, saved: list[int] | None = None) -> Trainer:
+    """A trainer that appends the steps at which it saves to `saved`."""
     torch.manual_seed(0)
+    steps = saved if saved is not None else []
     made = Trainer(
         Linear(), TrainConfig(global_batch=SAMPLES, lr=lr, epochs=9), World(0, 1, CPU), Normalisation((0.0, 0.0, 0.0)),
-        notes, StuckStart(CLASSES, 10**6, ""), wishes=wishes,
-        save=lambda: [] if saved is None else saved.append(made.step),
+        notes, StuckStart(CLASSES, 10**6, ""), wishes=wishes, save=lambda: steps.append(made.step),
     )  # fmt: skip
     return made
 

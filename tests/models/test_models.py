@@ -47,6 +47,8 @@ def test_lrn_is_the_papers_formula() -> None:
         expected[:, i] = a[:, i] / (2 + 1e-4 * (window**2).sum(axis=1)) ** 0.75
     got = LocalResponseNorm()(torch.from_numpy(a)).numpy()
     np.testing.assert_allclose(got, expected, rtol=1e-12)
+    torchs = torch.nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)(torch.from_numpy(a)).numpy()
+    np.testing.assert_allclose(got, torchs, rtol=1e-12)
 
 
 @pytest.mark.parametrize("crop", [31, 48])
