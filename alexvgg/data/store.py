@@ -238,8 +238,15 @@ class S3Store:
         try:
             self._s3.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data, **condition)
         except ClientError as error:
-            if error.response["Error"]["Code"] in ("PreconditionFailed", "412"):
+            code = error.response["Error"]["Code"]
+            if code in ("PreconditionFailed", "412"):
                 return False
+            if code == "NotImplemented" and condition:
+                raise InputError(
+                    f"can't write to {self.url}: the service at {self._s3.meta.endpoint_url} has no conditional writes "
+                    f"(PUT with If-None-Match: *), so two writers of {key} could overwrite each other. It can hold "
+                    "datasets; keep runs on a service that has them, such as AWS S3."
+                ) from None
             raise StoreError(f"writing {self.url}/{key}: {error}") from error
         except BotoCoreError as error:
             raise StoreError(f"writing {self.url}/{key}: {error}") from error

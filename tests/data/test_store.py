@@ -1,11 +1,16 @@
-"""One contract, three services; and what a network does to it."""
+"""One contract, four services; and what a network does to it."""
 
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import boto3
 import pytest
+import swift as openstack
+from botocore.exceptions import ClientError
 from faults import Answer, Drop, FaultProxy, Reset
 
 from alexvgg.data import store as stores
@@ -15,30 +20,39 @@ from alexvgg.errors import InputError
 DATA = bytes(range(256)) * 20_000  # 5 MB
 
 
-@pytest.fixture(params=["file", "localbucket", "moto"])
+@pytest.fixture(params=["file", "localbucket", "moto", "swift"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, s3: Callable[[str], str]) -> Store:
-    if request.param == "file":
-        return open_store(tmp_path.as_uri())
-    return open_store(s3(request.getfixturevalue(request.param)) + f"/{tmp_path.name}")
+    return store_of(request.param, request, tmp_path, s3)
+
+
+@pytest.fixture(params=["file", "localbucket", "moto"])
+def conditional(request: pytest.FixtureRequest, tmp_path: Path, s3: Callable[[str], str]) -> Store:
+    """The stores that can write an object only if there is none."""
+    return store_of(request.param, request, tmp_path, s3)
+
+
+def store_of(kind: str, request: pytest.FixtureRequest, folder: Path, s3: Callable[[str], str]) -> Store:
+    if kind == "file":
+        return open_store(folder.as_uri())
+    return open_store(s3(request.getfixturevalue(kind)) + f"/{folder.name}")
 
 
 def test_contract(store: Store) -> None:
     store.put("a/one", b"1")
     store.put("a/one", b"one")
     store.put("a/two", DATA)
+    store.put("a/spaces and ä", b"")
     assert store.get("a/one") == b"one"
+    assert store.get("a/spaces and ä") == b""
     assert store.get_range("a/two", 300, 1000) == DATA[300:1300]
     assert store.get_range("a/two", 5, 0) == b""
-    assert store.list("a/") == ["a/one", "a/two"]
+    assert store.list("a/") == ["a/one", "a/spaces and ä", "a/two"]
     assert store.list("b") == []
     assert store.exists("a/one")
     assert not store.exists("a/three")
-    assert store.put_new("a/three", b"3")
-    assert not store.put_new("a/three", b"4")
-    assert store.get("a/three") == b"3"
     store.delete("a/one")
     store.delete("a/one")
-    assert store.list("a/") == ["a/three", "a/two"]
+    assert store.list("a/") == ["a/spaces and ä", "a/two"]
 
 
 def test_what_is_not_there(store: Store) -> None:
@@ -52,11 +66,37 @@ def test_what_is_not_there(store: Store) -> None:
         store.get_range("short", 90, 10)
 
 
-def test_one_of_many_writers_wins(store: Store) -> None:
+def test_a_new_object_replaces_none(conditional: Store) -> None:
+    assert conditional.put_new("a/three", b"3")
+    assert not conditional.put_new("a/three", b"4")
+    assert conditional.get("a/three") == b"3"
+
+
+def test_one_of_many_writers_wins(conditional: Store) -> None:
     with ThreadPoolExecutor(8) as pool:
-        wins = list(pool.map(lambda n: store.put_new("commit", str(n).encode()), range(16)))
+        wins = list(pool.map(lambda n: conditional.put_new("commit", str(n).encode()), range(16)))
     assert sum(wins) == 1
-    assert store.get("commit") == str(wins.index(True)).encode()
+    assert conditional.get("commit") == str(wins.index(True)).encode()
+
+
+def test_a_service_without_conditional_writes_is_named_and_nothing_is_written(
+    swift: str, s3: Callable[[str], str], tmp_path: Path
+) -> None:
+    store = open_store(s3(swift) + f"/{tmp_path.name}")
+    with pytest.raises(InputError, match=r"has no conditional writes .*If-None-Match.* AWS S3"):
+        store.put_new("commit", b"1")
+    assert not store.exists("commit")
+    store.put("commit", b"1")
+
+
+def test_swift_checks_signatures(swift: str, s3: Callable[[str], str]) -> None:
+    """Else it would say nothing about ours."""
+    open_store(s3(swift)).put("data", b"1")
+    stranger = boto3.Session(openstack.ACCESS_KEY, "wrong", region_name="us-east-1").client("s3", endpoint_url=swift)
+    with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
+        stranger.get_object(Bucket="bucket", Key="data")
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(f"{swift}/bucket/data?AWSAccessKeyId={openstack.ACCESS_KEY}", timeout=10)
 
 
 @pytest.mark.parametrize("url", ["https://x/y", "pipe:ls", "s3://", "file://host/x", "folder"])
@@ -91,7 +131,7 @@ class Wire:
     proxy: FaultProxy
 
 
-@pytest.fixture(params=["localbucket", "moto"])
+@pytest.fixture(params=["localbucket", "moto", "swift"])
 def wire(request: pytest.FixtureRequest, s3: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
     endpoint = request.getfixturevalue(request.param)
     direct = open_store(s3(endpoint))
