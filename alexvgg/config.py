@@ -48,7 +48,7 @@ class DataConfig:
     fingerprint: str
     train_scale: Scale
     colour_std: Annotated[float, Field(ge=0)] = 0.1  # of alpha in AlexNet's PCA colour shift (section 4.1)
-    window: Positive = 256  # samples among which a lane is shuffled
+    window: Positive = 128  # samples among which a lane is shuffled
 
 
 @dataclass(frozen=True, config=_strict)
@@ -126,8 +126,12 @@ class Execution:
     mlflow_url: str | None = None
     workers: Positive = 1
     gpus_per_worker: Annotated[int, Field(ge=0)] = 0
-    decode_threads: Positive = 2
+    decode_threads: Positive | None = None  # None: one for each core that a rank has
+    read_threads: Positive = 16
     prefetch_batches: Positive = 4
+    prefetch_bytes: Positive = 1 << 30  # of each rank
+    cache_dir: str | None = None  # on the nodes, shared by their ranks and by other jobs
+    cache_bytes: Positive = 100 << 30
     max_failures: Annotated[int, Field(ge=0)] = 3  # restarts of the worker group before a run counts as failed
     sample_log: str | None = None  # a folder for one JSON line per step and rank: which samples were consumed
 

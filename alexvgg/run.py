@@ -10,6 +10,7 @@ Everything a run leaves behind lies under `runs/<name>/` of its storage:
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,7 +28,8 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from alexvgg.batch import Batch
 from alexvgg.config import Execution, RunSpec, pixels, to_dict
 from alexvgg.data.augment import Augmentation
-from alexvgg.data.loader import Loader
+from alexvgg.data.cache import Cache
+from alexvgg.data.loader import Loader, Prefetch
 from alexvgg.data.plan import Cursor, plan_epoch
 from alexvgg.data.shards import Dataset, open_dataset
 from alexvgg.data.store import MissingKeyError, Store, open_store
@@ -103,8 +105,12 @@ class _Run:
             self.model = DistributedDataParallel(self.net, device_ids=devices, gradient_as_bucket_view=True)
         self.normalise = Normalisation(dataset.mean_rgb)
         self.undecodable = Undecodable(dataset.store.url)
+        self.prefetch = Prefetch(
+            bytes=execution.prefetch_bytes, batches=execution.prefetch_batches, read_threads=execution.read_threads,
+            decode_threads=execution.decode_threads or own_cores(),
+        )  # fmt: skip
         self.loader = self._loader()
-        self.validation = Validation(dataset, world.rank, world.size, execution.decode_threads, self.undecodable)
+        self.validation = Validation(dataset, world.rank, world.size, self.prefetch.decode_threads, self.undecodable)
         self.sink = self._start_recording(origins) if world.rank == 0 else None
 
     def _resume(self) -> None:
@@ -122,10 +128,18 @@ class _Run:
             scale=self.spec.data.train_scale, side=self.spec.model.crop, flip=d.flip,
             colour_std=self.spec.data.colour_std, colour_axes=axes,
         )  # fmt: skip
+        e = self.execution
+        cache = None if e.cache_dir is None else Cache(Path(e.cache_dir), e.cache_bytes)
         return Loader(
-            d, augmentation, self.spec.train.seed, self.world.rank, self.world.size,
-            self.execution.decode_threads, self.execution.prefetch_batches, self.undecodable,
-        )  # fmt: skip
+            d,
+            augmentation,
+            self.spec.train.seed,
+            self.world.rank,
+            self.world.size,
+            self.prefetch,
+            self.undecodable,
+            cache,
+        )
 
     def _start_recording(self, origins: list[LayerOrigin]) -> MlflowSink | None:
         spec, storage = self.spec, self.storage
@@ -162,12 +176,10 @@ class _Run:
 
     def _epoch(self, batches: Iterator[Batch], epoch: int, steps: int, samples: TextIO | None) -> dict[str, float]:
         self.model.train()
-        started, waited, images, losses = time.perf_counter(), 0.0, 0, []
+        started, images, losses = time.perf_counter(), 0, []
         t = self.spec.train
         for _ in range(steps):
-            before = time.perf_counter()
             batch = next(batches)
-            waited += time.perf_counter() - before
             share = training_step(self.model, self.optimizer, batch.to(self.world.device), self.normalise, self.world)
             consumed = min(t.global_batch, len(self.dataset.train) - self.cursor.consumed % len(self.dataset.train))
             self.step, self.cursor = self.step + 1, Cursor(self.cursor.consumed + consumed)
@@ -192,7 +204,7 @@ class _Run:
             "train/loss_epoch": mean_loss,
             "train/lr": self.optimizer.param_groups[0]["lr"],
             "perf/images_per_s": images / seconds,
-            "perf/data_wait_share": waited / seconds,
+            **self.loader.metrics(),
         }
 
     def _point(self, losses: list[torch.Tensor]) -> None:
@@ -299,6 +311,11 @@ def first_weights(spec: RunSpec, storage: Store) -> tuple[Net, list[LayerOrigin]
     state, origins = transplant(safetensors.torch.load(weights), net.state_dict(), layers=layers)
     net.load_state_dict(state)
     return net, origins
+
+
+def own_cores() -> int:
+    """The cores of this host that one rank has for itself."""
+    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def table_cells(recipe: str, rows: list[dict[str, Any]]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from faults import Answer, Drop, Fault, FaultProxy, Flip, Request, Reset, Stall, Trickle, WrongLength
 
-from alexvgg.data import store as stores
+from alexvgg.data import s3 as services
 from alexvgg.data.store import Store, open_store
 
 DATA = bytes(range(256)) * 4000  # 1 MB
@@ -29,7 +29,7 @@ def proxy(
 
 @pytest.fixture
 def store(proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setattr(stores.time, "sleep", lambda _: None)
+    monkeypatch.setattr(services.time, "sleep", lambda _: None)
     return open_store("s3://bucket")
 
 
@@ -169,7 +169,7 @@ def test_a_fault_behind_the_end_does_not_happen(proxy: FaultProxy, client: Clien
 def test_a_list_is_dealt_to_reads_of_objects_only(proxy: FaultProxy, store: Store) -> None:
     proxy.play([None, Answer(503, "SlowDown")])
     store.put("other", b"1")
-    assert store.list("") >= ["data"]
+    assert "data" in store.list("")
     assert store.exists("data")
     assert proxy.happened == []
     assert store.get("other") == b"1"

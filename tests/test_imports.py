@@ -46,8 +46,8 @@ ALLOWED = {
 HOMES = {
     "ray": ("jobs", "cluster", "alexvgg.cli"),
     "mlflow": ("alexvgg.tracking", "alexvgg.results"),
-    "boto3": ("alexvgg.data.store",),
-    "botocore": ("alexvgg.data.store",),
+    "boto3": ("alexvgg.data.s3",),
+    "botocore": ("alexvgg.data.s3",),
     "click": ("alexvgg.cli",),
     "psutil": ("cluster",),
 }

@@ -16,13 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from alexvgg.data.decode import EXTENSIONS
+from alexvgg.data.keyed import Ints
 from alexvgg.data.store import MissingKeyError, Store, StoreError
 from alexvgg.errors import InputError
-
-Ints = NDArray[np.int64]
 
 MAX_READ = 8 << 20  # bytes of one ranged GET
 FORMAT = 1

@@ -18,7 +18,7 @@ from PIL import Image
 
 from alexvgg.data.colour import ColourMoments
 from alexvgg.data.decode import Pixels, decode
-from alexvgg.data.plan import Ints
+from alexvgg.data.keyed import Ints
 from alexvgg.data.shards import ShardIndex, index_shard, write_dataset
 from alexvgg.data.store import Store
 
@@ -81,7 +81,7 @@ def pack_synthetic(store: Store, spec: SyntheticSpec) -> None:
                 store.put(name, tar)
                 splits[split].append(index_shard(name, tar))
                 if split == "train":
-                    of_each = pool.map(lambda s: ColourMoments.of(np.asarray(decode(s.image))), samples)
+                    of_each = pool.map(lambda s: ColourMoments.of(decode(s.image)), samples)
                     moments = sum(of_each, moments)
     classes = [f"synthetic {c}" for c in range(spec.classes)]
     write_dataset(store, {"name": "synthetic", "classes": classes, "flip": True, **moments.statistics()}, splits)

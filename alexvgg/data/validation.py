@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
 
 from alexvgg.batch import Batch
-from alexvgg.data.augment import central_view
-from alexvgg.data.decode import Pixels, whole
-from alexvgg.data.plan import Ints
+from alexvgg.config import pixels
+from alexvgg.data.decode import Pixels
+from alexvgg.data.keyed import Ints
 from alexvgg.data.shards import Dataset, read_samples
 from alexvgg.data.undecodable import Undecodable
+from alexvgg.data.views import central, whole
 
 RUN = 64  # images that are read and decoded together
 
@@ -28,7 +28,7 @@ class Validation:
     decode_threads: int
     undecodable: Undecodable
 
-    def images(self) -> Iterator[tuple[Ints, list[Image.Image | None]]]:
+    def images(self) -> Iterator[tuple[Ints, list[Pixels | None]]]:
         """This rank's contiguous share of the validation images, each exactly once: (sample ids, images) in runs."""
         split, store = self.dataset.val, self.dataset.store
         first, last = (r * len(split) // self.world for r in (self.rank, self.rank + 1))
@@ -48,7 +48,7 @@ class Validation:
         """This rank's validation images as centre crops of `side` pixels at Q=`scale`."""
         blank = np.zeros((3, side, side), np.uint8)
         for ids, images in self.images():
-            views = np.stack([blank if i is None else central_view(i, scale, side) for i in images])
+            views = np.stack([blank if i is None else central(i, pixels(scale, side), side) for i in images])
             yield self._plain(ids, images, views)
 
     def whole(self, shorter: int) -> Iterator[Batch]:
@@ -62,7 +62,7 @@ class Validation:
                 rows = [i for i, _ in group]
                 yield self._plain(ids[rows], [images[i] for i in rows], np.stack([v for _, v in group]))
 
-    def _plain(self, ids: Ints, images: list[Image.Image | None], views: Pixels) -> Batch:
+    def _plain(self, ids: Ints, images: list[Pixels | None], views: Pixels) -> Batch:
         weights = np.array([image is not None for image in images], np.float32)
         colour, keys = np.zeros((len(ids), 3), np.float32), np.zeros(len(ids), np.int64)
         labels = self.dataset.val.labels[ids]

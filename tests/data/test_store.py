@@ -11,9 +11,9 @@ import boto3
 import pytest
 import swift as openstack
 from botocore.exceptions import ClientError
-from faults import Answer, Drop, FaultProxy, Reset
+from faults import Answer, Drop, FaultProxy, Reset, WrongLength
 
-from alexvgg.data import store as stores
+from alexvgg.data import s3 as services
 from alexvgg.data.store import MissingKeyError, Store, StoreError, open_store
 from alexvgg.errors import InputError
 
@@ -138,7 +138,7 @@ def wire(request: pytest.FixtureRequest, s3: Callable[[str], str], monkeypatch: 
     direct.put("data", DATA)
     with FaultProxy(endpoint) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
-        monkeypatch.setattr(stores.time, "sleep", lambda _: None)
+        monkeypatch.setattr(services.time, "sleep", lambda _: None)
         yield Wire(direct, open_store("s3://bucket"), proxy)
 
 
@@ -160,24 +160,45 @@ def test_an_object_replaced_in_mid_body_is_an_error(wire: Wire) -> None:
         wire.store.get("data")
 
 
-def test_it_gives_up_after_five_tries_without_a_byte(wire: Wire) -> None:
+def test_it_gives_up_after_a_time_without_a_byte(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "GIVE_UP_SECONDS", 0.3)
     wire.proxy.play(lambda request: Drop(0) if request.reads_object else None)
-    with pytest.raises(StoreError, match="gave up after 5 tries without a byte"):
+    with pytest.raises(
+        StoreError, match=r"reading data at byte 0: .* gave up after \d+ tries, the last 0 s without a byte"
+    ):
         wire.store.get("data")
-    assert len(wire.proxy.reads) == 5
+    assert len(wire.proxy.reads) > 3
+    assert wire.store.retries == len(wire.proxy.reads) - 1
 
 
 @pytest.mark.parametrize("answer", [Answer(503, "SlowDown"), Answer(500, "InternalError")])
-def test_a_short_burst_of_errors_is_outlived(wire: Wire, answer: Answer) -> None:
-    wire.proxy.play([answer] * 4)
+def test_a_burst_of_errors_is_outlived(wire: Wire, answer: Answer) -> None:
+    wire.proxy.play([answer] * 40)
     assert wire.store.get("data") == DATA
-    wire.proxy.play(lambda _: answer)
-    with pytest.raises(StoreError, match=rf"reading s3://bucket/data at byte 0: .*{answer.code}"):
-        wire.store.get("data")
+    wire.proxy.play(lambda request: answer if request.number < 10 else None)
+    wire.store.put("data", DATA[::-1])
+    assert wire.store.list("data") == ["data"]
+    assert wire.direct.get("data") == DATA[::-1]
 
 
-def test_expired_credentials_are_an_error_at_once(wire: Wire) -> None:
+@pytest.mark.parametrize("wire", ["localbucket", "moto"], indirect=True)  # Swift has no conditional writes
+def test_a_write_whose_answer_was_lost_still_won(wire: Wire) -> None:
+    wire.proxy.play(lambda request: Drop(None) if request.method == "PUT" and request.nth == 0 else None)
+    assert wire.store.put_new("commit", b"mine")
+    wire.proxy.play(lambda request: Drop(None) if request.method == "PUT" and request.nth == 0 else None)
+    assert not wire.store.put_new("commit", b"theirs")
+    assert wire.direct.get("commit") == b"mine"
+
+
+def test_a_wrong_length_is_outlived(wire: Wire) -> None:
+    wire.proxy.play([WrongLength(-1000), WrongLength(1000), None])
+    assert wire.store.get_range("data", 5, 2_000_000) == DATA[5:2_000_005]
+
+
+def test_expired_credentials_are_read_again_and_then_an_error(wire: Wire) -> None:
+    wire.proxy.play([Answer(403, "ExpiredToken")])
+    assert wire.store.get("data") == DATA, "what was renewed in the environment isn't used"
     wire.proxy.play(lambda _: Answer(403, "ExpiredToken"))
-    with pytest.raises(StoreError, match="ExpiredToken"):
+    with pytest.raises(StoreError, match=r"reading data at byte 0: ExpiredToken: .* Renew the AWS credentials"):
         wire.store.get("data")
-    assert len(wire.proxy.reads) == 1
+    assert len(wire.proxy.reads) == 4
