@@ -297,10 +297,16 @@ class S3Store:
 
     def exists(self, key: str) -> bool:
         try:
-            self._call(f"looking for {key}", lambda: self._s3.head_object(Bucket=self.bucket, Key=self.prefix + key))
+            self.size(key)
         except MissingKeyError:
             return False
         return True
+
+    def size(self, key: str) -> int:
+        def head() -> int:
+            return int(self._s3.head_object(Bucket=self.bucket, Key=self.prefix + key)["ContentLength"])
+
+        return self._call(f"looking for {key}", head)
 
     def list(self, prefix: str) -> list[str]:
         def pages() -> list[str]:

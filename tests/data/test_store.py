@@ -49,6 +49,7 @@ def test_contract(store: Store) -> None:
     assert store.list("a/") == ["a/one", "a/spaces and ä", "a/two"]
     assert store.list("b") == []
     assert store.exists("a/one")
+    assert store.size("a/two") == len(DATA)
     assert not store.exists("a/three")
     store.delete("a/one")
     store.delete("a/one")
@@ -57,8 +58,8 @@ def test_contract(store: Store) -> None:
 
 def test_what_is_not_there(store: Store) -> None:
     store.put("short", b"12345")
-    for read in (lambda: store.get("none"), lambda: store.get_range("none", 0, 3)):
-        with pytest.raises(MissingKeyError, match="none does not exist"):
+    for read in (lambda: store.get("none"), lambda: store.get_range("none", 0, 3), lambda: store.size("none")):
+        with pytest.raises(MissingKeyError, match=r"none.* does not exist"):
             read()
     with pytest.raises(StoreError, match="short"):
         store.get_range("short", 2, 100)
