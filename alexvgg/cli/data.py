@@ -87,6 +87,26 @@ def verify(url: str, report: Path | None, threads: int | None, as_json: bool) ->
     sys.exit(0 if found.intact else 1)
 
 
+@data.command()
+@click.argument("url")
+@click.option("--images", type=click.IntRange(min=1), default=2000, show_default=True, help="Headers to read, a split.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def stat(url: str, images: int, as_json: bool) -> None:
+    """Describe the dataset at URL: classes, images, bytes, sizes and aspect ratios, kinds of files.
+
+    Sizes and kinds come from the headers of images that are evenly spread over each split; no pixel is decoded.
+
+    \b
+    Example:
+      alexvgg data stat s3://my-bucket/imagenet --json
+    """
+    from alexvgg.data.stat import describe, to_text
+    from alexvgg.data.store import open_store
+
+    facts = describe(open_store(url), images)
+    click.echo(json.dumps(facts.to_dict(), indent=2) if as_json else "\n".join(to_text(facts)))
+
+
 def _progress() -> Callable[[int, int, int], None]:
     """A line on stderr every few seconds, and a last one."""
     began = said = time.monotonic()

@@ -10,66 +10,21 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from faults import Answer, Drop, FaultProxy, Reset
-from PIL import Image
+from smalldata import SPLITS, members_of, pack, picture, tar_of
 
 from alexvgg.cli import main
 from alexvgg.data import tars
 from alexvgg.data.check import Problem
-from alexvgg.data.shards import Dataset, index_shard, write_dataset
+from alexvgg.data.shards import Dataset
 from alexvgg.data.store import Store, open_store
 from alexvgg.data.verify import Report, summary, verify
 from alexvgg.errors import InputError
-
-Members = dict[str, bytes]
-
-PER_SHARD = 6
-SPLITS = {"train": ["train-0.tar", "train-1.tar"], "val": ["val-0.tar"]}
-ABOUT = {
-    "name": "made", "classes": ["a", "b", "c"], "flip": True, "mean_rgb": [0, 0, 0],
-    "colour_axes": [[1, 0, 0], [0, 1, 0], [0, 0, 1]], "colour_std": [0, 0, 0],
-}  # fmt: skip
-
-
-def picture(shade: int) -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (40, 30), (shade * 7, 255 - shade * 5, shade)).save(file, "JPEG")
-    return file.getvalue()
-
-
-def members_of(shard: str) -> Members:
-    first = ["train-0.tar", "train-1.tar", "val-0.tar"].index(shard) * PER_SHARD
-    members = {}
-    for i in range(first, first + PER_SHARD):
-        members |= {f"{i:03d}.jpg": picture(i), f"{i:03d}.cls": str(i % 3).encode()}
-    return members
-
-
-def tar_of(members: list[tuple[str, bytes]]) -> bytes:
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as tar:
-        for name, data in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return file.getvalue()
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     """Three shards of six samples, indexed and intact."""
-    return pack(open_store(tmp_path.as_uri()), {})
-
-
-def pack(store: Store, changed: dict[str, Members]) -> Store:
-    """Write the dataset with other members in some shards, and index what was written."""
-    indexes = {}
-    for split, shards in SPLITS.items():
-        tars_of_split = {shard: tar_of(list(changed.get(shard, members_of(shard)).items())) for shard in shards}
-        for shard, tar in tars_of_split.items():
-            store.put(shard, tar)
-        indexes[split] = [index_shard(shard, tar) for shard, tar in tars_of_split.items()]
-    write_dataset(store, ABOUT, indexes)
-    return store
+    return pack(open_store(tmp_path.as_uri()))
 
 
 def edit(store: Store, shard: str, change: Callable[[dict[str, Any]], object]) -> None:
@@ -237,7 +192,7 @@ def test_labels_in_the_tar(store: Store) -> None:
     members = members_of("train-0.tar") | {"003.cls": b"cat"}
     del members["004.cls"]
     members["other.cls"] = b"1"
-    store.put("train-0.tar", tar_of(list(members.items())))
+    store.put("train-0.tar", tar_of(members.items()))
     kinds = {(p.kind, p.key) for p in verify(store).problems if p.kind not in ("size", "place")}
     assert kinds == {("label", "003"), ("label", "004"), ("stray", "other")}
 
@@ -277,7 +232,7 @@ def test_no_dataset_and_a_damaged_one_are_sentences(store: Store, tmp_path: Path
 
 
 def test_over_a_bad_network(localbucket: str, s3: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
-    pack(open_store(f"{s3(localbucket)}/verify"), {})
+    pack(open_store(f"{s3(localbucket)}/verify"))
     with FaultProxy(localbucket) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
         store = open_store("s3://bucket/verify")
