@@ -11,7 +11,7 @@ import boto3
 import pytest
 import swift as openstack
 from botocore.exceptions import ClientError
-from faults import Answer, Drop, FaultProxy, Reset, WrongLength
+from faults import Answer, Drop, FaultProxy, Ignore, Reset, WrongLength
 
 from alexvgg.data import s3 as services
 from alexvgg.data.store import MissingKeyError, Store, StoreError, open_store
@@ -84,7 +84,7 @@ def test_a_service_without_conditional_writes_is_named_and_nothing_is_written(
     swift: str, s3: Callable[[str], str], tmp_path: Path
 ) -> None:
     store = open_store(s3(swift) + f"/{tmp_path.name}")
-    with pytest.raises(InputError, match=r"has no conditional writes .*If-None-Match.* AWS S3"):
+    with pytest.raises(InputError, match=r"has no conditional writes \(it refuses If-None-Match: \*\).* AWS S3"):
         store.put_new("commit", b"1")
     assert not store.exists("commit")
     store.put("commit", b"1")
@@ -203,3 +203,18 @@ def test_expired_credentials_are_read_again_and_then_an_error(wire: Wire) -> Non
     with pytest.raises(StoreError, match=r"reading data at byte 0: ExpiredToken: .* Renew the AWS credentials"):
         wire.store.get("data")
     assert len(wire.proxy.reads) == 4
+
+
+@pytest.mark.parametrize("wire", ["localbucket", "moto"], indirect=True)
+def test_a_service_that_would_overwrite_is_named(wire: Wire) -> None:
+    wire.proxy.play(lambda _: Ignore("if-none-match"))
+    with pytest.raises(InputError, match=r"has no conditional writes \(it takes no notice of If-None-Match"):
+        wire.store.put_new("overwritten", b"1")
+
+
+@pytest.mark.parametrize("wire", ["localbucket", "moto"], indirect=True)
+def test_an_intact_service_is_asked_only_once(wire: Wire) -> None:
+    for key in ("asked/1", "asked/2", "asked/3"):
+        assert wire.store.put_new(key, b"1")
+    puts = [request.path for request in wire.proxy.requests if request.method == "PUT"]
+    assert puts == [f"/bucket/asked/{n}" for n in (1, 1, 2, 3)]
