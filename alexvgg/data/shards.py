@@ -24,6 +24,7 @@ from alexvgg.errors import InputError
 
 MAX_READ = 8 << 20  # bytes of one ranged GET
 FORMAT = 1
+ABOUT = ("name", "classes", "flip", "mean_rgb", "colour_axes", "colour_std", "fingerprint", "splits")  # of dataset.json
 
 
 @dataclass(frozen=True)
@@ -135,8 +136,10 @@ def read_about(store: Store) -> dict[str, Any]:
         ) from None
     except ValueError as error:
         raise InputError(f"{store.url}/dataset.json is damaged ({error}); pack or index the dataset again") from None
-    if about["format"] != FORMAT:
-        raise InputError(f"the dataset at {store.url} has format {about['format']}; this version reads {FORMAT}")
+    if about.get("format") != FORMAT:
+        raise InputError(f"the dataset at {store.url} has format {about.get('format')}; this version reads {FORMAT}")
+    if missing := [name for name in ABOUT if name not in about]:
+        raise InputError(f"{store.url}/dataset.json lacks {', '.join(missing)}; pack or index the dataset again")
     return about
 
 

@@ -46,6 +46,8 @@ def test_contract(store: Store) -> None:
     assert store.get("a/spaces and ä") == b""
     assert store.get_range("a/two", 300, 1000) == DATA[300:1300]
     assert store.get_range("a/two", 5, 0) == b""
+    spans = [(7, 10), (17, 3), (2_000_000, 1_500_000), (4_000_000, 0), (len(DATA) - 1, 1)]
+    assert list(store.stream("a/two", spans)) == [DATA[start : start + length] for start, length in spans]
     assert store.list("a/") == ["a/one", "a/spaces and ä", "a/two"]
     assert store.list("b") == []
     assert store.exists("a/one")

@@ -78,6 +78,28 @@ def test_a_flipped_bit_in_a_header(store: Store, name: str) -> None:
     assert found(store) == [("tar", "train-1.tar", None, at)]
 
 
+def test_any_flipped_bit_is_noticed_unless_it_means_nothing(store: Store) -> None:
+    whole = store.get("val-0.tar")
+    said_nothing = []
+    for at in range(0, len(whole), 97):
+        flip(store, "val-0.tar", at)
+        if verify(store).intact:
+            said_nothing.append(at)
+        store.put("val-0.tar", whole)
+    assert [at for at in said_nothing if at not in padding(whole)] == []
+    assert len(said_nothing) > 20
+
+
+def padding(tar: bytes) -> set[int]:
+    """Where nothing stands: behind each member's bytes up to the next block, and two bytes behind each checksum."""
+    nothing: set[int] = set()
+    with tarfile.open(fileobj=io.BytesIO(tar)) as file:
+        for member in file:
+            end = member.offset_data + member.size
+            nothing |= {*range(end, -(-end // 512) * 512), member.offset + 154, member.offset + 155}
+    return nothing
+
+
 def test_a_shard_that_is_cut_names_every_lost_image(store: Store) -> None:
     whole = store.get("train-1.tar")
     _, at = offset_of(store, "train-1.tar", "009.jpg")
@@ -226,6 +248,11 @@ def test_another_fingerprint(store: Store) -> None:
 def test_no_dataset_and_a_damaged_one_are_sentences(store: Store, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no dataset"):
         verify(open_store((tmp_path / "none").as_uri()))
+    about = json.loads(store.get("dataset.json"))
+    del about["splits"], about["classes"]
+    store.put("dataset.json", json.dumps(about).encode())
+    with pytest.raises(InputError, match=r"dataset\.json lacks classes, splits"):
+        verify(store)
     store.put("dataset.json", b"{")
     with pytest.raises(InputError, match=r"dataset\.json is damaged"):
         verify(store)
