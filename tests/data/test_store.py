@@ -69,6 +69,14 @@ def test_what_is_not_there(store: Store) -> None:
         store.get_range("short", 90, 10)
 
 
+def test_many_writers_of_one_object(store: Store) -> None:
+    """Readers see one of the versions, whole."""
+    versions = [bytes([n]) * 100_000 for n in range(24)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda version: store.put("latest", version), versions))
+    assert store.get("latest") in versions
+
+
 def test_a_new_object_replaces_none(conditional: Store) -> None:
     assert conditional.put_new("a/three", b"3")
     assert not conditional.put_new("a/three", b"4")
@@ -88,6 +96,8 @@ def test_a_service_without_conditional_writes_is_named_and_nothing_is_written(
     store = open_store(s3(swift) + f"/{tmp_path.name}")
     with pytest.raises(InputError, match=r"has no conditional writes \(it refuses If-None-Match: \*\).* AWS S3"):
         store.put_new("commit", b"1")
+    with pytest.raises(InputError, match=r"has no conditional writes"):
+        store.put_new("commit", DATA)
     assert not store.exists("commit")
     store.put("commit", b"1")
 

@@ -258,9 +258,13 @@ def test_no_dataset_and_a_damaged_one_are_sentences(store: Store, tmp_path: Path
         verify(store)
 
 
-def test_over_a_bad_network(localbucket: str, s3: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
-    pack(open_store(f"{s3(localbucket)}/verify"))
-    with FaultProxy(localbucket) as proxy:
+@pytest.mark.parametrize("service", ["localbucket", "moto", "swift"])
+def test_over_a_bad_network(
+    service: str, request: pytest.FixtureRequest, s3: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint = request.getfixturevalue(service)
+    pack(open_store(f"{s3(endpoint)}/verify"))
+    with FaultProxy(endpoint) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
         store = open_store("s3://bucket/verify")
         proxy.play([Drop(100), Reset(100), Answer(503, "SlowDown"), Drop(None)])
