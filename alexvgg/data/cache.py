@@ -68,8 +68,10 @@ class Cache:
             finally:
                 os.close(file)
         except OSError as error:
-            self._full = True
-            log.warning("the cache in %s takes no more images: %s. Training goes on without it.", self._folder, error)
+            with self._lock:
+                first, self._full = not self._full, True
+            if first:
+                log.warning("the cache in %s takes no more images: %s. Training goes on.", self._folder, error)
 
     def _path(self, store: Store, split: Split, samples: Sequence[int]) -> Path:
         shard = split.shards[split.shard_of[samples[0]]]

@@ -5,7 +5,6 @@ import threading
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -138,55 +137,60 @@ class Fetcher:
     ) -> None:
         self._store, self._split, self._reads = store, split, iter(reads)
         self._budget, self._meters, self._cache = budget, meters, cache
+        self._lock = threading.Lock()
+        self._room, self._arrival = threading.Condition(self._lock), threading.Condition(self._lock)
+        self._arrived: dict[int, bytes | Exception] = {}
+        self._asked_again: set[int] = set()
+        self._answered: set[int] = set()  # of those, so that a second answer is dropped
         self._next: Read | None = None
-        self._room = threading.Condition()
-        self._arrivals: dict[int, Future[bytes]] = {}
         self._held, self._closed = 0, False
-        self._threads = [threading.Thread(target=self._work, name=f"read-{n}", daemon=True) for n in range(threads)]
-        for thread in self._threads:
-            thread.start()
+        for number in range(threads):
+            threading.Thread(target=self._work, name=f"read-{number}", daemon=True).start()
+
+    @property
+    def fill(self) -> float:
+        """The share of the budget that is in use."""
+        return self._held / self._budget
 
     def take(self, sample: int) -> bytes:
         """The image bytes, as soon as they are here. Raises StoreError if they can't be had."""
-        arrival = self._arrival(sample)
-        if not arrival.done():
-            began = time.perf_counter()
-            try:
-                arrival.exception(PATIENCE_SECONDS)
-            except TimeoutError:
-                threading.Thread(target=self._ask_again, args=(sample, arrival), daemon=True).start()
-                arrival.exception()
-            self._meters.starve.record(time.perf_counter() - began)
-        with self._room:
-            del self._arrivals[sample]
-            self._meters.fill.record(self._held / self._budget)
+        with self._lock:
+            if sample not in self._arrived:
+                self._wait_for(sample)
+            data = self._arrived.pop(sample)
             self._held -= int(self._split.sizes[sample])
-            self._room.notify()
-        return arrival.result()
+            if self._next is not None and self._held + self._next.size <= self._budget:
+                self._room.notify()
+        if isinstance(data, Exception):
+            raise data
+        return data
+
+    def _wait_for(self, sample: int) -> None:
+        began = time.perf_counter()
+        if not self._arrival.wait_for(lambda: sample in self._arrived, PATIENCE_SECONDS):
+            self._asked_again.add(sample)
+            threading.Thread(target=self._ask_again, args=(sample,), daemon=True).start()
+            self._arrival.wait_for(lambda: sample in self._arrived)
+        self._meters.starve.record(time.perf_counter() - began)
 
     def close(self) -> None:
         """Stop reading; what is under way is dropped."""
-        with self._room:
+        with self._lock:
             self._closed = True
             self._room.notify_all()
 
-    def _arrival(self, sample: int) -> "Future[bytes]":
-        with self._room:
-            return self._arrivals.setdefault(sample, Future())
-
     def _work(self) -> None:
         while (read := self._start_next()) is not None:
-            waiting = {sample: self._arrival(sample) for sample in read.samples}
-            began = time.perf_counter()
+            began, missing = time.perf_counter(), set(read.samples)
             try:
                 for sample, data in self._carry_out(read):
                     if self._closed:
                         return
-                    _deliver(waiting.pop(sample), data)
+                    self._deliver(sample, data)
+                    missing.discard(sample)
             except Exception as error:  # whoever takes a sample gets it
-                for arrival in waiting.values():
-                    with suppress(InvalidStateError):
-                        arrival.set_exception(error)
+                for sample in missing:
+                    self._deliver(sample, error)
             self._meters.read.record(time.perf_counter() - began, read.size)
 
     def _carry_out(self, read: Read) -> Iterator[tuple[int, bytes]]:
@@ -216,16 +220,20 @@ class Fetcher:
                 self._room.wait()
             return None
 
-    def _ask_again(self, sample: int, arrival: "Future[bytes]") -> None:
+    def _ask_again(self, sample: int) -> None:
         # Of two answers the first counts. If this one fails, the first request's own patience decides.
         with suppress(Exception):
             for _, data in read_samples(self._store, self._split, (sample,)):
-                _deliver(arrival, data)
+                self._deliver(sample, data)
 
-
-def _deliver(arrival: "Future[bytes]", data: bytes) -> None:
-    with suppress(InvalidStateError):
-        arrival.set_result(data)
+    def _deliver(self, sample: int, data: bytes | Exception) -> None:
+        with self._lock:
+            if sample in self._answered:
+                return
+            if sample in self._asked_again:
+                self._answered.add(sample)
+            self._arrived[sample] = data
+            self._arrival.notify_all()
 
 
 def read_samples(store: Store, split: Split, samples: Sequence[int]) -> Iterator[tuple[int, bytes]]:
