@@ -114,6 +114,13 @@ class Answer(Fault):
     code: str
 
 
+@dataclass(frozen=True)
+class Ignore(Fault):
+    """The service takes no notice of a header (lower-case), e.g. of If-Match, If-None-Match or Range."""
+
+    header: str
+
+
 Script = Callable[[Request], Fault | None]
 
 
@@ -126,7 +133,7 @@ class FaultProxy:
         self.target = (target.hostname, target.port or 80)
         self.requests: list[Request] = []
         self.happened: list[Fault] = []
-        self.body_bytes = 0  # of answers, sent to clients
+        self.body_bytes = 0  # of answers, on their way to clients
         self.closing = threading.Event()
         self._lock = threading.RLock()
         self._script: Script = lambda _: None
@@ -190,7 +197,7 @@ class FaultProxy:
             self.happened.append(fault)
         fault.hook()
 
-    def sent(self, size: int) -> None:
+    def sends(self, size: int) -> None:
         with self._lock:
             self.body_bytes += size
 
@@ -244,8 +251,12 @@ class _Relay(BaseHTTPRequestHandler):
         service = http.client.HTTPConnection(*self.proxy.target)
         try:
             service.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            unseen = {"connection", "expect"}  # 100 Continue was said already
+            if isinstance(fault, Ignore):
+                self.proxy.happens(fault)
+                unseen.add(fault.header)
             for name, value in self.headers.items():  # Host too, as it was signed
-                if name.lower() not in ("connection", "expect"):  # 100 Continue was said already
+                if name.lower() not in unseen:
                     service.putheader(name, value)
             service.endheaders(body)
             self._pass_on(service.getresponse(), fault)
@@ -301,8 +312,8 @@ class _Relay(BaseHTTPRequestHandler):
             self._write(block)
 
     def _write(self, block: bytes) -> None:
+        self.proxy.sends(len(block))
         self.wfile.write(block)
-        self.proxy.sent(len(block))
 
     def _goes_on(self, fault: Fault) -> bool:
         """Let a fault happen. False if it ends the connection."""

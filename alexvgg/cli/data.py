@@ -1,10 +1,17 @@
 """`alexvgg data …`"""
 
 import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
 
 import click
 
 from alexvgg.cli.execution import loader_options
+from alexvgg.cli.place import say
+
+PROGRESS_SECONDS = 5.0  # between two lines
 
 
 @click.group()
@@ -82,8 +89,6 @@ def bench(
     Example:
       alexvgg data bench s3://my-bucket/imagenet --workers 8
     """
-    from pathlib import Path
-
     from alexvgg.data.cache import Cache
     from alexvgg.data.loader import Prefetch
     from alexvgg.data.measure import measure
@@ -98,3 +103,64 @@ def bench(
         prefetch=prefetch, cache=Cache(Path(cache_dir), cache_bytes) if cache_dir else None, seconds=seconds,
     )  # fmt: skip
     click.echo(json.dumps(speed.to_dict(), indent=2) if as_json else speed.to_text())
+
+
+@data.command()
+@click.argument("url")
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write all that was found, as JSON.")
+@click.option("--threads", type=click.IntRange(min=1), help="Shards read at a time; two for each core by default.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report.")
+def verify(url: str, report: Path | None, threads: int | None, as_json: bool) -> None:
+    """Read the whole dataset at URL and name all that is damaged: by shard, key and offset.
+
+    Tars and index must agree; checksums, labels and the pixels of every image must be right; no image may be in train
+    and val. Exits with 1 if anything is wrong.
+
+    \b
+    Example:
+      alexvgg data verify s3://my-bucket/imagenet --report report.json
+    """
+    from alexvgg.data.store import open_store
+    from alexvgg.data.verify import summary
+    from alexvgg.data.verify import verify as read_all
+
+    found = read_all(open_store(url), _progress(), threads)
+    document = json.dumps(found.to_dict(), indent=2)
+    if report is not None:
+        report.write_text(document)
+    click.echo(document if as_json else "\n".join(summary(found)))
+    sys.exit(0 if found.intact else 1)
+
+
+@data.command()
+@click.argument("url")
+@click.option("--images", type=click.IntRange(min=1), default=2000, show_default=True, help="Headers to read, a split.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def stat(url: str, images: int, as_json: bool) -> None:
+    """Describe the dataset at URL: classes, images, bytes, sizes and aspect ratios, kinds of files.
+
+    Sizes and kinds come from the headers of images that are evenly spread over each split; no pixel is decoded.
+
+    \b
+    Example:
+      alexvgg data stat s3://my-bucket/imagenet --json
+    """
+    from alexvgg.data.stat import describe, to_text
+    from alexvgg.data.store import open_store
+
+    facts = describe(open_store(url), images)
+    click.echo(json.dumps(facts.to_dict(), indent=2) if as_json else "\n".join(to_text(facts)))
+
+
+def _progress() -> Callable[[int, int, int], None]:
+    """A line on stderr every few seconds, and a last one."""
+    began = said = time.monotonic()
+
+    def tell(shards: int, of: int, size: int) -> None:
+        nonlocal said
+        now = time.monotonic()
+        if shards == of or now - said >= PROGRESS_SECONDS:
+            said = now
+            say(f"{shards} of {of} shards, {size / 1e9:.3f} GB, {size / 1e6 / max(now - began, 1e-3):.0f} MB/s")
+
+    return tell

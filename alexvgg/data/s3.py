@@ -217,6 +217,7 @@ class S3Store:
 
         self.url, self.bucket, self.prefix = url.rstrip("/"), bucket, prefix + "/" if prefix else ""
         self.retries = 0
+        self._conditional = False  # does the service keep to If-None-Match? It was not seen yet
         self._lock = threading.Lock()
         self._s3 = _client()
         try:
@@ -268,7 +269,19 @@ class S3Store:
         self._call(f"writing {key}", lambda: self._put(key, data))
 
     def put_new(self, key: str, data: bytes) -> bool:
-        """See Store. If an answer is lost, what lies there then tells whether the write had arrived."""
+        """See Store. Raises InputError if the service has no conditional writes.
+
+        Some services refuse them, others take no notice of the condition and overwrite: so the first object that is
+        written like this is written once more, which must be refused.
+        """
+        created = self._put_if_none(key, data)
+        if created and not self._conditional and self._put_if_none(key, data):
+            raise self._unconditional(key, "it takes no notice of If-None-Match: *")
+        self._conditional = True
+        return created
+
+    def _put_if_none(self, key: str, data: bytes) -> bool:
+        """If an answer is lost, what lies there then tells whether the write had arrived."""
         from botocore.exceptions import ClientError
 
         sent = 0
@@ -279,6 +292,8 @@ class S3Store:
             try:
                 self._put(key, data, IfNoneMatch="*")
             except ClientError as error:
+                if _code(error) == "NotImplemented":
+                    raise self._unconditional(key, "it refuses If-None-Match: *") from None
                 if _code(error) not in ("PreconditionFailed", "412"):
                     raise
                 return sent > 1 and self.get(key) == data
@@ -286,15 +301,28 @@ class S3Store:
 
         return self._call(f"writing {key}", write)
 
+    def _unconditional(self, key: str, how: str) -> InputError:
+        return InputError(
+            f"can't write {key} to {self.url}: the service at {self._s3.meta.endpoint_url} has no conditional writes "
+            f"({how}), so two writers could overwrite each other's work. It can hold datasets; keep runs on a service "
+            "that has them, such as AWS S3."
+        )
+
     def _put(self, key: str, data: bytes, **condition: str) -> None:
         self._s3.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data, **condition)
 
     def exists(self, key: str) -> bool:
         try:
-            self._call(f"looking for {key}", lambda: self._s3.head_object(Bucket=self.bucket, Key=self.prefix + key))
+            self.size(key)
         except MissingKeyError:
             return False
         return True
+
+    def size(self, key: str) -> int:
+        def head() -> int:
+            return int(self._s3.head_object(Bucket=self.bucket, Key=self.prefix + key)["ContentLength"])
+
+        return self._call(f"looking for {key}", head)
 
     def list(self, prefix: str) -> list[str]:
         def pages() -> list[str]:

@@ -53,6 +53,9 @@ class Store(Protocol):
 
     def exists(self, key: str) -> bool: ...
 
+    def size(self, key: str) -> int:
+        """The object's size in bytes. Raises MissingKeyError."""
+
     def list(self, prefix: str) -> list[str]:
         """All keys that start with `prefix`, sorted."""
 
@@ -130,6 +133,12 @@ class FileStore:
 
     def exists(self, key: str) -> bool:
         return self._path(key).is_file()
+
+    def size(self, key: str) -> int:
+        try:
+            return self._path(key).stat().st_size
+        except FileNotFoundError:
+            raise MissingKeyError(f"{self.url}/{key} does not exist") from None
 
     def list(self, prefix: str) -> list[str]:
         files = (p for p in self.root.rglob("*") if p.is_file() and not p.name.startswith(".writing-"))

@@ -1,12 +1,17 @@
-"""One contract, three services; and what a network does to it."""
+"""One contract, four services; and what a network does to it."""
 
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import boto3
 import pytest
-from faults import Answer, Drop, FaultProxy, Reset, WrongLength
+import swift as openstack
+from botocore.exceptions import ClientError
+from faults import Answer, Drop, FaultProxy, Ignore, Reset, WrongLength
 
 from alexvgg.data import s3 as services
 from alexvgg.data.store import MissingKeyError, Store, StoreError, open_store
@@ -15,36 +20,48 @@ from alexvgg.errors import InputError
 DATA = bytes(range(256)) * 20_000  # 5 MB
 
 
-@pytest.fixture(params=["file", "localbucket", "moto"])
+@pytest.fixture(params=["file", "localbucket", "moto", "swift"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, s3: Callable[[str], str]) -> Store:
-    if request.param == "file":
-        return open_store(tmp_path.as_uri())
-    return open_store(s3(request.getfixturevalue(request.param)) + f"/{tmp_path.name}")
+    return store_of(request.param, request, tmp_path, s3)
+
+
+@pytest.fixture(params=["file", "localbucket", "moto"])
+def conditional(request: pytest.FixtureRequest, tmp_path: Path, s3: Callable[[str], str]) -> Store:
+    """The stores that can write an object only if there is none."""
+    return store_of(request.param, request, tmp_path, s3)
+
+
+def store_of(kind: str, request: pytest.FixtureRequest, folder: Path, s3: Callable[[str], str]) -> Store:
+    if kind == "file":
+        return open_store(folder.as_uri())
+    return open_store(s3(request.getfixturevalue(kind)) + f"/{folder.name}")
 
 
 def test_contract(store: Store) -> None:
     store.put("a/one", b"1")
     store.put("a/one", b"one")
     store.put("a/two", DATA)
+    store.put("a/spaces and ä", b"")
     assert store.get("a/one") == b"one"
+    assert store.get("a/spaces and ä") == b""
     assert store.get_range("a/two", 300, 1000) == DATA[300:1300]
     assert store.get_range("a/two", 5, 0) == b""
-    assert store.list("a/") == ["a/one", "a/two"]
+    spans = [(7, 10), (17, 3), (2_000_000, 1_500_000), (4_000_000, 0), (len(DATA) - 1, 1)]
+    assert list(store.stream("a/two", spans)) == [DATA[start : start + length] for start, length in spans]
+    assert store.list("a/") == ["a/one", "a/spaces and ä", "a/two"]
     assert store.list("b") == []
     assert store.exists("a/one")
+    assert store.size("a/two") == len(DATA)
     assert not store.exists("a/three")
-    assert store.put_new("a/three", b"3")
-    assert not store.put_new("a/three", b"4")
-    assert store.get("a/three") == b"3"
     store.delete("a/one")
     store.delete("a/one")
-    assert store.list("a/") == ["a/three", "a/two"]
+    assert store.list("a/") == ["a/spaces and ä", "a/two"]
 
 
 def test_what_is_not_there(store: Store) -> None:
     store.put("short", b"12345")
-    for read in (lambda: store.get("none"), lambda: store.get_range("none", 0, 3)):
-        with pytest.raises(MissingKeyError, match="none does not exist"):
+    for read in (lambda: store.get("none"), lambda: store.get_range("none", 0, 3), lambda: store.size("none")):
+        with pytest.raises(MissingKeyError, match=r"none.* does not exist"):
             read()
     with pytest.raises(StoreError, match="short"):
         store.get_range("short", 2, 100)
@@ -52,11 +69,47 @@ def test_what_is_not_there(store: Store) -> None:
         store.get_range("short", 90, 10)
 
 
-def test_one_of_many_writers_wins(store: Store) -> None:
+def test_many_writers_of_one_object(store: Store) -> None:
+    """Readers see one of the versions, whole."""
+    versions = [bytes([n]) * 100_000 for n in range(24)]
     with ThreadPoolExecutor(8) as pool:
-        wins = list(pool.map(lambda n: store.put_new("commit", str(n).encode()), range(16)))
+        list(pool.map(lambda version: store.put("latest", version), versions))
+    assert store.get("latest") in versions
+
+
+def test_a_new_object_replaces_none(conditional: Store) -> None:
+    assert conditional.put_new("a/three", b"3")
+    assert not conditional.put_new("a/three", b"4")
+    assert conditional.get("a/three") == b"3"
+
+
+def test_one_of_many_writers_wins(conditional: Store) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        wins = list(pool.map(lambda n: conditional.put_new("commit", str(n).encode()), range(16)))
     assert sum(wins) == 1
-    assert store.get("commit") == str(wins.index(True)).encode()
+    assert conditional.get("commit") == str(wins.index(True)).encode()
+
+
+def test_a_service_without_conditional_writes_is_named_and_nothing_is_written(
+    swift: str, s3: Callable[[str], str], tmp_path: Path
+) -> None:
+    store = open_store(s3(swift) + f"/{tmp_path.name}")
+    with pytest.raises(InputError, match=r"has no conditional writes \(it refuses If-None-Match: \*\).* AWS S3"):
+        store.put_new("commit", b"1")
+    with pytest.raises(InputError, match=r"has no conditional writes"):
+        store.put_new("commit", DATA)
+    assert not store.exists("commit")
+    store.put("commit", b"1")
+
+
+def test_swift_checks_signatures(swift: str, s3: Callable[[str], str]) -> None:
+    """Else it would say nothing about ours."""
+    open_store(s3(swift)).put("data", b"1")
+    stranger = boto3.Session(openstack.ACCESS_KEY, "wrong", region_name="us-east-1").client("s3", endpoint_url=swift)
+    with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
+        stranger.get_object(Bucket="bucket", Key="data")
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(f"{swift}/bucket/data?AWSAccessKeyId={openstack.ACCESS_KEY}", timeout=10)
 
 
 @pytest.mark.parametrize("url", ["https://x/y", "pipe:ls", "s3://", "file://host/x", "folder"])
@@ -91,7 +144,7 @@ class Wire:
     proxy: FaultProxy
 
 
-@pytest.fixture(params=["localbucket", "moto"])
+@pytest.fixture(params=["localbucket", "moto", "swift"])
 def wire(request: pytest.FixtureRequest, s3: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
     endpoint = request.getfixturevalue(request.param)
     direct = open_store(s3(endpoint))
@@ -141,6 +194,7 @@ def test_a_burst_of_errors_is_outlived(wire: Wire, answer: Answer) -> None:
     assert wire.direct.get("data") == DATA[::-1]
 
 
+@pytest.mark.parametrize("wire", ["localbucket", "moto"], indirect=True)  # Swift has no conditional writes
 def test_a_write_whose_answer_was_lost_still_won(wire: Wire) -> None:
     wire.proxy.play(lambda request: Drop(None) if request.method == "PUT" and request.nth == 0 else None)
     assert wire.store.put_new("commit", b"mine")
@@ -161,3 +215,18 @@ def test_expired_credentials_are_read_again_and_then_an_error(wire: Wire) -> Non
     with pytest.raises(StoreError, match=r"reading data at byte 0: ExpiredToken: .* Renew the AWS credentials"):
         wire.store.get("data")
     assert len(wire.proxy.reads) == 4
+
+
+@pytest.mark.parametrize("wire", ["localbucket", "moto"], indirect=True)
+def test_a_service_that_would_overwrite_is_named(wire: Wire) -> None:
+    wire.proxy.play(lambda _: Ignore("if-none-match"))
+    with pytest.raises(InputError, match=r"has no conditional writes \(it takes no notice of If-None-Match"):
+        wire.store.put_new("overwritten", b"1")
+
+
+@pytest.mark.parametrize("wire", ["localbucket", "moto"], indirect=True)
+def test_an_intact_service_is_asked_only_once(wire: Wire) -> None:
+    for key in ("asked/1", "asked/2", "asked/3"):
+        assert wire.store.put_new(key, b"1")
+    puts = [request.path for request in wire.proxy.requests if request.method == "PUT"]
+    assert puts == [f"/bucket/asked/{n}" for n in (1, 1, 2, 3)]
