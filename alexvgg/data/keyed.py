@@ -11,6 +11,8 @@ Floats = NDArray[np.float64]
 
 _GAMMA, _MIX1, _MIX2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
+FIRST = 1 << 60  # of the counters here; dropout's begin at 0
+
 
 def sample_keys(seed: int, epoch: int, samples: Ints) -> Ints:
     """One 64-bit key per sample, from (seed, epoch, sample id): seeds its augmentation and its dropout."""
@@ -21,9 +23,12 @@ def sample_keys(seed: int, epoch: int, samples: Ints) -> Ints:
 
 
 def uniforms(keys: Ints, count: int) -> Floats:
-    """`count` numbers in [0; 1) for each of n keys: (count, n)."""
+    """`count` numbers in [0; 1) for each of n keys: (count, n).
+
+    Other numbers than those that a net's dropout draws from the same keys.
+    """
     with np.errstate(over="ignore"):
-        counter = np.arange(1, count + 1, dtype=np.uint64)[:, None] * _GAMMA
+        counter = np.arange(FIRST, FIRST + count, dtype=np.uint64)[:, None] * _GAMMA
         bits = _mix(keys.view(np.uint64)[None, :] + counter)
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 

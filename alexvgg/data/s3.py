@@ -184,9 +184,10 @@ class _Download:
         if self._etag is not None:
             request["IfMatch"] = self._etag
         answer = self._store.get_object(self._key, **request)
+        self._body = answer["Body"]
         if self._etag not in (None, answer["ETag"]):  # some services take no notice of If-Match when reading
             raise self._replaced()
-        self._etag, self._body = answer["ETag"], answer["Body"]
+        self._etag = answer["ETag"]
         offered = self.position + answer["ContentLength"]
         if self.end is None:
             self.end = offered
@@ -235,7 +236,8 @@ class S3Store:
     def renew(self) -> None:
         """Read the credentials again."""
         _client_of.cache_clear()
-        self._s3 = _client()
+        old, self._s3 = self._s3, _client()
+        old.close()
 
     def count_retry(self) -> None:
         with self._lock:
