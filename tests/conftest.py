@@ -20,6 +20,10 @@ GOLDEN = Path(__file__).with_name("golden")
 NODES = 4
 
 
+def pytest_configure() -> None:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is loaded
+
+
 @pytest.fixture
 def golden() -> Callable[[str, str], None]:
     """`golden(name, text)`: text equals tests/golden/<name>; `make golden` writes the files anew."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from alexvgg.cli.execution import loader_options
 from alexvgg.cli.place import say
 
 PROGRESS_SECONDS = 5.0  # between two lines
@@ -58,6 +59,50 @@ def sample(
         pack_synthetic(store, SyntheticSpec(seed=seed, **chosen))
     packed = open_dataset(store)
     click.echo(f"{url}: {len(packed.train)} train, {len(packed.val)} validation, fingerprint {packed.fingerprint}")
+
+
+@data.command()
+@click.argument("url")
+@click.option("--scale", default="jitter", show_default=True, help="S: 256, 384 or jitter.")
+@click.option("--crop", type=click.IntRange(min=1), default=224, show_default=True, help="Side of the crop in pixels.")
+@click.option("--batch", type=click.IntRange(min=1), default=256, show_default=True, help="The global batch.")
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="That would share the batch.")
+@click.option("--seconds", type=click.FloatRange(min=0.1), default=20.0, show_default=True, help="How long.")
+@loader_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def bench(
+    url: str,
+    scale: str,
+    crop: int,
+    batch: int,
+    workers: int,
+    seconds: float,
+    decode_threads: int | None,
+    prefetch_bytes: int,
+    cache_dir: str | None,
+    cache_bytes: int,
+    as_json: bool,
+) -> None:
+    """Measure how fast one worker gets training images from URL, and what limits it.
+
+    \b
+    Example:
+      alexvgg data bench s3://my-bucket/imagenet --workers 8
+    """
+    from alexvgg.data.cache import Cache
+    from alexvgg.data.loader import Prefetch
+    from alexvgg.data.measure import measure
+    from alexvgg.data.shards import open_dataset
+    from alexvgg.data.store import open_store
+    from alexvgg.recipes import SCALES, choose
+    from alexvgg.run import own_cores
+
+    prefetch = Prefetch(bytes=prefetch_bytes, decode_threads=decode_threads or own_cores())
+    speed = measure(
+        open_dataset(open_store(url)), choose(SCALES, scale, "scale"), crop, batch=batch, world=workers,
+        prefetch=prefetch, cache=Cache(Path(cache_dir), cache_bytes) if cache_dir else None, seconds=seconds,
+    )  # fmt: skip
+    click.echo(json.dumps(speed.to_dict(), indent=2) if as_json else speed.to_text())
 
 
 @data.command()

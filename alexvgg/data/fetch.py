@@ -5,6 +5,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -153,10 +154,12 @@ class Fetcher:
         return self._held / self._budget
 
     def take(self, sample: int) -> bytes:
-        """The image bytes, as soon as they are here. Raises StoreError if they can't be had."""
+        """The image bytes, once they are here. Raises StoreError if they can't be had, CancelledError on `close`."""
         with self._lock:
             if sample not in self._arrived:
                 self._wait_for(sample)
+            if self._closed:
+                raise CancelledError
             data = self._arrived.pop(sample)
             self._held -= int(self._split.sizes[sample])
             if self._next is not None and self._held + self._next.size <= self._budget:
@@ -167,10 +170,12 @@ class Fetcher:
 
     def _wait_for(self, sample: int) -> None:
         began = time.perf_counter()
-        if not self._arrival.wait_for(lambda: sample in self._arrived, PATIENCE_SECONDS):
+        self._meters.starving += 1
+        if not self._arrival.wait_for(lambda: sample in self._arrived or self._closed, PATIENCE_SECONDS):
             self._asked_again.add(sample)
             threading.Thread(target=self._ask_again, args=(sample,), daemon=True).start()
-            self._arrival.wait_for(lambda: sample in self._arrived)
+            self._arrival.wait_for(lambda: sample in self._arrived or self._closed)
+        self._meters.starving -= 1
         self._meters.starve.record(time.perf_counter() - began)
 
     def close(self) -> None:
@@ -178,6 +183,7 @@ class Fetcher:
         with self._lock:
             self._closed = True
             self._room.notify_all()
+            self._arrival.notify_all()
 
     def _work(self) -> None:
         while (read := self._start_next()) is not None:

@@ -5,7 +5,7 @@ Threads, not processes: reading, JPEG decoding and resizing release the interpre
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -51,7 +51,7 @@ class Loader:
     cache: Cache | None = None
     meters: Meters = field(default_factory=Meters)
 
-    def training(self, plan: EpochPlan, epoch: int, first_step: int) -> Iterator[Batch]:
+    def training(self, plan: EpochPlan, epoch: int, first_step: int) -> Generator[Batch, None, None]:
         """This rank's share of every batch of an epoch from `first_step` on.
 
         Raises InputError if the prefetch bytes can't hold what one step needs.
@@ -85,6 +85,10 @@ class Loader:
     def metrics(self) -> dict[str, float]:
         """What reading and decoding did since the epoch's beginning, by MLflow's names."""
         return self.meters.summary(self.dataset.store.retries)
+
+    def stage(self) -> str:
+        """What a batch is waiting for, in words."""
+        return "waiting for bytes from the storage" if self.meters.starving else "decoding images"
 
     def _start(
         self, plan: EpochPlan, epoch: int, step: int, fetcher: Fetcher, decoders: ThreadPoolExecutor

@@ -48,12 +48,12 @@ class Meters:
     def __init__(self, retries: int = 0) -> None:
         self.began, self._retries = time.perf_counter(), retries
         self.read, self.starve, self.decode, self.wait, self.fill = (Stage() for _ in range(5))
+        self.starving = 0  # decode threads that wait for bytes just now
 
     def summary(self, retries: int) -> dict[str, float]:
         """Metrics by MLflow's names. `retries` is the store's count by now, as it was given at the beginning."""
         wall = time.perf_counter() - self.began
         return {
-            "perf/data_wait_share": self.wait.seconds / wall,
             "perf/read_mb_per_s": self.read.size / wall / 1e6,
             "perf/read_p50_ms": 1e3 * self.read.quantile(0.5),
             "perf/read_p99_ms": 1e3 * self.read.quantile(0.99),

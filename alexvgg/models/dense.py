@@ -1,11 +1,9 @@
 """The fully convolutional form of a net: its head slides over the whole uncropped image (VGG section 3.2)."""
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alexvgg.config import PAPER_CROP
 from alexvgg.models import Net
-from alexvgg.models.vgg import STRIDE  # AlexNet's is the same
 
 
 class Dense(nn.Module):
@@ -23,7 +21,7 @@ class Dense(nn.Module):
         super().__init__()
         self.net = net
         shifts = max(1, round(PAPER_CROP / net.crop))
-        self.shifts = [n * STRIDE // shifts for n in range(shifts)]
+        self.shifts = [n * net.stride // shifts for n in range(shifts)]
 
     def forward(self, images: Tensor) -> Tensor:
         total, cells = images.new_zeros(()), 0
@@ -31,15 +29,7 @@ class Dense(nn.Module):
             for left in self.shifts:
                 view = images[:, :, top:, left:]
                 if min(view.shape[2:]) >= self.net.crop:
-                    scores = self._score_map(view)
+                    scores = self.net.classifier.score_map(self.net.maps(view))
                     total = total + scores.sum(dim=(2, 3))
                     cells += scores.shape[2] * scores.shape[3]
         return total / cells
-
-    def _score_map(self, images: Tensor) -> Tensor:
-        head = self.net.classifier
-        x = self.net.maps(images)
-        fc6 = head.fc6.weight.view(head.fc6.out_features, x.shape[1], head.side, head.side)
-        x = F.relu(F.conv2d(x, fc6, head.fc6.bias))
-        x = F.relu(F.conv2d(x, head.fc7.weight[:, :, None, None], head.fc7.bias))
-        return F.conv2d(x, head.fc8.weight[:, :, None, None], head.fc8.bias)

@@ -4,6 +4,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import replace
 from itertools import chain, pairwise
 
@@ -192,6 +193,19 @@ def test_a_failed_read_reaches_whoever_takes_its_samples() -> None:
     for sample in plan.batch(0).tolist():
         with pytest.raises(StoreError, match="the disk is gone"):
             source.take(sample)
+
+
+def test_closing_wakes_whoever_waits() -> None:
+    split, plan = split_of([64]), plan_epoch([64], 64, 16, 1, 0)
+    store, stuck = MemoryStore(split), threading.Event()
+    store.before = lambda *_: stuck.wait(30)  # type: ignore[method-assign, assignment, return-value]
+    source = fetcher(store, split, plan)
+    threading.Timer(0.1, source.close).start()
+    began = time.monotonic()
+    with pytest.raises(CancelledError):
+        source.take(int(plan.batch(0)[0]))
+    assert time.monotonic() - began < 2
+    stuck.set()
 
 
 def test_what_is_waited_for_too_long_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
