@@ -5,6 +5,7 @@ import json
 import re
 import zlib
 from dataclasses import dataclass
+from typing import Literal
 
 from alexvgg.data.decode import EXTENSIONS, UndecodableError, decode
 from alexvgg.data.shards import ShardIndex
@@ -16,12 +17,28 @@ SAMPLE_FILE = re.compile(r"((?:.*/)?[^/.]+)\.([^/]*)")
 COLUMNS = ("keys", "offsets", "sizes", "labels", "crc32")
 DIGEST_BYTES = 16
 
+Kind = Literal[
+    "missing",  # a shard isn't there
+    "unreadable",  # the storage doesn't give it
+    "index",  # its index can't be used
+    "size",  # it has another size than when it was indexed
+    "tar",  # it is cut or damaged as a tar
+    "lost",  # the index has an image that the tar doesn't
+    "stray",  # the tar has something that the index doesn't
+    "place",  # it lies elsewhere in the tar than the index says
+    "crc32",  # the image's bytes were changed
+    "image",  # no decoder can read it
+    "label",  # its label is none, no class, or not what the tar says
+    "leak",  # it is in train and in val
+    "fingerprint",  # index and dataset.json don't belong together
+]
+
 
 @dataclass(frozen=True)
 class Problem:
     """One thing that is wrong. `where` is a shard or another object of the dataset, `offset` in bytes of it."""
 
-    kind: str  # missing, index, size, tar, lost, stray, place, crc32, label, image, unreadable, fingerprint, leak
+    kind: Kind
     where: str
     key: str | None
     offset: int | None
@@ -55,6 +72,7 @@ class CheckedShard:
 
 
 def check_shard(store: Store, split: str, shard: str, classes: int) -> CheckedShard:
+    """Read a whole shard of a dataset with so many classes, a few MB of it at a time."""
     index, problems = _read_index(store, shard)
     try:
         size = store.size(shard)
@@ -130,7 +148,7 @@ class _Check:
                     self.wrong("index", key, entry[0], "the index has this key twice")
                 self.indexed[key] = _Indexed(*entry)
 
-    def wrong(self, kind: str, key: str | None, offset: int | None, what: str) -> None:
+    def wrong(self, kind: Kind, key: str | None, offset: int | None, what: str) -> None:
         self.problems.append(Problem(kind, self.shard, key, offset, what))
 
     def follow(self) -> None:

@@ -48,16 +48,17 @@ def verify(store: Store, progress: Progress = lambda shards, of, size: None, thr
     todo: list[tuple[str, str]] = [(split, shard) for split, shards in about["splits"].items() for shard in shards]
     classes = len(about["classes"])
     found: list[CheckedShard] = []
+    size = 0
     with ThreadPoolExecutor(threads or 2 * (os.cpu_count() or 1)) as pool:
         for checked in pool.map(lambda place: check_shard(store, place[0], place[1], classes), todo):
             found.append(checked)
-            progress(len(found), len(todo), sum(s.size for s in found))
+            size += checked.size
+            progress(len(found), len(todo), size)
     duplicates = _duplicates(found)
     problems = [problem for shard in found for problem in shard.problems]
     problems += _check_fingerprint(about, [split for split, _ in todo], found)
     problems += [_leak(group) for group in duplicates if len({place.split for place in group}) > 1]
     samples = sum(len(shard.images) for shard in found)
-    size = sum(shard.size for shard in found)
     return Report(store.url, about["fingerprint"], len(todo), samples, size, problems, duplicates)
 
 
