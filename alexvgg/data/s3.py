@@ -32,7 +32,7 @@ def _client_of(process: int, endpoint: str | None) -> Any:
     import boto3
     from botocore.config import Config
 
-    return boto3.client(
+    return boto3.Session().client(  # of its own: the default one keeps the first credentials it has read
         "s3",
         endpoint_url=endpoint,
         config=Config(
@@ -58,6 +58,7 @@ PASSING = (
     "OperationAborted",
     "429",
 )
+NOT_IMPLEMENTED = 501  # the one server error that no patience mends
 
 
 class _Patience:
@@ -83,6 +84,7 @@ class _Patience:
         doing = f"{self._doing}{where}"
         if isinstance(error, ClientError):
             code, answer = _code(error), error.response
+            status = answer["ResponseMetadata"]["HTTPStatusCode"]
             if code in ("NoSuchKey", "404"):
                 raise MissingKeyError(f"{self._store.url}: {doing}: it does not exist") from None
             if code in EXPIRED and self.tries == 1:
@@ -92,7 +94,7 @@ class _Patience:
                     f"{self._store.url}: {doing}: {code}: {answer['Error'].get('Message', '')}. Renew the "
                     "AWS credentials of this host; what was trained so far is kept in the last checkpoint."
                 ) from None
-            elif answer["ResponseMetadata"]["HTTPStatusCode"] < 500 and code not in PASSING:
+            elif (status < 500 and code not in PASSING) or status == NOT_IMPLEMENTED:
                 raise StoreError(f"{self._store.url}: {doing}: {error}") from error
         if time.monotonic() - self._since > GIVE_UP_SECONDS:
             raise StoreError(

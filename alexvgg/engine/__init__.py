@@ -1,1 +1,1 @@
-"""The arithmetic of training: the world of ranks, one step, checkpoints."""
+"""Training: the world of ranks, one update, the steps between two epochs, checkpoints, and what may go wrong."""

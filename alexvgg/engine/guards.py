@@ -27,8 +27,7 @@ def check_finite(losses: list[float], last_step: int, lr: float) -> None:
         if not math.isfinite(loss) or loss > EXPLODED:
             raise DivergedError(
                 f"the loss is {loss:g} at step {step} (learning rate {lr:g}): training has diverged. Try a tenth of "
-                f"the learning rate (--set train.lr={lr / 10:g}), or smaller first weights (--init glorot). "
-                "The last checkpoint is from before."
+                f"the learning rate (--set train.lr={lr / 10:g}), or other first weights (--init glorot)."
             )
 
 

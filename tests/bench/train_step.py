@@ -160,6 +160,7 @@ def main() -> None:
         print(row, flush=True)
         if theirs:
             paired[name] = (mine, theirs)
+    print(f"matrix product again, on the machine as it is now: {ceiling() / 1e12:.2f} TFLOP/s")
     metrics = end_to_end()
     print(
         f"AlexNet from JPEG shards, all included: {metrics['perf/images_per_s']:.1f} images/s; "

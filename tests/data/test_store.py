@@ -208,6 +208,19 @@ def test_a_wrong_length_is_outlived(wire: Wire) -> None:
     assert wire.store.get_range("data", 5, 2_000_000) == DATA[5:2_000_005]
 
 
+def test_renewed_credentials_are_used(swift: str, s3: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(s3(swift))
+    assert isinstance(store, services.S3Store)
+    store.put("data", b"1")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    assert store.get("data") == b"1", "credentials are read when they are needed"
+    store.renew()
+    with pytest.raises(StoreError, match="SignatureDoesNotMatch"):
+        store.get("data")
+    monkeypatch.undo()
+    services._client_of.cache_clear()
+
+
 def test_expired_credentials_are_read_again_and_then_an_error(wire: Wire) -> None:
     wire.proxy.play([Answer(403, "ExpiredToken")])
     assert wire.store.get("data") == DATA, "what was renewed in the environment isn't used"
