@@ -2,6 +2,8 @@
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,20 +22,47 @@ class UndecodableError(ValueError):
     """No listed decoder can read these bytes."""
 
 
-def decode(data: bytes) -> Image.Image:
-    """An RGB image. CMYK, greyscale and a PNG that is named .JPEG are all valid. Raises UndecodableError."""
+def decode(data: bytes, at_least: int | None = None) -> Image.Image:
+    """An RGB image. CMYK, greyscale and a PNG that is named .JPEG are all valid. Raises UndecodableError.
+
+    With `at_least`, a JPEG of more than twice that many pixels on both sides is decoded at 1/2, 1/4 or 1/8 of its size.
+    """
+    with _sentences():
+        image = _open(data)
+        if at_least is not None:
+            image.draft("RGB", (at_least, at_least))
+        return image.convert("RGB")
+
+
+def can_open(data: bytes) -> bool:
+    """Whether the header is of an image that `decode` takes; its pixels aren't decoded."""
+    try:
+        with _sentences():
+            _open(data)
+    except UndecodableError:
+        return False
+    return True
+
+
+def _open(data: bytes) -> Image.Image:
     if len(data) > MAX_BYTES:
         raise UndecodableError(f"{len(data)} bytes are over the limit of {MAX_BYTES}")
+    image = Image.open(io.BytesIO(data), formats=TYPES)
+    if image.width * image.height > MAX_PIXELS:
+        raise UndecodableError(f"{image.width}x{image.height} pixels are over the limit of {MAX_PIXELS}")
+    return image
+
+
+@contextmanager
+def _sentences() -> Iterator[None]:
+    """Whatever Pillow raises as UndecodableError: its decoders raise many types on damaged data."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about EXIF and the like; what matters raises
-            image = Image.open(io.BytesIO(data), formats=TYPES)
-            if image.width * image.height > MAX_PIXELS:
-                raise UndecodableError(f"{image.width}x{image.height} pixels are over the limit of {MAX_PIXELS}")
-            return image.convert("RGB")
+            yield
     except UndecodableError:
         raise
-    except Exception as error:  # Pillow's decoders raise many types on damaged data
+    except Exception as error:
         raise UndecodableError(f"{type(error).__name__}: {error}") from error
 
 

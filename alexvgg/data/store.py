@@ -3,6 +3,7 @@
 import functools
 import os
 import random
+import shutil
 import tempfile
 import threading
 import time
@@ -14,6 +15,7 @@ from alexvgg.errors import InputError
 
 READ_BLOCK = 1 << 20
 STALLED_TRIES = 5  # in a row without a single new byte
+PART, PARTS_AT_ONCE = 32 << 20, 4  # of a file's managed multipart upload
 
 
 class MissingKeyError(KeyError):
@@ -41,10 +43,16 @@ class Store(Protocol):
     def put(self, key: str, data: bytes) -> None:
         """Write or replace the object; readers see the old or the new one, never a part."""
 
+    def put_file(self, key: str, path: Path) -> None:
+        """`put` of a file's bytes, which needn't fit into memory. The file must not be changed while this goes on."""
+
     def put_new(self, key: str, data: bytes) -> bool:
         """Write the object if there is none of that name; False if there is. Atomic: one of two writers wins."""
 
     def exists(self, key: str) -> bool: ...
+
+    def size(self, key: str) -> int:
+        """The object's size in bytes. Raises MissingKeyError."""
 
     def list(self, prefix: str) -> list[str]:
         """All keys that start with `prefix`, sorted."""
@@ -104,6 +112,11 @@ class FileStore:
         temporary, path = self._write(key, data)
         Path(temporary).replace(path)
 
+    def put_file(self, key: str, path: Path) -> None:
+        temporary, target = self._write(key, b"")
+        shutil.copyfile(path, temporary)
+        Path(temporary).replace(target)
+
     def put_new(self, key: str, data: bytes) -> bool:
         temporary, path = self._write(key, data)
         try:
@@ -116,6 +129,12 @@ class FileStore:
 
     def exists(self, key: str) -> bool:
         return self._path(key).is_file()
+
+    def size(self, key: str) -> int:
+        try:
+            return self._path(key).stat().st_size
+        except FileNotFoundError:
+            raise MissingKeyError(f"{self.url}/{key} does not exist") from None
 
     def list(self, prefix: str) -> list[str]:
         files = (p for p in self.root.rglob("*") if p.is_file() and not p.name.startswith(".writing-"))
@@ -227,6 +246,17 @@ class S3Store:
     def put(self, key: str, data: bytes) -> None:
         self._put(key, data)
 
+    def put_file(self, key: str, path: Path) -> None:
+        from boto3.exceptions import Boto3Error
+        from boto3.s3.transfer import TransferConfig
+        from botocore.exceptions import BotoCoreError
+
+        parts = TransferConfig(multipart_threshold=PART, multipart_chunksize=PART, max_concurrency=PARTS_AT_ONCE)
+        try:
+            self._s3.upload_file(str(path), self.bucket, self.prefix + key, Config=parts)
+        except (Boto3Error, BotoCoreError) as error:
+            raise StoreError(f"writing {self.url}/{key}: {error}") from error
+
     def put_new(self, key: str, data: bytes) -> bool:
         return self._put(key, data, IfNoneMatch="*")
 
@@ -253,6 +283,16 @@ class S3Store:
                 return False
             raise StoreError(f"looking for {self.url}/{key}: {error}") from error
         return True
+
+    def size(self, key: str) -> int:
+        from botocore.exceptions import ClientError
+
+        try:
+            return int(self._s3.head_object(Bucket=self.bucket, Key=self.prefix + key)["ContentLength"])
+        except ClientError as error:
+            if error.response["Error"]["Code"] in ("404", "NoSuchKey"):
+                raise MissingKeyError(f"{self.url}/{key} does not exist") from None
+            raise StoreError(f"looking for {self.url}/{key}: {error}") from error
 
     def list(self, prefix: str) -> list[str]:
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix + prefix)
