@@ -14,7 +14,7 @@ SPLITS = ("train", "val")
 
 def is_imagefolder(folder: Path) -> bool:
     """Whether it has a folder for each class of the training images."""
-    return (folder / SPLITS[0]).is_dir() and any(entry.is_dir() for entry in os.scandir(folder / SPLITS[0]))
+    return (folder / SPLITS[0]).is_dir() and bool(_classes(folder / SPLITS[0]))
 
 
 def open_imagefolder(folder: Path) -> Source:

@@ -50,10 +50,10 @@ class Shard:
 
 
 def plan_shards(sizes: Ints, order: Ints, shard_bytes: int) -> list[Ints]:
-    """`order`, cut where the tars come nearest to equal sizes of about `shard_bytes`; `sizes` are of the images."""
+    """`order`, cut into tars of equal size, as far as whole images allow, near `shard_bytes`; `sizes` are of images."""
     ends = np.cumsum(_in_tar(sizes)[order])
-    shards = max(1, round(int(ends[-1]) / shard_bytes))
-    cuts = np.searchsorted(ends, ends[-1] * np.arange(1, shards) // shards)
+    shards = min(len(order), max(1, round(int(ends[-1]) / shard_bytes)))
+    cuts = np.searchsorted(ends, ends[-1] * np.arange(1, shards) // shards, side="right")
     return [part for part in np.split(order, cuts) if len(part)]
 
 

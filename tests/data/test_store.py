@@ -44,6 +44,21 @@ def test_contract(store: Store) -> None:
     assert store.list("a/") == ["a/three", "a/two"]
 
 
+def test_files(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "upload"
+    path.write_bytes(DATA)
+    store.put("a/file", b"something else")
+    store.put_file("a/file", path)
+    assert store.get("a/file") == DATA
+    assert store.size("a/file") == len(DATA)
+    with pytest.raises(MissingKeyError, match="none does not exist"):
+        store.size("none")
+    monkeypatch.setattr(stores, "PART", 5 << 20)  # the least that S3 takes
+    path.write_bytes(DATA * 2 + b"end")
+    store.put_file("a/file", path)
+    assert store.get("a/file") == DATA * 2 + b"end", "put together from parts"
+
+
 def test_what_is_not_there(store: Store) -> None:
     store.put("short", b"12345")
     for read in (lambda: store.get("none"), lambda: store.get_range("none", 0, 3)):
