@@ -60,7 +60,7 @@ def open_ilsvrc(folder: Path, threads: int) -> Source:
     return Source("ilsvrc2012", "imagenet", tuple(wnids), splits, about)
 
 
-def _train_members(path: Path, label_of: dict[str, int], threads: int) -> list[Member]:
+def _train_members(path: Path, label_of: dict[str, int], threads: int) -> Iterator[Member]:
     synsets = {PurePosixPath(m.name).stem: m for m in _entries(path, 0, path.stat().st_size)}
     strange = sorted(synsets.keys() ^ label_of.keys())
     if strange:
@@ -69,17 +69,20 @@ def _train_members(path: Path, label_of: dict[str, int], threads: int) -> list[M
 
     def of_synset(wnid: str) -> list[Member]:
         tar = synsets[wnid]
-        return [
+        found = [
             Member(PurePosixPath(m.name).stem, "jpg", label_of[wnid], 0, m.offset_data, m.size)
             for m in _entries(path, tar.offset_data, tar.size)
         ]
+        if not found:
+            raise InputError(f"{path}: the tar of synset {wnid} has no image")
+        return found
 
     with ThreadPoolExecutor(threads) as pool:
-        found = dict(zip(label_of, pool.map(of_synset, label_of), strict=True))
-    for wnid, images in found.items():
-        if not images:
-            raise InputError(f"{path}: the tar of synset {wnid} has no image")
-    return [image for images in found.values() for image in images]
+        try:
+            for found in pool.map(of_synset, label_of):
+                yield from found
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _val_members(path: Path, labels: list[int]) -> list[Member]:
