@@ -57,7 +57,7 @@ def run(job: PackJob) -> Summary:
     source, store = open_source(Path(job.source), job.threads), open_store(job.url)
     shards = prepare(source, store, job.options)
     todo = set(missing(store, (s.name for s in shards)))
-    report_plan(shards, todo, say)
+    report_plan(source, shards, todo, say)
     progress = Progress("packed", len(todo), say)
     waiting = [s for s in shards if s.name in todo]
     groups = [waiting[i : i + job.threads] for i in range(0, len(waiting), job.threads)]

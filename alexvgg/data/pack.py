@@ -86,7 +86,7 @@ def pack(source: Source, store: Store, options: PackOptions, threads: int, say: 
     """
     shards = prepare(source, store, options)
     todo = set(missing(store, (s.name for s in shards)))
-    report_plan(shards, todo, say)
+    report_plan(source, shards, todo, say)
     progress = Progress("packed", len(todo), say)
     pack_shards(source, [s for s in shards if s.name in todo], store, options, threads, progress.add)
     return complete(source, store, options, shards, threads, say)
@@ -106,7 +106,10 @@ def record(source: Source, options: PackOptions) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def report_plan(shards: Sequence[Shard], todo: set[str], say: Say) -> None:
+def report_plan(source: Source, shards: Sequence[Shard], todo: set[str], say: Say) -> None:
+    """Say what there is, what is left to do, and what is odd about the source."""
+    for note in source.notes:
+        say(note)
     images = sum(len(s.images) for s in shards)
     there = f", {len(shards) - len(todo)} of which are there already" if len(todo) < len(shards) else ""
     say(f"{images:,} images in {len(shards)} shards{there}")

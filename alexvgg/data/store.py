@@ -15,7 +15,7 @@ from alexvgg.errors import InputError
 
 READ_BLOCK = 1 << 20
 STALLED_TRIES = 5  # in a row without a single new byte
-PART, PARTS_AT_ONCE = 32 << 20, 4  # of a file's managed multipart upload
+PART = 32 << 20  # bytes of one part of a file's upload
 
 
 class MissingKeyError(KeyError):
@@ -247,15 +247,34 @@ class S3Store:
         self._put(key, data)
 
     def put_file(self, key: str, path: Path) -> None:
-        from boto3.exceptions import Boto3Error
-        from boto3.s3.transfer import TransferConfig
-        from botocore.exceptions import BotoCoreError
+        if path.stat().st_size <= PART:
+            self.put(key, path.read_bytes())
+            return
+        from botocore.exceptions import BotoCoreError, ClientError
 
-        parts = TransferConfig(multipart_threshold=PART, multipart_chunksize=PART, max_concurrency=PARTS_AT_ONCE)
         try:
-            self._s3.upload_file(str(path), self.bucket, self.prefix + key, Config=parts)
-        except (Boto3Error, BotoCoreError) as error:
+            self._put_parts({"Bucket": self.bucket, "Key": self.prefix + key}, path)
+        except (BotoCoreError, ClientError) as error:
             raise StoreError(f"writing {self.url}/{key}: {error}") from error
+
+    def _put_parts(self, target: dict[str, str], path: Path) -> None:
+        """A multipart upload with each part's bytes in memory.
+
+        boto3's upload_file sends a file in pieces of 16 KiB, each of which must get hold of the interpreter lock:
+        beside threads that pack the next shards that took about twice as long (tests/bench/pack.py).
+        """
+        target = {**target, "UploadId": self._s3.create_multipart_upload(**target)["UploadId"]}
+        try:
+            parts: list[dict[str, Any]] = []
+            with path.open("rb", buffering=0) as file:
+                while part := file.read(PART):
+                    number = len(parts) + 1
+                    etag = self._s3.upload_part(**target, PartNumber=number, Body=part)["ETag"]
+                    parts.append({"PartNumber": number, "ETag": etag})
+            self._s3.complete_multipart_upload(**target, MultipartUpload={"Parts": parts})
+        except BaseException:
+            self._s3.abort_multipart_upload(**target)  # or its parts would lie there, unseen and paid for
+            raise
 
     def put_new(self, key: str, data: bytes) -> bool:
         return self._put(key, data, IfNoneMatch="*")

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from botocore.exceptions import ReadTimeoutError
 
 from alexvgg.data import store as stores
 from alexvgg.data.store import MissingKeyError, Store, StoreError, open_store
@@ -57,6 +58,26 @@ def test_files(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     path.write_bytes(DATA * 2 + b"end")
     store.put_file("a/file", path)
     assert store.get("a/file") == DATA * 2 + b"end", "put together from parts"
+
+
+def test_a_failed_upload_leaves_no_parts(moto: str, s3: Callable[[str], str], tmp_path: Path) -> None:
+    store = open_store(s3(moto))
+    assert isinstance(store, stores.S3Store)
+    path = tmp_path / "upload"
+    path.write_bytes(bytes(stores.PART + 1))
+    events = store._s3.meta.events
+
+    def refuse(**_: object) -> None:
+        raise ReadTimeoutError(endpoint_url="http://x")
+
+    events.register("before-send.s3.UploadPart", refuse)
+    try:
+        with pytest.raises(StoreError, match="writing s3://bucket/large: Read timeout"):
+            store.put_file("large", path)
+    finally:
+        events.unregister("before-send.s3.UploadPart", refuse)
+    assert not store.exists("large")
+    assert "Uploads" not in store._s3.list_multipart_uploads(Bucket="bucket")
 
 
 def test_what_is_not_there(store: Store) -> None:
