@@ -52,6 +52,8 @@ HOMES = {
     "botocore": ("alexvgg.data.s3",),
     "click": ("alexvgg.cli",),
     "psutil": ("cluster",),
+    "scipy": ("alexvgg.data.ilsvrc",),
+    "webdataset": ("alexvgg.data.pack", "alexvgg.data.sample", "alexvgg.data.synthetic"),
 }
 
 
@@ -96,7 +98,7 @@ def test_libraries_stay_at_home(path: Path) -> None:
 
 
 def test_the_command_line_starts_without_heavy_libraries() -> None:
-    heavy = "{'torch', 'ray', 'mlflow', 'numpy', 'boto3', 'pydantic', 'PIL', 'sklearn', 'psutil'}"
+    heavy = "{'torch', 'ray', 'mlflow', 'numpy', 'boto3', 'pydantic', 'PIL', 'sklearn', 'scipy', 'psutil'}"
     code = f"import sys, alexvgg.cli; loaded = {heavy} & set(sys.modules); sys.exit(', '.join(loaded) or 0)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, f"`import alexvgg.cli` loads {result.stderr}"

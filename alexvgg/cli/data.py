@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from alexvgg.cli.execution import loader_options
+from alexvgg.cli.pack import index, pack
 from alexvgg.cli.place import say
 
 PROGRESS_SECONDS = 5.0  # between two lines
@@ -164,3 +165,7 @@ def _progress() -> Callable[[int, int, int], None]:
             say(f"{shards} of {of} shards, {size / 1e9:.3f} GB, {size / 1e6 / max(now - began, 1e-3):.0f} MB/s")
 
     return tell
+
+
+data.add_command(pack)
+data.add_command(index)

@@ -6,7 +6,8 @@ goes through Pillow, whose word is final.
 
 import io
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import simplejpeg
@@ -42,15 +43,36 @@ def decode(data: bytes) -> Pixels:
     return _decode_by_pillow(data)
 
 
+def can_open(data: bytes) -> bool:
+    """Whether the header is of an image that `decode` takes; its pixels aren't decoded."""
+    try:
+        with _sentences():
+            _open(data)
+    except UndecodableError:
+        return False
+    return True
+
+
 def _decode_by_pillow(data: bytes) -> Pixels:
+    with _sentences():
+        return np.array(_open(data).convert("RGB"))
+
+
+def _open(data: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(data), formats=TYPES)
+    if image.width * image.height > MAX_PIXELS:
+        raise UndecodableError(f"{image.width}x{image.height} pixels are over the limit of {MAX_PIXELS}")
+    return image
+
+
+@contextmanager
+def _sentences() -> Iterator[None]:
+    """Whatever Pillow raises as UndecodableError: its decoders raise many types on damaged data."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about EXIF and the like; what matters raises
-            image = Image.open(io.BytesIO(data), formats=TYPES)
-            if image.width * image.height > MAX_PIXELS:
-                raise UndecodableError(f"{image.width}x{image.height} pixels are over the limit of {MAX_PIXELS}")
-            return np.array(image.convert("RGB"))
+            yield
     except UndecodableError:
         raise
-    except Exception as error:  # Pillow's decoders raise many types on damaged data
+    except Exception as error:
         raise UndecodableError(f"{type(error).__name__}: {error}") from error

@@ -4,14 +4,13 @@ import io
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from alexvgg.data.colour import colour_components
-from alexvgg.data.shards import ShardIndex, index_shard, write_dataset
+from alexvgg.data.colour import ColourSums
+from alexvgg.data.index import ShardIndex, index_shard, write_dataset
 from alexvgg.data.store import Store
 
 SHARD_SAMPLES = 240
@@ -38,7 +37,7 @@ def pack_digits(store: Store, seed: int = 0) -> None:
             for n, start in enumerate(range(0, len(ids), SHARD_SAMPLES))
         ]
     rgb = np.repeat(pictures[parts[0]].reshape(-1, 1), 3, axis=1)
-    about = {"name": "digits", "classes": [str(d) for d in range(10)], "flip": False, **colour_statistics(rgb)}
+    about = {"name": "digits", "classes": [str(d) for d in range(10)], "flip": False, **ColourSums.of(rgb).statistics()}
     write_dataset(store, about, splits)
 
 
@@ -58,9 +57,3 @@ def _pack_shard(
     index = index_shard(shard, data)
     store.put(shard, data)
     return index
-
-
-def colour_statistics(rgb: NDArray[Any]) -> dict[str, Any]:
-    """Mean and principal components of RGB pixels (n, 3), 0 to 255."""
-    pixels = rgb.astype(np.float64)
-    return colour_components(pixels.mean(axis=0), np.cov(pixels.T))

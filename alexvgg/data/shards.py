@@ -5,92 +5,33 @@ train-000000.tar        KEY.jpg + KEY.cls, as any WebDataset reader expects them
 index/train-000000.tar.json   per sample: key, offset, size, label, crc32 of the image's bytes
 """
 
-import hashlib
-import io
 import json
-import tarfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from alexvgg.data.decode import EXTENSIONS
+from alexvgg.data.index import FORMAT, ShardIndex, fingerprint, index_shard, write_dataset
 from alexvgg.data.keyed import Ints
 from alexvgg.data.store import MissingKeyError, Store, StoreError
 from alexvgg.errors import InputError
 
+__all__ = [
+    "Dataset",
+    "ShardIndex",
+    "Split",
+    "fingerprint",
+    "index_shard",
+    "open_dataset",
+    "read_samples",
+    "write_dataset",
+]
+
 MAX_READ = 8 << 20  # bytes of one ranged GET
-FORMAT = 1
 ABOUT = ("name", "classes", "flip", "mean_rgb", "colour_axes", "colour_std", "fingerprint", "splits")  # of dataset.json
-
-
-@dataclass(frozen=True)
-class ShardIndex:
-    """Where each sample of one shard lies. All lists have one entry per sample, in the order of the tar."""
-
-    shard: str
-    size: int  # of the tar, in bytes
-    keys: list[str]
-    offsets: list[int]
-    sizes: list[int]
-    labels: list[int]
-    crc32: list[int]
-
-    def to_json(self) -> bytes:
-        return json.dumps(vars(self), separators=(",", ":")).encode()
-
-
-def index_shard(shard: str, data: bytes) -> ShardIndex:
-    """Index one tar in one pass. Raises InputError for a cut or damaged tar and for a sample without image or label.
-
-    Python's tar reader takes a tar that is cut at a member's header for a shorter tar; the two zero blocks that end
-    a tar are therefore required.
-    """
-    images: dict[str, tuple[int, int, int]] = {}
-    labels: dict[str, int] = {}
-    try:
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
-            for member in tar:
-                key, _, extension = member.name.partition(".")
-                body = data[member.offset_data : member.offset_data + member.size]
-                if not member.isfile() or len(body) != member.size:
-                    raise InputError(f"{shard}: {member.name} is cut off or no plain file")
-                if extension.lower() in EXTENSIONS:
-                    images[key] = (member.offset_data, member.size, zlib.crc32(body))
-                elif extension == "cls":
-                    labels[key] = int(body)
-            end = tar.offset
-    except (tarfile.TarError, ValueError) as error:
-        raise InputError(f"{shard} is no intact tar of images and labels: {error}") from error
-    if data[end - 512 : end + 512].count(0) < 512 or len(data) - end < 512:
-        raise InputError(f"{shard} ends after {len(data)} bytes without a tar's end mark: it was cut off")
-    if images.keys() != labels.keys():
-        odd = sorted(images.keys() ^ labels.keys())[0]
-        raise InputError(f"{shard}: sample {odd!r} has only one of image and label")
-    places = list(images.values())
-    return ShardIndex(
-        shard=shard,
-        size=len(data),
-        keys=list(images),
-        offsets=[offset for offset, _, _ in places],
-        sizes=[size for _, size, _ in places],
-        labels=[labels[key] for key in images],
-        crc32=[crc for _, _, crc in places],
-    )
-
-
-def fingerprint(splits: Mapping[str, Sequence[ShardIndex]]) -> str:
-    """sha256 over every sample's key, label, size and crc32 in order: says which images, not where they lie."""
-    digest = hashlib.sha256()
-    for split in sorted(splits):
-        digest.update(f"[{split}]".encode())
-        for index in splits[split]:
-            for sample in zip(index.keys, index.labels, index.sizes, index.crc32, strict=True):
-                digest.update(repr(sample).encode())
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -207,17 +148,3 @@ def _contiguous(split: Split, samples: Ints) -> Iterator[list[int]]:
         run.append(sample)
     if run:
         yield run
-
-
-def write_dataset(store: Store, about: dict[str, Any], splits: Mapping[str, Sequence[ShardIndex]]) -> None:
-    """Write the index of shards that are already in the store, and `dataset.json` last."""
-    for indexes in splits.values():
-        for index in indexes:
-            store.put(f"index/{index.shard}.json", index.to_json())
-    document = {
-        "format": FORMAT,
-        **about,
-        "fingerprint": fingerprint(splits),
-        "splits": {name: [i.shard for i in indexes] for name, indexes in splits.items()},
-    }
-    store.put("dataset.json", json.dumps(document, indent=2).encode())

@@ -1,6 +1,7 @@
 """Bytes by key under a URL: `s3://bucket/prefix` (any S3-compatible service, by boto3) or `file:///folder`."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -47,6 +48,9 @@ class Store(Protocol):
 
     def put(self, key: str, data: bytes) -> None:
         """Write or replace the object; readers see the old or the new one, never a part."""
+
+    def put_file(self, key: str, path: Path) -> None:
+        """`put` of a file's bytes, which needn't fit into memory. The file must not be changed while this goes on."""
 
     def put_new(self, key: str, data: bytes) -> bool:
         """Write the object if there is none of that name; False if there is. Atomic: one of two writers wins."""
@@ -120,6 +124,11 @@ class FileStore:
     def put(self, key: str, data: bytes) -> None:
         temporary, path = self._write(key, data)
         Path(temporary).replace(path)
+
+    def put_file(self, key: str, path: Path) -> None:
+        temporary, target = self._write(key, b"")
+        shutil.copyfile(path, temporary)
+        Path(temporary).replace(target)
 
     def put_new(self, key: str, data: bytes) -> bool:
         temporary, path = self._write(key, data)

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from alexvgg.data.colour import ColourMoments
+from alexvgg.data.colour import NONE, ColourSums
 from alexvgg.data.decode import Pixels, decode
+from alexvgg.data.index import ShardIndex, index_shard, write_dataset
 from alexvgg.data.keyed import Ints
-from alexvgg.data.shards import ShardIndex, index_shard, write_dataset
 from alexvgg.data.store import Store
 
 Texture = NDArray[np.float32]  # (TEXTURE_SIDE, TEXTURE_SIDE, 3)
@@ -71,7 +71,7 @@ def pack_synthetic(store: Store, spec: SyntheticSpec) -> None:
     pixels: no net can learn these.
     """
     textures = _texture(spec.seed, SMOOTH), _texture(spec.seed, ROUGH)
-    moments = ColourMoments.none()
+    sums = NONE
     splits: dict[str, list[ShardIndex]] = {split: [] for split in SPLITS}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for split, images in zip(SPLITS, (spec.images, spec.val), strict=True):
@@ -81,10 +81,10 @@ def pack_synthetic(store: Store, spec: SyntheticSpec) -> None:
                 store.put(name, tar)
                 splits[split].append(index_shard(name, tar))
                 if split == "train":
-                    of_each = pool.map(lambda s: ColourMoments.of(decode(s.image)), samples)
-                    moments = sum(of_each, moments)
+                    of_each = pool.map(lambda s: ColourSums.of(decode(s.image)), samples)
+                    sums = sum(of_each, sums)
     classes = [f"synthetic {c}" for c in range(spec.classes)]
-    write_dataset(store, {"name": "synthetic", "classes": classes, "flip": True, **moments.statistics()}, splits)
+    write_dataset(store, {"name": "synthetic", "classes": classes, "flip": True, **sums.statistics()}, splits)
 
 
 def _texture(seed: int, exponent: float) -> Texture:

@@ -25,9 +25,9 @@ from report import hardware, report
 from alexvgg.batch import Batch
 from alexvgg.config import TrainConfig
 from alexvgg.data.augment import Augmentation
+from alexvgg.data.colour import ColourSums
 from alexvgg.data.loader import Loader
 from alexvgg.data.plan import plan_epoch
-from alexvgg.data.sample import colour_statistics
 from alexvgg.data.shards import Dataset, index_shard, open_dataset, write_dataset
 from alexvgg.data.store import open_store
 from alexvgg.data.undecodable import Undecodable
@@ -118,7 +118,7 @@ def dataset(folder: Path, images: int) -> Dataset:
             writer.write({"__key__": f"{i:06d}", "jpg": jpeg.getvalue(), "cls": str(i % 1000).encode()})
     index = index_shard(shard, (folder / shard).read_bytes())
     about = {"name": "noise", "classes": [str(c) for c in range(1000)], "flip": True}
-    write_dataset(store, about | colour_statistics(picture.reshape(-1, 3)), {"train": [index], "val": [index]})
+    write_dataset(store, about | ColourSums.of(picture).statistics(), {"train": [index], "val": [index]})
     return open_dataset(store)
 
 

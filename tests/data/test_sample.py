@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from alexvgg.data.decode import decode
-from alexvgg.data.sample import colour_statistics, pack_digits
+from alexvgg.data.sample import pack_digits
 from alexvgg.data.shards import Dataset, read_samples
 from alexvgg.data.store import open_store
 
@@ -37,14 +37,3 @@ def test_packing_again_gives_the_same_bytes(digits: Dataset, tmp_path: Path) -> 
         assert store.get(key) == digits.store.get(key), key
     pack_digits(store, seed=1)
     assert store.get("dataset.json") != digits.store.get("dataset.json")
-
-
-def test_colour_statistics_rebuild_the_covariance() -> None:
-    mixing = np.array([[40.0, 10, 3], [5, 20, 9], [1, 2, 8]])
-    rgb = np.random.default_rng(0).normal(size=(5000, 3)) @ mixing + 100
-    stats = colour_statistics(rgb)
-    axes, std = np.array(stats["colour_axes"]), np.array(stats["colour_std"])
-    np.testing.assert_allclose(axes @ np.diag(std**2) @ axes.T, np.cov(rgb.T), rtol=1e-9)
-    np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-12)
-    assert list(std) == sorted(std, reverse=True)
-    np.testing.assert_allclose(stats["mean_rgb"], rgb.mean(axis=0))

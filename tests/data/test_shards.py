@@ -1,60 +1,16 @@
-"""Tars and their index: what is damaged is named, what is intact stock webdataset reads too."""
+"""Datasets in a store: what is damaged is named, what is intact stock webdataset reads too."""
 
 import gc
-import io
 import json
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import webdataset
 
-from alexvgg.data.shards import Dataset, fingerprint, index_shard, open_dataset, read_samples, write_dataset
+from alexvgg.data.shards import Dataset, open_dataset, read_samples, write_dataset
 from alexvgg.data.store import StoreError, open_store
 from alexvgg.errors import InputError
-
-
-def tar_of(members: dict[str, bytes]) -> bytes:
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as tar:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return file.getvalue()
-
-
-WHOLE = tar_of(
-    {f"{i:03d}.{end}": body for i in range(5) for end, body in (("jpg", bytes([i]) * 700), ("cls", b"%d" % i))}
-)
-
-
-def test_index_says_where_each_image_lies() -> None:
-    index = index_shard("x.tar", WHOLE)
-    assert index.keys == [f"{i:03d}" for i in range(5)]
-    assert index.labels == list(range(5))
-    for i, (offset, size) in enumerate(zip(index.offsets, index.sizes, strict=True)):
-        assert WHOLE[offset : offset + size] == bytes([i]) * 700
-
-
-@pytest.mark.parametrize("end", range(0, len(WHOLE.rstrip(b"\0")) + 512, 512))
-def test_a_tar_cut_anywhere_is_refused(end: int) -> None:
-    with pytest.raises(InputError, match=r"x\.tar"):
-        index_shard("x.tar", WHOLE[:end])
-
-
-@pytest.mark.parametrize(
-    ("members", "sentence"),
-    [
-        ({"1.jpg": b"x"}, "'1' has only one of image and label"),
-        ({"1.cls": b"3"}, "'1' has only one of image and label"),
-        ({"1.jpg": b"x", "1.cls": b"cat"}, "no intact tar of images and labels"),
-    ],
-)
-def test_incomplete_samples_are_named(members: dict[str, bytes], sentence: str) -> None:
-    with pytest.raises(InputError, match=sentence):
-        index_shard("x.tar", tar_of(members))
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it leaves files open
@@ -122,14 +78,3 @@ def test_a_newer_format_is_refused(digits: Dataset, tmp_path: Path) -> None:
     (folder / "dataset.json").write_text(json.dumps({**about, "format": 2}))
     with pytest.raises(InputError, match="format 2"):
         open_dataset(open_store(folder.as_uri()))
-
-
-def test_fingerprint_changes_with_every_part_of_a_sample() -> None:
-    index = index_shard("x.tar", WHOLE)
-    other_label = index_shard("x.tar", WHOLE.replace(b"4" + bytes(511), b"3" + bytes(511)))
-    other_image = index_shard("x.tar", WHOLE.replace(bytes([2]) * 700, bytes([9]) * 700))
-    renamed = index_shard("y.tar", WHOLE)
-    assert other_label.labels != index.labels
-    prints = [fingerprint({"train": [i], "val": []}) for i in (index, other_label, other_image)]
-    assert len(set(prints)) == 3
-    assert fingerprint({"train": [renamed], "val": []}) == prints[0], "where images lie is not what they are"

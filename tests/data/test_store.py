@@ -10,7 +10,7 @@ from pathlib import Path
 import boto3
 import pytest
 import swift as openstack
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ReadTimeoutError
 from faults import Answer, Drop, FaultProxy, Ignore, Reset, WrongLength
 
 from alexvgg.data import s3 as services
@@ -56,6 +56,44 @@ def test_contract(store: Store) -> None:
     store.delete("a/one")
     store.delete("a/one")
     assert store.list("a/") == ["a/spaces and ä", "a/two"]
+
+
+def test_files(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "upload"
+    path.write_bytes(DATA)
+    store.put("a/file", b"something else")
+    store.put_file("a/file", path)
+    assert store.get("a/file") == DATA
+    assert store.size("a/file") == len(DATA)
+    with pytest.raises(MissingKeyError, match="none does not exist"):
+        store.size("none")
+    monkeypatch.setattr(services, "PART", 5 << 20)  # the least that S3 takes
+    path.write_bytes(DATA * 2 + b"end")
+    store.put_file("a/file", path)
+    assert store.get("a/file") == DATA * 2 + b"end", "put together from parts"
+
+
+def test_a_failed_upload_leaves_no_parts(
+    moto: str, s3: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "GIVE_UP_SECONDS", 0.0)
+    store = open_store(s3(moto))
+    assert isinstance(store, services.S3Store)
+    path = tmp_path / "upload"
+    path.write_bytes(bytes(services.PART + 1))
+    events = store._s3.meta.events
+
+    def refuse(**_: object) -> None:
+        raise ReadTimeoutError(endpoint_url="http://x")
+
+    events.register("before-send.s3.UploadPart", refuse)
+    try:
+        with pytest.raises(StoreError, match="writing large: Read timeout"):
+            store.put_file("large", path)
+    finally:
+        events.unregister("before-send.s3.UploadPart", refuse)
+    assert not store.exists("large")
+    assert "Uploads" not in store._s3.list_multipart_uploads(Bucket="bucket")
 
 
 def test_what_is_not_there(store: Store) -> None:

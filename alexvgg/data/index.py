@@ -1,0 +1,204 @@
+"""The index of a tar: where each sample lies and what it is. Read off in one pass, kept beside the shards.
+
+A shard's `index/SHARD.json` is written after the shard: where it exists, the shard is complete.
+"""
+
+import hashlib
+import io
+import json
+import re
+import tarfile
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+from alexvgg.data.decode import EXTENSIONS, MAX_BYTES, can_open
+from alexvgg.data.store import Store
+from alexvgg.errors import InputError
+
+FORMAT = 1
+BLOCK = 512  # of a tar
+# What WebDataset takes for a sample's file: the key ends at the first dot of the last part of the path.
+SAMPLE_FILE = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)")
+META_FILE = re.compile(r"__[^/]*__($|/)")
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """Where each sample of one shard lies. The first five lists have one entry per sample, in the order of the tar."""
+
+    shard: str
+    size: int  # of the tar, in bytes
+    keys: list[str]
+    offsets: list[int]
+    sizes: list[int]
+    labels: list[int]
+    crc32: list[int]
+    unreadable: list[str] = field(default_factory=list)  # keys of images that no decoder can open
+
+    def to_json(self) -> bytes:
+        return json.dumps(vars(self), separators=(",", ":")).encode()
+
+
+class _Header(tarfile.TarInfo):
+    """A tar's header. tarfile takes a damaged one, or none, for the end of the tar; here only zeros are the end."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> "_Header":
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # undocumented, but not private
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"{error} at byte {archive.offset}: it was cut off or damaged") from error
+
+
+def open_tar(file: BinaryIO, *, streaming: bool) -> tarfile.TarFile:
+    """A tar from the file's position on, never decompressed; iterating raises tarfile.ReadError where it is damaged."""
+    if streaming:
+        return tarfile.open(fileobj=file, mode="r|", tarinfo=_Header)
+    return tarfile.TarFile(fileobj=file, mode="r", tarinfo=_Header)
+
+
+def index_shard(shard: str, tar: BinaryIO | bytes) -> ShardIndex:
+    """Index a tar of WebDataset samples in one pass over its bytes, one sample of which is held at a time.
+
+    A sample is KEY.jpg, .jpeg, .png or .webp in any case, and KEY.cls or, without it, "label" in KEY.json. Raises
+    InputError for a cut or damaged tar, a key that comes twice, and a sample without image or without label.
+    """
+    stream = io.BytesIO(tar) if isinstance(tar, bytes) else tar
+    found = _Found(shard)
+    try:
+        with open_tar(stream, streaming=True) as archive:
+            for member in archive:
+                found.take(archive, member)
+            size = _end(archive)
+    except tarfile.TarError as error:
+        raise InputError(f"{shard} is no intact tar: {error}") from error
+    return found.index(size)
+
+
+def _end(archive: tarfile.TarFile) -> int:
+    """The tar's size, after checking that nothing but zeros follows the end mark's first block, and its second does."""
+    stream: Any = archive.fileobj
+    second = stream.read(BLOCK)
+    if len(second) < BLOCK:
+        raise tarfile.ReadError(f"it ends at byte {stream.tell()}, within its end mark: it was cut off")
+    block = second
+    while block:
+        if block.count(0) != len(block):
+            raise tarfile.ReadError(f"there is more after its end mark, before byte {stream.tell()}: were tars joined?")
+        block = stream.read(1 << 20)
+    return int(stream.tell())
+
+
+class _Found:
+    """The samples of one tar as they come by."""
+
+    def __init__(self, shard: str) -> None:
+        self.shard = shard
+        self.images: dict[str, tuple[int, int, int]] = {}  # key -> offset, size, crc32
+        self.labels: dict[str, int] = {}
+        self.described: dict[str, int] = {}  # labels in .json files
+        self.unreadable: list[str] = []
+
+    def take(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        name = SAMPLE_FILE.fullmatch(member.name)
+        if name is None or META_FILE.match(member.name) or member.isdir():
+            return
+        key, extension = name[1], name[2].lower()
+        if extension in EXTENSIONS:
+            body = self._body(archive, member)
+            self._once(key, self.images, "image")
+            self.images[key] = (member.offset_data, member.size, zlib.crc32(body))
+            if not can_open(body):
+                self.unreadable.append(key)
+        elif extension == "cls":
+            self._once(key, self.labels, "label")
+            self.labels[key] = self._label(key, self._body(archive, member))
+        elif extension == "json":
+            label = _described(self._body(archive, member))
+            if label is not None:
+                self.described[key] = label
+
+    def _body(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+        if not member.isreg():
+            raise InputError(f"{self.shard}: {member.name} is a link or a device, not a plain file")
+        if member.size > MAX_BYTES:
+            raise InputError(f"{self.shard}: {member.name} has {member.size} bytes, over the limit of {MAX_BYTES}")
+        file = archive.extractfile(member)
+        assert file is not None, "plain files have a body"
+        return file.read()
+
+    def _once(self, key: str, seen: Mapping[str, object], what: str) -> None:
+        if key in seen:
+            raise InputError(f"{self.shard}: sample {key!r} has a second {what}; every key must be there once")
+
+    def _label(self, key: str, text: bytes) -> int:
+        try:
+            return int(text)
+        except ValueError:
+            raise InputError(f"{self.shard}: the label of {key!r} is {text[:40]!r}, not a number") from None
+
+    def index(self, size: int) -> ShardIndex:
+        labels = {key: label for key, label in self.described.items() if key in self.images} | self.labels
+        if self.images.keys() != labels.keys():
+            odd = min(self.images.keys() ^ labels.keys())
+            raise InputError(
+                f"{self.shard}: sample {odd!r} has only one of image and label; a label is a number in KEY.cls, or "
+                'called "label" in KEY.json'
+            )
+        offsets, sizes, crc32 = ([place[i] for place in self.images.values()] for i in range(3))
+        return ShardIndex(
+            self.shard, size, list(self.images), offsets, sizes, [labels[k] for k in self.images], crc32,
+            self.unreadable,
+        )  # fmt: skip
+
+
+def _described(text: bytes) -> int | None:
+    """The label in a sample's JSON, if it has one."""
+    try:
+        label = json.loads(text)["label"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return label if isinstance(label, int) else None
+
+
+def fingerprint(splits: Mapping[str, Iterable[ShardIndex]]) -> str:
+    """sha256 over every sample's key, label, size and crc32 in order: says which images, not where they lie."""
+    digest = hashlib.sha256()
+    for split in sorted(splits):
+        digest.update(f"[{split}]".encode())
+        for index in splits[split]:
+            for sample in zip(index.keys, index.labels, index.sizes, index.crc32, strict=True):
+                digest.update(repr(sample).encode())
+    return digest.hexdigest()
+
+
+def index_key(shard: str) -> str:
+    return f"index/{shard}.json"
+
+
+def write_index(store: Store, index: ShardIndex) -> None:
+    """Commit a shard that is in the store already."""
+    store.put(index_key(index.shard), index.to_json())
+
+
+def read_index(store: Store, shard: str) -> ShardIndex:
+    return ShardIndex(**json.loads(store.get(index_key(shard))))
+
+
+def write_dataset(store: Store, about: Mapping[str, Any], splits: Mapping[str, Sequence[ShardIndex]]) -> None:
+    """Write the index of shards that are already in the store, and `dataset.json` last."""
+    for indexes in splits.values():
+        for index in indexes:
+            write_index(store, index)
+    shards = {name: [i.shard for i in indexes] for name, indexes in splits.items()}
+    write_about(store, about, shards, fingerprint(splits))
+
+
+def write_about(store: Store, about: Mapping[str, Any], shards: Mapping[str, Sequence[str]], digest: str) -> None:
+    """Write `dataset.json`: with it, the dataset is complete."""
+    document = {"format": FORMAT, **about, "fingerprint": digest, "splits": {k: list(v) for k, v in shards.items()}}
+    store.put("dataset.json", json.dumps(document, indent=2).encode())

@@ -1,0 +1,210 @@
+"""From labelled images to shuffled WebDataset shards in a store: planned as a pure function, packed in any order.
+
+The same images, seed and options give the same bytes on any number of threads and nodes.
+"""
+
+import io
+import tempfile
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from alexvgg.data import colour
+from alexvgg.data.commit import Summary, begin, finish, missing, summary
+from alexvgg.data.decode import UndecodableError, can_open, decode
+from alexvgg.data.index import BLOCK, ShardIndex, write_index
+from alexvgg.data.keyed import Ints
+from alexvgg.data.progress import Progress, Say
+from alexvgg.data.source import Reader, Source
+from alexvgg.data.store import Store
+from alexvgg.data.views import whole
+
+JPEG_QUALITY = 95  # of images that --resize-shorter encodes anew
+
+
+@dataclass(frozen=True)
+class PackOptions:
+    """What decides the bytes of a packed dataset, beside its images."""
+
+    seed: int = 0
+    shard_bytes: int = 150_000_000
+    resize_shorter: int | None = None  # pixels; larger images are re-encoded at that shorter side
+    colour_images: int | None = 20_000  # training images, drawn at random, that colour statistics are from; None: all
+    flip: bool = True  # is a mirror image still of its class?
+    name: str | None = None  # the source's if None
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One shard to be: which images of its split, by number, in which order."""
+
+    name: str
+    split: str
+    images: Ints
+
+
+def plan_shards(sizes: Ints, order: Ints, shard_bytes: int) -> list[Ints]:
+    """`order`, cut into tars of equal size, as far as whole images allow, near `shard_bytes`; `sizes` are of images."""
+    ends = np.cumsum(_in_tar(sizes)[order])
+    shards = min(len(order), max(1, round(int(ends[-1]) / shard_bytes)))
+    cuts = np.searchsorted(ends, ends[-1] * np.arange(1, shards) // shards, side="right")
+    return [part for part in np.split(order, cuts) if len(part)]
+
+
+def _in_tar(sizes: Ints) -> Ints:
+    """What a sample takes in a tar: header and one block of label, header and image in whole blocks."""
+    return 3 * BLOCK + -(-sizes // BLOCK) * BLOCK
+
+
+def plan(source: Source, options: PackOptions) -> list[Shard]:
+    """All shards. Training images are shuffled globally, a function of the seed and their number; others stay sorted.
+
+    Validation images keep the order of their names: an epoch over them has no need of chance.
+    """
+    shards = []
+    for split, images in source.splits.items():
+        order = np.arange(len(images))
+        if split == "train":
+            # Raw generator output and a stable sort: NumPy promises never to change these.
+            random = np.random.Philox(key=np.array([options.seed, 0], np.uint64))
+            order = np.argsort(random.random_raw(len(images)), kind="stable")
+        parts = plan_shards(images.sizes, order, options.shard_bytes)
+        shards += [Shard(f"{split}-{n:06d}.tar", split, part) for n, part in enumerate(parts)]
+    return shards
+
+
+def pack(source: Source, store: Store, options: PackOptions, threads: int, say: Say) -> Summary:
+    """Pack everything that isn't in the store yet, and complete the dataset.
+
+    Raises InputError if the store holds something else, StoreError if it fails.
+    """
+    shards = prepare(source, store, options)
+    todo = set(missing(store, (s.name for s in shards)))
+    report_plan(source, shards, todo, say)
+    progress = Progress("packed", len(todo), say)
+    pack_shards(source, [s for s in shards if s.name in todo], store, options, threads, progress.add)
+    return complete(source, store, options, shards, threads, say)
+
+
+def prepare(source: Source, store: Store, options: PackOptions) -> list[Shard]:
+    """Note in the store what is to be packed, and plan it."""
+    begin(store, record(source, options))
+    return plan(source, options)
+
+
+def record(source: Source, options: PackOptions) -> dict[str, Any]:
+    """What is packed and how: one that differs in anything is another dataset."""
+    return {
+        "source": source.kind, "images": source.digest(), **asdict(options), "name": options.name or source.name,
+        "jpeg_quality": JPEG_QUALITY if options.resize_shorter else None,
+    }  # fmt: skip
+
+
+def report_plan(source: Source, shards: Sequence[Shard], todo: set[str], say: Say) -> None:
+    """Say what there is, what is left to do, and what is odd about the source."""
+    for note in source.notes:
+        say(note)
+    images = sum(len(s.images) for s in shards)
+    there = f", {len(shards) - len(todo)} of which are there already" if len(todo) < len(shards) else ""
+    say(f"{images:,} images in {len(shards)} shards{there}")
+
+
+def pack_shards(
+    source: Source,
+    shards: Iterable[Shard],
+    store: Store,
+    options: PackOptions,
+    threads: int,
+    done: Callable[[int], None],
+) -> None:
+    """Pack and commit `shards`, several at a time, calling `done` with the size of each, in bytes.
+
+    The first error stops the others between two shards.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        running = [pool.submit(pack_shard, source, shard, store, options, done) for shard in shards]
+        try:
+            for ended in wait(running, return_when=FIRST_EXCEPTION).done:
+                ended.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def pack_shard(source: Source, shard: Shard, store: Store, options: PackOptions, done: Callable[[int], None]) -> None:
+    """Write one tar to a temporary file, upload it, then write its index, which commits it."""
+    with tempfile.TemporaryDirectory(prefix="alexvgg-pack-") as folder:
+        path = Path(folder) / shard.name
+        index = write_shard(source, shard, path, options)
+        store.put_file(shard.name, path)
+    write_index(store, index)
+    done(index.size)
+
+
+def write_shard(source: Source, shard: Shard, path: Path, options: PackOptions) -> ShardIndex:
+    """Write one tar, and index it on the way."""
+    from webdataset import TarWriter
+
+    index = ShardIndex(shard.name, 0, [], [], [], [], [], [])
+    members = source.splits[shard.split]
+    with path.open("wb", buffering=1 << 20) as file, Reader(members) as reader:
+        with TarWriter(file, encoder=False, mtime=0) as writer:
+            for image in shard.images.tolist():
+                key, label = members.keys[image], int(members.labels[image])
+                data, extension = _wanted(reader.read(image), members.extensions[image], options)
+                writer.write({"__key__": key, extension: data, "cls": b"%d" % label})
+                index.keys.append(key)
+                index.labels.append(label)
+                # The writer sorts a sample's files by ending, so the image comes last.
+                index.offsets.append(writer.tarstream.offset - -(-len(data) // BLOCK) * BLOCK)
+                index.sizes.append(len(data))
+                index.crc32.append(zlib.crc32(data))
+                if not can_open(data):
+                    index.unreadable.append(key)
+        size = file.tell()
+    return ShardIndex(**{**vars(index), "size": size})
+
+
+def _wanted(data: bytes, extension: str, options: PackOptions) -> tuple[bytes, str]:
+    """The original bytes; or, if its shorter side is over `resize_shorter`, the image at that size as a JPEG."""
+    if options.resize_shorter is None:
+        return data, extension
+    try:
+        image = decode(data)
+    except UndecodableError:
+        return data, extension
+    if min(image.shape[:2]) <= options.resize_shorter:
+        return data, extension
+    smaller = np.moveaxis(whole(image, options.resize_shorter), 0, -1)
+    jpeg = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(smaller)).save(jpeg, "JPEG", quality=JPEG_QUALITY)
+    return jpeg.getvalue(), "jpg"
+
+
+def complete(
+    source: Source, store: Store, options: PackOptions, shards: Sequence[Shard], threads: int, say: Say
+) -> Summary:
+    """Measure the training images' colours and write `dataset.json`, when every shard is there."""
+    names = {split: [s.name for s in shards if s.split == split] for split in source.splits}
+    if store.exists("dataset.json"):
+        say("the dataset is complete already")
+        return summary(store, names, len(source.classes))
+    train = source.splits["train"]
+    drawn = colour.chosen(len(train), options.colour_images, options.seed)
+    say(f"measuring the colours of {len(drawn):,} training images")
+
+    def read(images: Ints) -> Iterable[bytes]:
+        with Reader(train) as reader:
+            for image in images.tolist():
+                yield reader.read(image)
+
+    about: Mapping[str, Any] = {
+        "name": options.name or source.name, "classes": list(source.classes), "flip": options.flip,
+        **colour.measure(read, drawn, threads), "packed": record(source, options), **source.about,
+    }  # fmt: skip
+    return finish(store, about, names)

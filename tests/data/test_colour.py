@@ -1,0 +1,65 @@
+"""Colour sums against NumPy's mean and covariance."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+from made import image
+from numpy.typing import NDArray
+
+from alexvgg.data.colour import NONE, SHORTER, ColourSums, chosen, colours_of, measure
+from alexvgg.errors import InputError
+
+
+def correlated(n: int) -> NDArray[np.uint8]:
+    mixing = np.array([[40.0, 10, 3], [5, 20, 9], [1, 2, 8]])
+    return np.clip(np.random.default_rng(0).normal(size=(n, 3)) @ mixing + 100, 0, 255).astype(np.uint8)
+
+
+def test_statistics_rebuild_mean_and_covariance() -> None:
+    rgb = correlated(5000)
+    stats = ColourSums.of(rgb).statistics()
+    axes, std = np.array(stats["colour_axes"]), np.array(stats["colour_std"])
+    np.testing.assert_allclose(axes @ np.diag(std**2) @ axes.T, np.cov(rgb.T.astype(float)), rtol=1e-9)
+    np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-12)
+    assert list(std) == sorted(std, reverse=True)
+    np.testing.assert_allclose(stats["mean_rgb"], rgb.mean(axis=0))
+
+
+def test_sums_are_exact_in_any_order() -> None:
+    rgb = correlated(4001)
+    parts = [ColourSums.of(rgb[i : i + 100]) for i in range(0, len(rgb), 100)]
+    for order in (parts, parts[::-1]):
+        assert sum(order, NONE).statistics() == ColourSums.of(rgb).statistics()
+
+
+def test_a_large_image_counts_as_much_as_a_small_one() -> None:
+    pixels = [colours_of(image(1, size=size)).pixels for size in ((200, 160), (3000, 2400), (50, 40))]
+    assert pixels == [SHORTER * 320] * 3
+
+
+def test_the_sample_is_uniform_and_follows_from_the_seed() -> None:
+    assert chosen(10, None, 0).tolist() == chosen(10, 10, 3).tolist() == list(range(10))
+    one, two = chosen(100_000, 1000, 0), chosen(100_000, 1000, 1)
+    assert one.tolist() == chosen(100_000, 1000, 0).tolist()
+    assert len(set(one.tolist())) == 1000
+    assert one.tolist() == sorted(one.tolist())
+    assert len(set(one.tolist()) & set(two.tolist())) < 50
+    counts = np.histogram(one, 10, (0, 100_000))[0]
+    assert np.abs(counts - 100).max() < 40, "four standard deviations"
+
+
+def test_measuring_skips_what_cannot_be_decoded() -> None:
+    images = [image(i) for i in range(150)]
+
+    def read(of: list[bytes]) -> dict[str, object]:
+        def some(numbers: NDArray[np.int64]) -> Iterable[bytes]:
+            return (of[i] for i in numbers.tolist())
+
+        return measure(some, np.arange(len(of)), threads=3)
+
+    whole, damaged = read(images), read([*images, b"no image"])
+    assert damaged == {**whole, "colour_images": 151}
+    assert whole["mean_rgb"] == sum(map(colours_of, images), NONE).statistics()["mean_rgb"]
+    with pytest.raises(InputError, match="none of 2 training images can be decoded"):
+        read([b"", b"no image"])
