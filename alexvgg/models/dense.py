@@ -31,15 +31,15 @@ class Dense(nn.Module):
             for left in self.shifts:
                 view = images[:, :, top:, left:]
                 if min(view.shape[2:]) >= self.net.crop:
-                    scores = self._score_map(view)
-                    total = total + scores.sum(dim=(2, 3))
-                    cells += scores.shape[2] * scores.shape[3]
-        return total / cells
+                    hidden = self._hidden(view)
+                    total = total + hidden.sum(dim=(0, 1))
+                    cells += hidden.shape[0] * hidden.shape[1]
+        return self.net.classifier.fc8(total / cells)  # type: ignore[no-any-return]  # fc8 is linear: mean before or after
 
-    def _score_map(self, images: Tensor) -> Tensor:
+    def _hidden(self, images: Tensor) -> Tensor:
+        """fc7's output at every place of the head: (rows, columns, N, hidden)."""
         head = self.net.classifier
-        x = self.net.maps(images)
-        fc6 = head.fc6.weight.view(head.fc6.out_features, x.shape[1], head.side, head.side)
-        x = F.relu(F.conv2d(x, fc6, head.fc6.bias))
-        x = F.relu(F.conv2d(x, head.fc7.weight[:, :, None, None], head.fc7.bias))
-        return F.conv2d(x, head.fc8.weight[:, :, None, None], head.fc8.bias)
+        maps = self.net.maps(images)
+        places = maps.unfold(2, head.side, 1).unfold(3, head.side, 1)  # (N, channels, rows, columns, side, side)
+        x = places.permute(2, 3, 0, 1, 4, 5).flatten(3)
+        return F.relu(head.fc7(F.relu(head.fc6(x))))
