@@ -7,8 +7,6 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from pydantic import ConfigDict
-from pydantic.dataclasses import dataclass as validated
 
 from alexvgg.config import PAPER_CROP, Execution, RunSpec
 from alexvgg.data.shards import open_dataset
@@ -25,11 +23,12 @@ from alexvgg.scoring import Member, Progress, Row, RowMethod, record, score
 from alexvgg.tracking import MlflowSink
 
 
-@validated(frozen=True, config=ConfigDict(extra="forbid", strict=True))
+@dataclass(frozen=True)
 class Request:
     """What to evaluate: each run, or with `fuse` the mean of them all.
 
     Without `test_scales` each run is tested at the Q's that its recipe averages (Table 4's for VGG).
+    Raises InputError for a request that makes no sense.
     """
 
     runs: tuple[str, ...]
