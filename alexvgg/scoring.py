@@ -3,13 +3,16 @@
 Validation images are cut into parts. A part is read and decoded once for all nets, methods and scales that still lack
 it, and what is computed of it depends on nothing else: so posteriors are the same numbers on any number of ranks, and
 an evaluation that was killed goes on with the parts that aren't stored.
+
+Nets compute in float32 here, on GPUs too (convolutions in TF32 there, torch's default): bf16 scores have less than
+three digits, so that the best two classes of many an image would tie.
 """
 
 import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -21,7 +24,7 @@ from alexvgg.data.shards import Dataset
 from alexvgg.data.store import Store
 from alexvgg.data.undecodable import Undecodable
 from alexvgg.data.validation import Span, Validation, parts
-from alexvgg.engine.step import Normalisation, autocast
+from alexvgg.engine.step import Normalisation
 from alexvgg.engine.world import World
 from alexvgg.evaluation.posteriors import Posteriors, Scoring, count, is_whole, merge, missing_parts, write
 from alexvgg.evaluation.views import Method, corner_places, crop_posteriors, grid_places, whole_posteriors
@@ -40,6 +43,7 @@ PASSES: dict[RowMethod, tuple[Method, ...]] = {
 }
 
 Progress = Callable[[str], None]
+Columns = tuple[Tensor, Tensor, Tensor]  # sample ids int64 (n,), labels int64 (n,), posteriors float32 (n, classes)
 
 
 @dataclass(frozen=True)
@@ -99,74 +103,64 @@ def score(
     wanted = list(dict.fromkeys(s for row in rows for scorings in row.scorings() for s in scorings))
     cut = parts(len(dataset.val))
     missing = {s: missing_parts(storage, s, cut) for s in wanted}
-    scorers = {run: _Scorer(net, Normalisation(dataset.mean_rgb), dataset.flip) for run, net in nets.items()}
+    scorer = _Scorer(nets, dataset, world.device)
     validation = Validation(dataset, world.rank, world.size, decode_threads, undecodable)
     began, mine = time.monotonic(), cut[world.rank :: world.size]
     for number, part in enumerate(mine, start=1):
         if lacking := [s for s in wanted if part in missing[s]]:
-            for scoring, posteriors in _score_part(validation, part, lacking, scorers, world).items():
+            for scoring, posteriors in _score_part(scorer, validation, part, lacking).items():
                 write(storage, scoring.part_key(part), scoring, posteriors)
             progress(f"{number} of {len(mine)} parts of this rank's images, {time.monotonic() - began:.0f} s")
     _gather(storage, wanted, cut, world)
 
 
 def _score_part(
-    validation: Validation, part: range, scorings: Sequence[Scoring], nets: "Mapping[str, _Scorer]", world: World
+    scorer: "_Scorer", validation: Validation, part: range, scorings: Sequence[Scoring]
 ) -> dict[Scoring, Posteriors]:
-    """Posteriors of one part's images, each decoded once, and resized once to each size."""
-    sizes: dict[int, list[Scoring]] = {}
-    for s in scorings:
-        sizes.setdefault(pixels(s.q, nets[s.run].net.crop), []).append(s)
-    found: dict[Scoring, list[tuple[Tensor, Tensor, Tensor]]] = {s: [] for s in scorings}
-    with torch.inference_mode(), autocast(world.device):
+    """Posteriors of one part's images, each decoded once for all scorings."""
+    found = {s: [_nothing(len(validation.dataset.classes))] for s in scorings}
+    with torch.inference_mode():
         for span in validation.spans(part):
-            for shorter, group in sizes.items():
-                _score_span(span, shorter, group, nets, world, found)
-    return {s: Posteriors.of(*_columns(batches, len(validation.dataset.classes))) for s, batches in found.items()}
+            for scoring, columns in scorer.score(span, scorings):
+                found[scoring].append(columns)
+    return {s: Posteriors.of(*map(torch.cat, zip(*columns, strict=True))) for s, columns in found.items()}
 
 
-def _score_span(
-    span: Span,
-    shorter: int,
-    scorings: Sequence[Scoring],
-    nets: "Mapping[str, _Scorer]",
-    world: World,
-    found: dict[Scoring, list[tuple[Tensor, Tensor, Tensor]]],
-) -> None:
-    for batch in span.whole(shorter, BATCH_PIXELS):
-        moved = batch.to(world.device)
-        images = {run: nets[run].normalise(moved) for run in {s.run for s in scorings}}
-        for s in scorings:
-            found[s].append((batch.samples, batch.labels, nets[s.run].posteriors(s.method, images[s.run], shorter)))
-
-
-def _columns(batches: Sequence[tuple[Tensor, Tensor, Tensor]], classes: int) -> tuple[Tensor, Tensor, Tensor]:
-    if not batches:  # no image of the part can be decoded
-        none = torch.empty(0, dtype=torch.int64)
-        return none, none, torch.empty(0, classes)
-    samples, labels, values = zip(*batches, strict=True)
-    return torch.cat(samples), torch.cat(labels), torch.cat([v.float().cpu() for v in values])
+def _nothing(classes: int) -> Columns:
+    return torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64), torch.empty(0, classes)
 
 
 class _Scorer:
-    """One net in evaluation, with its fully convolutional form."""
+    """The nets of an evaluation, by run, with their fully convolutional forms."""
 
-    def __init__(self, net: Net, normalise: Normalisation, flip: bool) -> None:
-        self.net, self.dense, self.normalise, self.flip = net.eval(), Dense(net), normalise, flip
+    def __init__(self, nets: Mapping[str, Net], dataset: Dataset, device: torch.device) -> None:
+        self.nets = {run: net.eval() for run, net in nets.items()}
+        self.dense = {run: Dense(net) for run, net in nets.items()}
+        self.normalise, self.flip, self.device = Normalisation(dataset.mean_rgb), dataset.flip, device
 
-    def posteriors(self, method: Method, images: Tensor, shorter: int) -> Tensor:
+    def score(self, span: Span, scorings: Sequence[Scoring]) -> Iterator[tuple[Scoring, Columns]]:
+        """What each scoring says of the span's images, batch by batch; images are resized once to each size."""
+        sizes: dict[int, list[Scoring]] = {}
+        for s in scorings:
+            sizes.setdefault(pixels(s.q, self.nets[s.run].crop), []).append(s)
+        for shorter, group in sizes.items():
+            for batch in span.whole(shorter, BATCH_PIXELS):
+                images = self.normalise(batch.to(self.device))
+                for s in group:
+                    yield s, (batch.samples, batch.labels, self._posteriors(s, images, shorter).float().cpu())
+
+    def _posteriors(self, scoring: Scoring, images: Tensor, shorter: int) -> Tensor:
         """float64 (N, classes) of normalised images (N, 3, h, w) whose shorter side is `shorter`."""
-        if method == "dense":
-            return whole_posteriors(self.dense, images, flip=self.flip)
+        if scoring.method == "dense":
+            return whole_posteriors(self.dense[scoring.run], images, flip=self.flip)
+        net = self.nets[scoring.run]
         height, width = images.shape[2:]
-        side = self.net.crop
-        if method == "multicrop":
-            places = grid_places(height, width, side)
+        if scoring.method == "multicrop":
+            places = grid_places(height, width, net.crop)
         else:
-            places = corner_places(height, width, side, square=shorter)
-        return crop_posteriors(
-            self.net, images, places, side, flip=self.flip, views_per_batch=max(1, BATCH_PIXELS // side**2)
-        )
+            places = corner_places(height, width, net.crop, square=shorter)
+        limit = max(1, BATCH_PIXELS // net.crop**2)
+        return crop_posteriors(net, images, places, net.crop, flip=self.flip, views_per_batch=limit)
 
 
 def _gather(storage: Store, scorings: Sequence[Scoring], cut: Sequence[range], world: World) -> None:

@@ -131,10 +131,10 @@ def counting(monkeypatch: pytest.MonkeyPatch, then: Callable[[int], None] = lamb
     computed: list[Any] = []
     real = scoring._score_part
 
-    def score_part(validation: Any, part: range, wanted: Any, *rest: Any) -> Any:
+    def score_part(scorer: Any, validation: Any, part: range, wanted: Any) -> Any:
         then(len(computed))
         computed.extend((part.start, s.method, s.q) for s in wanted)
-        return real(validation, part, wanted, *rest)
+        return real(scorer, validation, part, wanted)
 
     monkeypatch.setattr(scoring, "_score_part", score_part)
     return computed
