@@ -119,9 +119,9 @@ def evaluate(
     if world.rank != 0:
         return []
     documents = [record(storage, row) for row in rows]
-    if execution.mlflow_url is not None and not request.fuse:
-        for run, document in zip(runs, documents, strict=True):
-            _track(execution.mlflow_url, run, document)
+    if execution.mlflow_url is not None:
+        for row, document in zip(rows, documents, strict=True):
+            _track(execution.mlflow_url, row, {r.name: r.spec for r in runs}, document)
     return documents
 
 
@@ -135,12 +135,15 @@ def load_net(storage: Store, run: Finished, device: torch.device) -> Net:
     return net.to(device).to(memory_format=layout).eval()
 
 
-def _track(url: str, run: Finished, document: Mapping[str, Any]) -> None:
-    filled = cells(run.spec.recipe, [document])
-    if filled:
-        sink = MlflowSink(url, run.name, mlflow_params(run.spec), {})
-        sink.metrics(filled, 0)
-        sink.close("FINISHED")
+def _track(url: str, row: Row, specs: Mapping[str, RunSpec], document: Mapping[str, Any]) -> None:
+    """Log the table cells that a row fills: to the run's own MLflow run, or to one of the fusion's."""
+    filled = cells({name: spec.recipe for name, spec in specs.items()}, [document])
+    if not filled:
+        return
+    params = mlflow_params(specs[row.name]) if row.name in specs else {"method": row.method}
+    sink = MlflowSink(url, row.name, params, {f"alexvgg.fused.{n}": m.run for n, m in enumerate(row.members)})
+    sink.metrics(filled, 0)
+    sink.close("FINISHED")
 
 
 def describe(document: Mapping[str, Any]) -> str:

@@ -248,7 +248,7 @@ class _Run:
         self.world.barrier()
 
     def _write_final(self, evaluation: list[dict[str, Any]], weights: bytes, sha256: str) -> None:
-        filled = cells(self.spec.recipe, evaluation)
+        filled = cells({self.spec.name: self.spec.recipe}, evaluation)
         self.journal.write("final", self.step, metrics=filled)
         self.journal.flush()
         if self.sink is not None:

@@ -65,12 +65,18 @@ class Row:
     flip: bool
 
     @property
-    def key(self) -> str:
-        """Where its document lies: with the run, or under a name that follows from what is fused."""
+    def name(self) -> str:
+        """The run's, or one that follows from what is fused, e.g. `fusion-3f2a91c4`."""
         if len(self.members) == 1:
-            member = self.members[0]
-            return f"runs/{member.run}/eval/{self.method}-q{'-'.join(map(str, member.test_scales))}.json"
-        return f"fusions/fusion-{hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:8]}.json"
+            return self.members[0].run
+        return f"fusion-{hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:8]}"
+
+    @property
+    def key(self) -> str:
+        """Where its document lies."""
+        if len(self.members) == 1:
+            return f"runs/{self.name}/eval/{self.method}-q{'-'.join(map(str, self.members[0].test_scales))}.json"
+        return f"fusions/{self.name}.json"
 
     def scorings(self) -> list[list[Scoring]]:
         """Of each member, the passes whose posteriors are averaged."""

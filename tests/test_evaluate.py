@@ -207,11 +207,19 @@ def test_cells_reach_mlflow_under_the_tables_names(
             logged.append((self.run, status))
 
     monkeypatch.setattr(module, "MlflowSink", Sink)
-    run = names(open_store(trained))["vgg_e"]
-    documents = evaluate(Request((run,), "multicrop", THREE), Execution(pictures.store.url, trained, "http://x"), ALONE)
-    cells = [f"{prefix}table5/multicrop/top1_error" for prefix in ("delta/", "paper/", "")]
-    assert logged == [(run, 0, cells), (run, "FINISHED")]
-    assert describe(documents[0]).startswith(f"{run} at Q=256,384,512, multicrop: top-1 error ")
+    d, e = (names(open_store(trained))[n] for n in ("vgg_d", "vgg_e"))
+    execution = Execution(pictures.store.url, trained, "http://x")
+    documents = evaluate(Request((e,), "multicrop", THREE), execution, ALONE)
+    evaluate(Request((e,), "multicrop", (288,)), execution, ALONE)
+    evaluate(Request((d, e), "dense", fuse=True), execution, ALONE)
+
+    def twins(*cells: str) -> list[str]:
+        return sorted(f"{p}{c}/top1_error" for c in cells for p in ("", "paper/", "delta/"))
+
+    assert logged[:2] == [(e, 0, twins("table5/multicrop")), (e, "FINISHED")]
+    (fused, step, cells), end = logged[2:]
+    assert (fused[:7], step, cells, end) == ("fusion-", 0, twins("table6/dense"), (fused, "FINISHED"))
+    assert describe(documents[0]).startswith(f"{e} at Q=256,384,512, multicrop: top-1 error ")
 
 
 def test_an_evaluation_of_no_image_says_so() -> None:

@@ -12,6 +12,7 @@ right answer into a wrong one, and that is the last digit of a table's cell.
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -25,6 +26,7 @@ from alexvgg.evaluation.views import Method
 FORMAT = 1  # raised when a method's arithmetic changes, so that nobody mixes its old posteriors with new ones
 SUFFIX = ".safetensors"
 ABOUT = "alexvgg"
+READS = 8  # parts that are fetched at a time
 
 
 class Objects(Protocol):
@@ -117,7 +119,8 @@ def merge(store: Objects, scoring: Scoring, parts: Sequence[range]) -> None:
     """Make one object of all parts, then delete the parts. Does nothing if that was done."""
     folder = scoring.key.removesuffix(SUFFIX) + "/"
     if not is_whole(store, scoring):
-        pieces = [read(store, scoring.part_key(p), scoring) for p in parts]
+        with ThreadPoolExecutor(READS) as pool:
+            pieces = list(pool.map(lambda p: read(store, scoring.part_key(p), scoring), parts))
         columns = ([getattr(p, name) for p in pieces] for name in ("samples", "labels", "values"))
         write(store, scoring.key, scoring, Posteriors(*map(torch.cat, columns)))
     for key in store.list(folder):

@@ -1,5 +1,6 @@
 """The results tables of both papers: validation errors in per cent, and which nets, tested how, give each row."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -129,21 +130,21 @@ def own_method(model: str) -> Method:
     return "tencrop" if model == "alexnet" else "dense"
 
 
-def cells(recipe: str, documents: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """The table cells that a net alone fills, by metric name, beside the paper's: `table4/top1_error`, `paper/…`.
+def cells(recipes: Mapping[str, str], documents: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The table cells that rows' documents fill, by metric name, beside the paper's: `table4/top1_error`, `paper/…`.
 
-    Table 5 has several cells for a net, so its names say the method: `table5/multicrop/top1_error`.
+    `recipes` says which recipe each run is of. Where a table tests the same nets by several methods, names say which:
+    `table5/multicrop/top1_error`.
     """
     found: dict[str, float] = {}
     for table, rows in TABLES.items():
         for row in rows:
-            if len(row.nets) != 1 or row.nets[0].recipe.name != recipe:
-                continue
+            asked = Counter((net.recipe.name, net.test_scales) for net in row.nets)
             several = sum(r.nets == row.nets for r in rows) > 1
             name = f"{table}/{row.method}" if several else table
             for document in documents:
-                scales = [tuple(m["test_scales"]) for m in document["members"]]
-                if (document["method"], scales) != (row.method, [row.nets[0].test_scales]):
+                tested = Counter((recipes[m["run"]], tuple(m["test_scales"])) for m in document["members"])
+                if document["method"] != row.method or tested != asked:
                     continue
                 for metric, printed in (("top1_error", row.top1), ("top5_error", row.top5)):
                     if document[metric] is not None and printed is not None:

@@ -54,14 +54,14 @@ def test_tables_that_share_a_row_agree() -> None:
 
 
 def document(method: str, scales: tuple[int, ...], top1: float | None, top5: float | None) -> dict[str, object]:
-    members = [{"run": "vgg_e-jitter-0", "weights": "", "test_scales": list(scales)}]
+    members = [{"run": "a", "weights": "", "test_scales": list(scales)}]
     return {"method": method, "members": members, "top1_error": top1, "top5_error": top5}
 
 
 def test_cells_stand_beside_the_papers() -> None:
     three = (256, 384, 512)
     documents = [document("dense", (384,), 20.0, 5.0), document("both", three, 19.0, 4.0)]
-    assert cells("vgg_e-jitter", documents) == pytest.approx({
+    assert cells({"a": "vgg_e-jitter"}, documents) == pytest.approx({
         "table3/top1_error": 20.0, "paper/table3/top1_error": 25.5, "delta/table3/top1_error": -5.5,
         "table3/top5_error": 5.0, "paper/table3/top5_error": 8.0, "delta/table3/top5_error": -3.0,
         "table5/both/top1_error": 19.0, "paper/table5/both/top1_error": 24.4, "delta/table5/both/top1_error": -5.4,
@@ -72,10 +72,21 @@ def test_cells_stand_beside_the_papers() -> None:
 
 
 def test_one_net_fills_the_same_row_of_two_tables() -> None:
-    found = cells("vgg_d-jitter", [document("dense", (256, 384, 512), 19.0, 4.0)])
+    found = cells({"a": "vgg_d-jitter"}, [document("dense", (256, 384, 512), 19.0, 4.0)])
     assert found["table4/top1_error"] == found["table5/dense/top1_error"] == 19.0
 
 
 def test_an_error_of_no_image_is_no_cell() -> None:
-    assert cells("vgg_e-jitter", [document("dense", (384,), None, None)]) == {}
-    assert cells("vgg_e-jitter", [document("multicrop", (384,), 1.0, 1.0)]) == {}
+    assert cells({"a": "vgg_e-jitter"}, [document("dense", (384,), None, None)]) == {}
+    assert cells({"a": "vgg_e-jitter"}, [document("multicrop", (384,), 1.0, 1.0)]) == {}
+
+
+def test_cells_of_fused_nets() -> None:
+    members = [{"run": run, "weights": "", "test_scales": [256, 384, 512]} for run in ("a", "b")]
+    fused = {"method": "both", "members": members, "top1_error": 3.0, "top5_error": 1.0}
+    got = cells({"a": "vgg_e-jitter", "b": "vgg_d-jitter"}, [fused])
+    assert {k: v for k, v in got.items() if not k.startswith(("paper", "delta"))} == {
+        "table6/both/top1_error": 3.0, "table6/both/top5_error": 1.0,
+        "table7/top1_error": 3.0, "table7/top5_error": 1.0,
+    }  # fmt: skip
+    assert cells({"a": "vgg_e-jitter", "b": "vgg_e-jitter"}, [fused]) == {}
