@@ -1,5 +1,6 @@
 """Stored posteriors: never of other weights or images, merged without loss, summed as NumPy sums them."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from alexvgg.data.store import FileStore
+from alexvgg.data.store import Store, open_store
 from alexvgg.evaluation.counts import Counts
 from alexvgg.evaluation.posteriors import (
     Posteriors,
@@ -26,9 +27,12 @@ SCORING = Scoring("vgg_a-s256-00000000", "a" * 64, "f" * 64, False, "dense", 256
 PARTS = [range(0, 5), range(5, 10), range(10, 13)]
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> FileStore:
-    return FileStore(tmp_path.as_uri(), tmp_path)
+@pytest.fixture(params=["file", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, localbucket: str, s3: Callable[[str], str]) -> Store:
+    """Empty, as a folder and in a bucket."""
+    if request.param == "file":
+        return open_store(tmp_path.as_uri())
+    return open_store(f"{s3(localbucket)}/{tmp_path.name}")
 
 
 def posteriors(samples: range, classes: int = 7, seed: int = 0) -> Posteriors:
@@ -38,7 +42,7 @@ def posteriors(samples: range, classes: int = 7, seed: int = 0) -> Posteriors:
     return Posteriors.of(ids, ids % classes, values)
 
 
-def test_rows_are_kept_in_the_order_of_samples(store: FileStore) -> None:
+def test_rows_are_kept_in_the_order_of_samples(store: Store) -> None:
     p = Posteriors.of(torch.tensor([4, 1, 9]), torch.tensor([40, 10, 90]), torch.tensor([[0.4], [0.1], [0.9]]))
     write(store, SCORING.key, SCORING, p)
     back = read(store, SCORING.key, SCORING)
@@ -54,7 +58,7 @@ def test_rows_are_kept_in_the_order_of_samples(store: FileStore) -> None:
         {"run": "vgg_a-s256-11111111"},
     ],
 )  # fmt: skip
-def test_posteriors_of_anything_else_are_never_used(store: FileStore, other: dict[str, object]) -> None:
+def test_posteriors_of_anything_else_are_never_used(store: Store, other: dict[str, object]) -> None:
     write(store, SCORING.key, SCORING, posteriors(range(13)))
     write(store, SCORING.part_key(PARTS[1]), SCORING, posteriors(PARTS[1]))
     wanted = replace(SCORING, **other)  # type: ignore[arg-type]
@@ -65,13 +69,13 @@ def test_posteriors_of_anything_else_are_never_used(store: FileStore, other: dic
     assert missing_parts(store, wanted, PARTS) == PARTS
 
 
-def test_an_older_format_is_never_used(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_format_is_never_used(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     write(store, SCORING.key, SCORING, posteriors(range(13)))
     monkeypatch.setattr("alexvgg.evaluation.posteriors.FORMAT", 2)
     assert not is_stored(store, SCORING.key, SCORING)
 
 
-def test_damage_is_found(store: FileStore) -> None:
+def test_damage_is_found(store: Store) -> None:
     write(store, SCORING.key, SCORING, posteriors(range(13)))
     data = store.get(SCORING.key)
     store.put(SCORING.key, data[:-3] + bytes([data[-3] ^ 1]) + data[-2:])
@@ -79,7 +83,7 @@ def test_damage_is_found(store: FileStore) -> None:
         read(store, SCORING.key, SCORING)
 
 
-def test_parts_become_one_object(store: FileStore) -> None:
+def test_parts_become_one_object(store: Store) -> None:
     assert missing_parts(store, SCORING, PARTS) == PARTS
     for part in (PARTS[2], PARTS[0]):
         write(store, SCORING.part_key(part), SCORING, posteriors(part))
@@ -98,7 +102,7 @@ def test_parts_become_one_object(store: FileStore) -> None:
     assert is_whole(store, SCORING)
 
 
-def test_a_scale_whose_name_begins_alike_is_another(store: FileStore) -> None:
+def test_a_scale_whose_name_begins_alike_is_another(store: Store) -> None:
     wider = replace(SCORING, q=2560)
     write(store, wider.key, wider, posteriors(range(13)))
     write(store, wider.part_key(PARTS[0]), wider, posteriors(PARTS[0]))
@@ -110,7 +114,7 @@ def test_a_scale_whose_name_begins_alike_is_another(store: FileStore) -> None:
 
 
 @pytest.mark.parametrize("classes", [2, 4, 5, 7])
-def test_counts_are_of_the_mean_over_scales_then_over_nets(store: FileStore, classes: int) -> None:
+def test_counts_are_of_the_mean_over_scales_then_over_nets(store: Store, classes: int) -> None:
     samples = range(200)
     a = [replace(SCORING, q=q) for q in (224, 256, 288)]
     b = [replace(SCORING, run="vgg_b-s256-00000000", q=256)]
@@ -133,19 +137,19 @@ def test_counts_are_of_the_mean_over_scales_then_over_nets(store: FileStore, cla
         assert 0 < expected.top1_wrong < 200
 
 
-def test_ties_are_wrong_and_survive_storage(store: FileStore) -> None:
+def test_ties_are_wrong_and_survive_storage(store: Store) -> None:
     values = torch.tensor([[0.5, 0.5, 0.0], [0.2, 0.3, 0.5], [1 / 3, 1 / 3, 1 / 3]])
     write(store, SCORING.key, SCORING, Posteriors.of(torch.arange(3), torch.tensor([0, 2, 1]), values))
     assert count(store, [[SCORING]]) == Counts(3, 2, 0)
 
 
-def test_no_image(store: FileStore) -> None:
+def test_no_image(store: Store) -> None:
     none = torch.empty(0, dtype=torch.int64)
     write(store, SCORING.key, SCORING, Posteriors.of(none, none, torch.empty(0, 7)))
     assert count(store, [[SCORING]]) == Counts(0, 0, 0)
 
 
-def test_scorings_of_other_images_are_not_summed(store: FileStore) -> None:
+def test_scorings_of_other_images_are_not_summed(store: Store) -> None:
     other = replace(SCORING, q=288)
     write(store, SCORING.key, SCORING, posteriors(range(13)))
     write(store, other.key, other, posteriors(range(1, 14)))
@@ -153,7 +157,7 @@ def test_scorings_of_other_images_are_not_summed(store: FileStore) -> None:
         count(store, [[SCORING, other]])
 
 
-def test_float32_keeps_small_posteriors_apart(store: FileStore) -> None:
+def test_float32_keeps_small_posteriors_apart(store: Store) -> None:
     """float16 would make zeros of all but the first, and the right class would tie with every other one."""
     tail = [10.0**-n for n in range(8, 14)]
     values = torch.tensor([[1 - sum(tail), *tail]], dtype=torch.float64)
