@@ -85,7 +85,7 @@ class Validation:
         blank = np.zeros((3, side, side), np.uint8)
         with self._pools() as (io, pool):
             for ids, images in self._runs(range(first, last), io, pool):
-                views = np.stack([blank if i is None else central_view(i, scale, side) for i in images])
+                views = np.stack(list(pool.map(lambda i: blank if i is None else central_view(i, scale, side), images)))
                 yield _batch(ids, split.labels[ids], views, np.array([i is not None for i in images], np.float32))
 
     def spans(self, samples: range) -> Iterator[Span]:

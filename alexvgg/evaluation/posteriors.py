@@ -99,9 +99,9 @@ def read(store: Objects, key: str, scoring: Scoring) -> Posteriors:
     """Raises StaleError if they are of another scoring or aren't what was written."""
     data = store.get(key)
     about = _about(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    posteriors = Posteriors(**safetensors.torch.load(data))
     if not _is_of(about, scoring):
         raise StaleError(f"{key} holds posteriors of other weights or images; evaluate {scoring.run} again")
+    posteriors = Posteriors(**safetensors.torch.load(data))
     if about["sha256"] != _digest(posteriors):
         raise StaleError(f"{key} is damaged: its sha256 isn't the recorded one. Delete it and evaluate again.")
     return posteriors
@@ -155,7 +155,12 @@ def _weighted(members: Collection[Sequence[Scoring]]) -> Iterable[tuple[Scoring,
 
 
 def _about(header: bytes) -> dict[str, Any]:
-    return json.loads(json.loads(header)["__metadata__"][ABOUT])  # type: ignore[no-any-return]
+    """What `write` says of the posteriors; empty if something else wrote the object."""
+    try:
+        about = json.loads(json.loads(header).get("__metadata__", {}).get(ABOUT, "{}"))
+    except (ValueError, AttributeError):
+        return {}
+    return about if isinstance(about, dict) else {}
 
 
 def _is_of(about: dict[str, Any], scoring: Scoring) -> bool:

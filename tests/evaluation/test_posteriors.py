@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from alexvgg.data.store import Store, open_store
@@ -73,6 +74,14 @@ def test_an_older_format_is_never_used(store: Store, monkeypatch: pytest.MonkeyP
     write(store, SCORING.key, SCORING, posteriors(range(13)))
     monkeypatch.setattr("alexvgg.evaluation.posteriors.FORMAT", 2)
     assert not is_stored(store, SCORING.key, SCORING)
+
+
+@pytest.mark.parametrize("metadata", [None, {"alexvgg": "[]"}, {"alexvgg": "no JSON"}, {"run": SCORING.run}])
+def test_what_something_else_wrote_is_never_used(store: Store, metadata: dict[str, str] | None) -> None:
+    store.put(SCORING.key, safetensors.torch.save({"values": torch.zeros(1)}, metadata))
+    assert missing_parts(store, SCORING, PARTS) == PARTS
+    with pytest.raises(StaleError, match="of other weights or images"):
+        read(store, SCORING.key, SCORING)
 
 
 def test_damage_is_found(store: Store) -> None:

@@ -56,7 +56,10 @@ D, E = record("vgg_d-jitter", 5.5), record("vgg_e-jitter", 28.2, methods=("dense
 def test_tables_look_so(table: str, golden: Callable[[str, str], None]) -> None:
     runs = [record("vgg_a-s256", 5.25), record("vgg_e-s256", 4.0), D, E, *ALEXNETS[:3]]
     fusions = [fusion("fusion-aa11bb22", [D, E], "both", 3.75)]
-    golden(f"{table}.txt", to_text(table, filled(table, runs, fusions), comparability("digits", SMALL)) + "\n")
+    rows, note = filled(table, runs, fusions), comparability("digits", SMALL)
+    golden(f"{table}.txt", to_text(table, rows, note) + "\n")
+    if table in ("table4", "table6"):
+        golden(f"{table}.json", json.dumps(to_json(table, rows, note), indent=2) + "\n")
 
 
 def test_every_empty_row_names_the_command_that_fills_it() -> None:
