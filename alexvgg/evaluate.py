@@ -43,9 +43,7 @@ class Request:
                     f"Q={q} is smaller than the {PAPER_CROP}-pixel crop that scales are given for: no crop fits. "
                     f"Use {PAPER_CROP} or more (the paper uses 224 to 512)."
                 )
-        for name, values in (("run", self.runs), ("test scale", self.test_scales or (0,))):
-            if not values:
-                raise InputError(f"name at least one {name}")
+        for name, values in (("run", self.runs), ("test scale", self.test_scales or ())):
             if len(set(values)) < len(values):
                 raise InputError(f"a {name} stands twice in {', '.join(map(str, values))}; name each once")
         if self.fuse and len(self.runs) == 1:
@@ -74,7 +72,7 @@ def find_finished(storage: Store, name: str) -> Finished:
         raise InputError(f"there is no run {name!r} in {storage.url}; {hint}")
     if found.weights is None:
         raise InputError(
-            f"{name} has {found.state} but isn't finished, and only final weights are evaluated. "
+            f"{name} has {found.state} but not finished, and only final weights are evaluated. "
             "`alexvgg status` shows how far it is; submitting it again goes on with it."
         )
     return Finished(found.spec, found.weights)

@@ -159,7 +159,7 @@ def test_several_ranks_give_the_same_document_and_the_same_bytes(
     [
         (("vgg_d-jitter-0",), "there is no run 'vgg_d-jitter-0' in .*; did you mean 'vgg_d-jitter-"),
         (("x",), "there is no run 'x' in .*; it has alexnet-s256-"),
-        (("vgg_a-s256-*",), "has started but isn't finished, and only final weights are evaluated"),
+        (("vgg_a-s256-*",), "has started but not finished, and only final weights are evaluated"),
     ],
 )
 def test_runs_that_cannot_be_evaluated(
