@@ -20,6 +20,11 @@ class Batch:
     keys: Tensor  # int64 (N,), seeds of the samples' dropout
     samples: Tensor  # int64 (N,), sample ids; -1 for padding
 
+    def split(self, size: int) -> "list[Batch]":
+        """The same samples in batches of at most `size`, in order; views, not copies."""
+        parts = (getattr(self, field.name).split(size) for field in fields(self))
+        return [Batch(*tensors) for tensors in zip(*parts, strict=True)]
+
     def to(self, device: torch.device) -> "Batch":
         """On `device`; from page-locked memory, and without waiting, if that is a GPU."""
         if device.type == "cpu":

@@ -48,15 +48,20 @@ class DataConfig:
     fingerprint: str
     train_scale: Scale
     colour_std: Annotated[float, Field(ge=0)] = 0.1  # of alpha in AlexNet's PCA colour shift (section 4.1)
-    window: Positive = 256  # samples among which a lane is shuffled
+    window: Positive = 128  # samples among which a lane is shuffled
 
 
 @dataclass(frozen=True, config=_strict)
 class InitConfig:
-    """How layers that aren't copied from a parent start. `std` belongs to the Gaussian."""
+    """How layers that aren't copied from a parent start. `std` belongs to the Gaussian.
+
+    `alexnet_bias` is where AlexNet's biases in conv2, conv4, conv5, fc6 and fc7 start: the paper prints 1 (section 5);
+    Caffe's reproduction found that the loss stayed flat with it and used 0.1 (models/bvlc_alexnet/readme.md).
+    """
 
     kind: Literal["gaussian", "glorot", "he"] = "gaussian"
     std: Annotated[float, Field(gt=0)] = 0.01
+    alexnet_bias: Annotated[float, Field(ge=0)] = 1.0
 
 
 @dataclass(frozen=True, config=_strict)
@@ -71,8 +76,9 @@ class TrainConfig:
     dropout: Share = 0.5
     plateau_patience: Annotated[int, Field(ge=0)] = 2  # epochs without a better validation error before lr / 10
     plateau_threshold: Annotated[float, Field(ge=0)] = 1e-3  # what counts as better, as a share of all images
-    max_steps: Positive | None = None  # ends the run early, whatever the epoch
+    max_steps: Positive | None = None  # the run ends here or after its epochs, whichever comes first
     seed: Annotated[int, Field(ge=0)] = 0
+    decay_biases: bool = False  # L2 on biases too; neither paper says, both papers' own configurations say no
 
 
 @dataclass(frozen=True, config=_strict)
@@ -81,6 +87,14 @@ class Parent:
 
     run: str
     how: Literal["transplant", "copy"]
+
+
+# Settings that came after the first runs were stored. At their default they aren't part of the identity, so that
+# those runs keep their names.
+LATER_SETTINGS: tuple[tuple[str, str, Any], ...] = (
+    ("train", "decay_biases", False),
+    ("init", "alexnet_bias", 1.0),
+)
 
 
 @dataclass(frozen=True, config=_strict)
@@ -109,7 +123,11 @@ class RunSpec:
     @property
     def digest(self) -> str:
         """sha256 of the canonical JSON: the run's identity."""
-        return hashlib.sha256(json.dumps(to_dict(self), sort_keys=True).encode()).hexdigest()
+        values = to_dict(self)
+        for section, setting, default in LATER_SETTINGS:
+            if values[section][setting] == default:
+                del values[section][setting]
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
     @property
     def name(self) -> str:
@@ -126,8 +144,17 @@ class Execution:
     mlflow_url: str | None = None
     workers: Positive = 1
     gpus_per_worker: Annotated[int, Field(ge=0)] = 0
-    decode_threads: Positive = 2
+    decode_threads: Positive | None = None  # None: one for each core that a rank has
+    read_threads: Positive = 16
     prefetch_batches: Positive = 4
+    prefetch_bytes: Positive = 1 << 30  # of each rank
+    cache_dir: str | None = None  # on the nodes, shared by their ranks and by other jobs
+    cache_bytes: Positive = 100 << 30
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # of matrix products; auto: bf16 on GPUs, fp32 on CPUs
+    micro_batch: Positive | None = None  # samples of a rank's share in memory at a time; None: the whole share
+    compiled: bool = False  # run the net through torch.compile
+    checkpoint_minutes: Annotated[float, Field(gt=0)] = 10.0  # besides one after each epoch
+    keep_checkpoints: Positive = 2  # the newest; the one with the best validation error is kept besides
     max_failures: Annotated[int, Field(ge=0)] = 3  # restarts of the worker group before a run counts as failed
     sample_log: str | None = None  # a folder for one JSON line per step and rank: which samples were consumed
 

@@ -16,8 +16,9 @@ from alexvgg.engine import checkpoint
 from alexvgg.engine.world import World
 from alexvgg.errors import InputError
 from alexvgg.models import Net, build
+from alexvgg.recording import mlflow_params
 from alexvgg.results.paper import cells
-from alexvgg.run import mlflow_params
+from alexvgg.run import own_cores
 from alexvgg.runs import read_run
 from alexvgg.scoring import Member, Progress, Row, RowMethod, record, score
 from alexvgg.tracking import MlflowSink
@@ -112,7 +113,7 @@ def evaluate(
     undecodable = Undecodable(dataset.store.url)
     score(
         nets, rows, dataset, storage, world,
-        decode_threads=execution.decode_threads, undecodable=undecodable, progress=progress,
+        decode_threads=execution.decode_threads or own_cores(), undecodable=undecodable, progress=progress,
     )  # fmt: skip
     if world.rank != 0:
         return []

@@ -14,17 +14,22 @@ from alexvgg.errors import InputError
 # exactly if they stand at the same place of the same block; counted through, the shapes would differ.
 TRANSPLANTED = ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8")
 
-ALEXNET_ONES = ("conv2", "conv4", "conv5", "fc6", "fc7")  # biases that start at 1 (AlexNet section 5)
+ALEXNET_BIASED = ("conv2", "conv4", "conv5", "fc6", "fc7")  # whose biases don't start at 0 (AlexNet section 5)
 
 
 def initialise(
-    model: nn.Module, kind: Literal["gaussian", "glorot", "he"], *, std: float, seed: int, ones: tuple[str, ...] = ()
+    model: nn.Module,
+    kind: Literal["gaussian", "glorot", "he"],
+    *,
+    std: float,
+    seed: int,
+    biases: Mapping[str, float] | None = None,
 ) -> None:
     """Fill all weights in place, the same for the same seed on any machine and any number of workers.
 
     gaussian: N(0, std^2), both papers. glorot: U(-sqrt(6/(in+out)), +) (Glorot & Bengio 2010), which the VGG authors
     recommend in a note to section 3.1. he: N(0, 2/out) (He et al. 2015, fan-out), torchvision's choice for its VGGs.
-    Biases are 0, or 1 in the layers named in `ones`.
+    Biases are 0, or what `biases` gives for the layer's name.
     """
     generator = torch.Generator().manual_seed(seed)
     for name, layer in weight_layers(model):
@@ -36,7 +41,7 @@ def initialise(
             else:
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu", generator=generator)
             assert layer.bias is not None
-            layer.bias.fill_(1.0 if name in ones else 0.0)
+            layer.bias.fill_((biases or {}).get(name, 0.0))
 
 
 def weight_layers(model: nn.Module) -> list[tuple[str, nn.Conv2d | nn.Linear]]:

@@ -1,5 +1,6 @@
 """From recipes to the specs of the runs they need, parents first: pure."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -66,10 +67,10 @@ def plan_runs(
 
 
 def _spec(recipe: Recipe, parent: Parent | None, images: Images, geometry: Geometry, init: Init) -> RunSpec:
-    alexnet = recipe.model == "alexnet"
+    alexnet = recipe.model.startswith("alexnet")
     copied = recipe.parent is not None and recipe.how == "copy"
     epochs = geometry.copy_epochs if copied else geometry.epochs
-    return RunSpec(
+    spec = RunSpec(
         recipe=recipe.name,
         model=ModelConfig(
             name=recipe.model, num_classes=images.classes, width=geometry.width,
@@ -78,12 +79,14 @@ def _spec(recipe: Recipe, parent: Parent | None, images: Images, geometry: Geome
         data=DataConfig(dataset=images.name, fingerprint=images.fingerprint, train_scale=recipe.scale),
         train=TrainConfig(
             global_batch=geometry.global_batch or recipe.global_batch, lr=recipe.lr,
-            epochs=epochs or recipe.epochs, plateau_patience=geometry.plateau_patience,
+            epochs=epochs or recipe.epochs, max_steps=None if epochs else recipe.iterations,
+            plateau_patience=geometry.plateau_patience,
         ),
         init=InitConfig(kind=init if init in ("glorot", "he") else "gaussian", std=geometry.init_std),
         test_scales=recipe.test_scales,
         parent=parent,
     )  # fmt: skip
+    return with_overrides(spec, {key: json.dumps(value) for key, value in recipe.settings})
 
 
 def _with_overrides(spec: RunSpec, overrides: Mapping[str, str]) -> RunSpec:

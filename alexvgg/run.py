@@ -8,55 +8,59 @@ Everything a run leaves behind lies under `runs/<name>/` of its storage:
 `final/record.json` is written last and means that the run is finished.
 """
 
+import functools
 import hashlib
 import json
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+import os
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import safetensors.torch
 import torch
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from alexvgg.batch import Batch
-from alexvgg.config import Execution, RunSpec, to_dict
+from alexvgg.config import Execution, RunSpec
 from alexvgg.data.augment import Augmentation
-from alexvgg.data.loader import Loader
+from alexvgg.data.cache import Cache
+from alexvgg.data.loader import Loader, Prefetch
 from alexvgg.data.plan import Cursor, plan_epoch
 from alexvgg.data.shards import Dataset, open_dataset
-from alexvgg.data.store import MissingKeyError, Store, open_store
+from alexvgg.data.store import Store, open_store
 from alexvgg.data.undecodable import Undecodable
 from alexvgg.data.validation import Validation
 from alexvgg.engine import checkpoint
-from alexvgg.engine.step import Normalisation, autocast, sgd, training_step
+from alexvgg.engine.checkpoint import Checkpoint
+from alexvgg.engine.guards import StuckStart
+from alexvgg.engine.loop import Trainer
+from alexvgg.engine.saver import Saver
+from alexvgg.engine.step import Normalisation, autocast
+from alexvgg.engine.wishes import Stopped, Wishes
 from alexvgg.engine.world import World
 from alexvgg.errors import InputError
 from alexvgg.evaluation.counts import Counts
-from alexvgg.init import ALEXNET_ONES, TRANSPLANTED, LayerOrigin, format_report, initialise, transplant
-from alexvgg.models import Net, build
+from alexvgg.first_weights import better_start, first_weights
+from alexvgg.recording import Recording
 from alexvgg.results.paper import cells, own_method
 from alexvgg.runs import is_finished
 from alexvgg.scoring import Member, Row, record, score
-from alexvgg.tracking import Journal, MlflowSink
-
-KEEP_CHECKPOINTS = 2
-STEPS_PER_POINT = 10  # training losses are summed over ranks and logged together, so that no step waits for a number
-LR_DROPS = 3
 
 Progress = Callable[[dict[str, Any]], None]
 
 
-def train(spec: RunSpec, execution: Execution, world: World, progress: Progress = lambda _: None) -> None:
+def train(
+    spec: RunSpec,
+    execution: Execution,
+    world: World,
+    progress: Progress = lambda _: None,
+    wishes: Wishes | None = None,
+) -> None:
     """Train, evaluate and record one run, from its last checkpoint if it has one; a finished run returns at once.
 
-    Every rank calls this. `progress` is called on every rank after each epoch with the epoch's journal event.
-    Raises InputError if the dataset isn't the spec's or the parent isn't there or doesn't fit.
+    Every rank calls this. `progress` is called on every rank after each epoch with the epoch's journal event; through
+    `wishes` others ask for a checkpoint or the run's end. Raises InputError if the dataset isn't the spec's or the
+    parent isn't there or doesn't fit, Stopped if the run was asked to end, DivergedError and UploadError.
     """
     storage = open_store(execution.storage_url)
     if is_finished(storage, spec.name):
@@ -67,10 +71,13 @@ def train(spec: RunSpec, execution: Execution, world: World, progress: Progress 
             f"the dataset at {execution.dataset_url} has fingerprint {dataset.fingerprint[:12]}…, but {spec.name} is "
             f"defined on {spec.data.fingerprint[:12]}…. Point it at the same images, or submit a new run."
         )
-    run = _Run(spec, execution, world, storage, dataset)
+    run = _Run(spec, execution, world, storage, dataset, wishes if wishes is not None else Wishes())
     try:
         run.fit(progress)
         run.finish()
+    except Stopped:
+        run.close("KILLED")
+        raise
     except BaseException:
         run.close("FAILED")
         raise
@@ -78,42 +85,46 @@ def train(spec: RunSpec, execution: Execution, world: World, progress: Progress 
 
 
 class _Run:
-    """The state of one run on one rank: what a checkpoint holds, and what is needed to go on."""
+    """One run on one rank: the trainer, and what feeds it, scores it and stores its checkpoints."""
 
-    def __init__(self, spec: RunSpec, execution: Execution, world: World, storage: Store, dataset: Dataset) -> None:
+    def __init__(
+        self, spec: RunSpec, execution: Execution, world: World, storage: Store, dataset: Dataset, wishes: Wishes
+    ) -> None:
         self.spec, self.execution, self.world, self.storage, self.dataset = spec, execution, world, storage, dataset
-        self.folder = f"runs/{spec.name}/"
+        self.folder, self.checkpoints = f"runs/{spec.name}/", f"runs/{spec.name}/checkpoints/"
         self.net, origins = first_weights(spec, storage)
-        if world.device.type == "cuda":
-            self.net = self.net.to(world.device).to(memory_format=torch.channels_last)
-        t = spec.train
-        self.optimizer = sgd(self.net, lr=t.lr, momentum=t.momentum, weight_decay=t.weight_decay, device=world.device)
-        self.schedule = ReduceLROnPlateau(
-            self.optimizer, factor=0.1, patience=t.plateau_patience, threshold=t.plateau_threshold,
-            threshold_mode="abs", min_lr=t.lr * 0.1**LR_DROPS,
-        )  # fmt: skip
-        self.step, self.cursor = 0, Cursor()
-        self.journal = Journal(storage, self.folder + "journal.jsonl")
-        self.attempt = 1 + sum(e["event"] == "start" for e in self.journal.events)
-        self._resume()
-        self.model: nn.Module = self.net
-        if world.size > 1:
-            devices = [world.device] if world.device.type == "cuda" else None
-            self.model = DistributedDataParallel(self.net, device_ids=devices, gradient_as_bucket_view=True)
         self.normalise = Normalisation(dataset.mean_rgb)
         self.undecodable = Undecodable(dataset.store.url)
+        self.prefetch = Prefetch(
+            bytes=execution.prefetch_bytes, batches=execution.prefetch_batches, read_threads=execution.read_threads,
+            decode_threads=execution.decode_threads or own_cores(),
+        )  # fmt: skip
         self.loader = self._loader()
-        self.validation = Validation(dataset, world.rank, world.size, execution.decode_threads, self.undecodable)
-        self.sink = self._start_recording(origins) if world.rank == 0 else None
-
-    def _resume(self) -> None:
-        saved = checkpoint.load_latest(self.storage, self.folder + "checkpoints/")
+        self.validation = Validation(dataset, world.rank, world.size, self.prefetch.decode_threads, self.undecodable)
+        self.recording = Recording(spec, execution, world, storage)
+        self.journal = self.recording.journal
+        if world.rank == 0:
+            wishes.checkpoint_seconds = 60 * execution.checkpoint_minutes
+        epoch_steps = -(-len(dataset.train) // spec.train.global_batch)
+        self.trainer = Trainer(
+            self.net, spec.train, world, self.normalise, self.recording,
+            StuckStart(spec.model.num_classes, epoch_steps, better_start(spec)), save=self._save,
+            stage=self.loader.stage, wishes=wishes,
+            precision=execution.precision, micro_batch=execution.micro_batch, compiled=execution.compiled,
+        )  # fmt: skip
+        saved = checkpoint.load_latest(storage, self.checkpoints)
         if saved is not None:
-            self.net.load_state_dict(saved.model)
-            self.optimizer.load_state_dict(saved.optimizer)
-            self.schedule.load_state_dict(saved.progress["schedule"])
-            self.step, self.cursor = saved.step, Cursor(saved.progress["consumed"])
-        self.journal.rewind(self.step)
+            self.trainer.resume(saved)
+        world.barrier()  # nobody still reads what the next lines delete
+        self.saver = self._saver(saved) if world.rank == 0 else None
+        self.recording.start(self.trainer.step, self.trainer.consumed // len(dataset.train), origins)
+
+    def _saver(self, saved: Checkpoint | None) -> Saver:
+        checkpoint.collect_orphans(self.storage, self.checkpoints)
+        best = saved.progress["best"] if saved is not None else None
+        keep = self.execution.keep_checkpoints
+        failed = functools.partial(setattr, self.trainer.wishes, "failure")
+        return Saver(self.storage, self.checkpoints, keep=keep, best=tuple(best) if best else None, failed=failed)
 
     def _loader(self) -> Loader:
         d, axes = self.dataset, np.array(self.dataset.colour_axes) * np.array(self.dataset.colour_std)
@@ -121,91 +132,36 @@ class _Run:
             scale=self.spec.data.train_scale, side=self.spec.model.crop, flip=d.flip,
             colour_std=self.spec.data.colour_std, colour_axes=axes,
         )  # fmt: skip
-        return Loader(
-            d, augmentation, self.spec.train.seed, self.world.rank, self.world.size,
-            self.execution.decode_threads, self.execution.prefetch_batches, self.undecodable,
-        )  # fmt: skip
-
-    def _start_recording(self, origins: list[LayerOrigin]) -> MlflowSink | None:
-        spec, storage = self.spec, self.storage
-        storage.put_new(self.folder + "spec.json", json.dumps(to_dict(spec), indent=2).encode())
-        storage.put_new(self.folder + "transplant.json", json.dumps([asdict(o) for o in origins], indent=2).encode())
-        self.journal.write(
-            "start", self.step, attempt=self.attempt, workers=self.world.size, device=self.world.device.type
-        )
-        self.journal.flush()
-        if self.execution.mlflow_url is None:
-            return None
-        tags = {"alexvgg.parent": spec.parent.run if spec.parent else "", "alexvgg.dataset": spec.data.fingerprint}
-        sink = MlflowSink(self.execution.mlflow_url, spec.name, mlflow_params(spec), tags)
-        sink.text("spec.json", json.dumps(to_dict(spec), indent=2))
-        sink.text("transplant.txt", format_report(origins))
-        return sink
+        e, t = self.execution, self.spec.train
+        cache = None if e.cache_dir is None else Cache(Path(e.cache_dir), e.cache_bytes)
+        return Loader(d, augmentation, t.seed, self.world.rank, self.world.size, self.prefetch, self.undecodable, cache)
 
     def fit(self, progress: Progress) -> None:
-        """Train to the last epoch or step, with a checkpoint after each epoch."""
-        t, split = self.spec.train, self.dataset.train
+        """Train to the last epoch or step, with a checkpoint after each epoch and every few minutes."""
+        t, split, trainer = self.spec.train, self.dataset.train, self.trainer
         last_step = t.max_steps or 2**63
-        while self.step < last_step:
-            epoch, first_step = self.cursor.position(len(split), t.global_batch)
+        while trainer.step < last_step:
+            epoch, first_step = Cursor(trainer.consumed).position(len(split), t.global_batch)
             if epoch == t.epochs:
                 break
             plan = plan_epoch(split.shard_sizes, t.global_batch, self.spec.data.window, t.seed, epoch)
-            steps = min(plan.steps, first_step + last_step - self.step)
-            with self._sample_log() as samples:
-                metrics = self._epoch(self.loader.training(plan, epoch, first_step), epoch, steps - first_step, samples)
-            metrics |= self._validate()
-            self.schedule.step(metrics["val/top1_error"] / 100)
-            self._record_epoch(epoch, metrics)
-            progress({"run": self.spec.name, "epoch": epoch + 1, "step": self.step, **metrics})
-
-    def _epoch(self, batches: Iterator[Batch], epoch: int, steps: int, samples: TextIO | None) -> dict[str, float]:
-        self.model.train()
-        started, waited, images, losses = time.perf_counter(), 0.0, 0, []
-        t = self.spec.train
-        for _ in range(steps):
-            before = time.perf_counter()
-            batch = next(batches)
-            waited += time.perf_counter() - before
-            share = training_step(self.model, self.optimizer, batch.to(self.world.device), self.normalise, self.world)
-            consumed = min(t.global_batch, len(self.dataset.train) - self.cursor.consumed % len(self.dataset.train))
-            self.step, self.cursor = self.step + 1, Cursor(self.cursor.consumed + consumed)
-            images += consumed
-            losses.append(share)
-            if samples is not None:
-                ids = [i for i in batch.samples.tolist() if i >= 0]
-                line = {
-                    "epoch": epoch,
-                    "step": self.step,
-                    "rank": self.world.rank,
-                    "samples": ids,
-                    "loss": share.item(),
-                }
-                samples.write(json.dumps(line) + "\n")
-            if len(losses) % STEPS_PER_POINT == 0:
-                self._point(losses[-STEPS_PER_POINT:])
-        batches.close()  # type: ignore[attr-defined]
-        mean_loss = float(self.world.sum(torch.stack(losses)).mean())
-        seconds = time.perf_counter() - started
-        return {
-            "train/loss_epoch": mean_loss,
-            "train/lr": self.optimizer.param_groups[0]["lr"],
-            "perf/images_per_s": images / seconds,
-            "perf/data_wait_share": waited / seconds,
-        }
-
-    def _point(self, losses: list[torch.Tensor]) -> None:
-        loss = self.world.sum(torch.stack(losses)).mean()
-        if self.world.rank == 0:
-            self.journal.write("steps", self.step, metrics={"train/loss": float(loss)})
-            if self.sink is not None:
-                self.sink.metrics({"train/loss": float(loss)}, self.step)
+            steps = min(plan.steps - first_step, last_step - trainer.step)
+            with closing(self.loader.training(plan, epoch, first_step)) as batches:
+                metrics = trainer.epoch(batches, len(split), steps)
+            metrics |= self.loader.metrics() | self._validate()
+            trainer.observe(metrics["val/top1_error"] / 100)
+            self.recording.metrics(trainer.step, metrics)
+            self._save(metrics["val/top1_error"])
+            progress({"run": self.spec.name, "epoch": epoch + 1, "step": trainer.step, **metrics})
+        if self.saver is not None:
+            self.saver.wait()
+        trainer.stop_if_wished()  # before the evaluation, which is long
 
     def _validate(self) -> dict[str, float]:
         """The centre crop at the single test scale: what the schedule watches. The tables' numbers come at the end."""
         self.net.eval()
         counts = Counts(0, 0, 0)
-        with torch.inference_mode(), autocast(self.world.device):
+        with torch.inference_mode(), autocast(self.world.device, self.execution.precision):
             for batch in self.validation.central(self.spec.test_scales[0][0], self.spec.model.crop):
                 batch = batch.to(self.world.device)
                 counts += Counts.of(self.net(self.normalise(batch)), batch.labels, batch.weights)
@@ -215,19 +171,14 @@ class _Run:
     def _total(self, counts: Counts) -> Counts:
         return Counts(*self.world.sum(counts.tensor(self.world.device)).tolist())
 
-    def _record_epoch(self, epoch: int, metrics: dict[str, float]) -> None:
-        if self.world.rank == 0:
-            self.journal.write("epoch", self.step, epoch=epoch + 1, metrics=metrics)
-            self.journal.flush()  # before the checkpoint: what a resumed run finds too much it can forget
-            progress = {
-                "consumed": self.cursor.consumed, "schedule": self.schedule.state_dict(),
-                "spec": self.spec.digest, "fingerprint": self.dataset.fingerprint,
-            }  # fmt: skip
-            state = {k: v.detach().cpu().contiguous() for k, v in self.net.state_dict().items()}
-            saved = checkpoint.Checkpoint(self.step, state, self.optimizer.state_dict(), progress)
-            checkpoint.save(self.storage, self.folder + "checkpoints/", saved, keep=KEEP_CHECKPOINTS)
-            if self.sink is not None:
-                self.sink.metrics(metrics, self.step)
+    def _save(self, error: float | None = None) -> None:
+        """A checkpoint of this step: rank 0 writes it, beside training. The journal is stored before it exists."""
+        progress = self.trainer.progress()
+        if self.saver is not None:
+            progress |= {"spec": self.spec.digest, "fingerprint": self.dataset.fingerprint}
+            self.saver.save(
+                self.trainer.step, self.trainer.tensors(), progress, error=error, before_commit=self.journal.pending()
+            )
 
     def finish(self) -> None:
         """Evaluate the table rows that this net fills, as its own paper tests it, and write the final record."""
@@ -241,67 +192,29 @@ class _Run:
         ]
         score(
             {self.spec.name: self.net}, rows, d, self.storage, self.world,
-            decode_threads=self.execution.decode_threads, undecodable=self.undecodable,
+            decode_threads=self.execution.decode_threads or own_cores(), undecodable=self.undecodable,
         )  # fmt: skip
         if self.world.rank == 0:
             self._write_final([record(self.storage, row) for row in rows], weights, sha256)
         self.world.barrier()
 
     def _write_final(self, evaluation: list[dict[str, Any]], weights: bytes, sha256: str) -> None:
-        filled = cells({self.spec.name: self.spec.recipe}, evaluation)
-        self.journal.write("final", self.step, metrics=filled)
+        filled, step = cells({self.spec.name: self.spec.recipe}, evaluation), self.trainer.step
+        self.journal.write("final", step, metrics=filled)
         self.journal.flush()
-        if self.sink is not None:
-            self.sink.metrics(filled, 0)
+        if self.recording.sink is not None:
+            self.recording.sink.metrics(filled, 0)
         self.storage.put(self.folder + "final/model.safetensors", weights)
-        final = {"run": self.spec.name, "step": self.step, "sha256": sha256, "undecodable": self.undecodable.reasons}
+        final = {"run": self.spec.name, "step": step, "sha256": sha256, "undecodable": self.undecodable.reasons}
         self.storage.put(self.folder + "final/record.json", json.dumps(final, indent=2).encode())
 
-    @contextmanager
-    def _sample_log(self) -> Iterator[TextIO | None]:
-        if self.execution.sample_log is None:
-            yield None
-            return
-        folder = Path(self.execution.sample_log)
-        folder.mkdir(parents=True, exist_ok=True)
-        name = f"{self.spec.name}-a{self.attempt}-r{self.world.rank}.jsonl"
-        with (folder / name).open("a", buffering=1) as file:
-            yield file
-
     def close(self, status: str) -> None:
-        if self.sink is not None:
-            self.sink.close(status)
+        """Let what is on its way arrive, and end the MLflow run."""
+        if self.saver is not None:
+            self.saver.close()
+        self.recording.close(status)
 
 
-def first_weights(spec: RunSpec, storage: Store) -> tuple[Net, list[LayerOrigin]]:
-    """The net at step 0 and each layer's origin. Raises InputError if the parent isn't finished or doesn't fit."""
-    m = spec.model
-    net = build(m.name, num_classes=m.num_classes, width=m.width, crop=m.crop, dropout=spec.train.dropout)
-    ones = ALEXNET_ONES if m.name == "alexnet" else ()
-    initialise(net, spec.init.kind, std=spec.init.std, seed=spec.train.seed, ones=ones)
-    if spec.parent is None:
-        _, origins = transplant({}, net.state_dict(), layers=())
-        return net, origins
-    try:
-        record = json.loads(storage.get(f"runs/{spec.parent.run}/final/record.json"))
-    except MissingKeyError:
-        raise InputError(f"{spec.name} starts from {spec.parent.run}, which isn't finished in {storage.url}") from None
-    weights = checkpoint.verified(storage, f"runs/{spec.parent.run}/final/model.safetensors", record["sha256"])
-    layers = None if spec.parent.how == "copy" else TRANSPLANTED
-    state, origins = transplant(safetensors.torch.load(weights), net.state_dict(), layers=layers)
-    net.load_state_dict(state)
-    return net, origins
-
-
-def mlflow_params(spec: RunSpec) -> dict[str, Any]:
-    """A spec as MLflow params; S is named as the paper names it."""
-    scale = spec.data.train_scale
-    return {
-        "recipe": spec.recipe, "model": spec.model.name, "dataset": spec.data.dataset,
-        "train.S": scale if isinstance(scale, int) else f"[{scale[0]};{scale[1]}]",
-        "test.Q": " ".join(",".join(map(str, row)) for row in spec.test_scales),
-        "parent": spec.parent.run if spec.parent else "none",
-        "init": spec.parent.how if spec.parent else spec.init.kind,
-        "init.std": spec.init.std, "model.width": spec.model.width, "model.crop": spec.model.crop,
-        **{f"train.{k}": v for k, v in to_dict(spec.train).items()},
-    }  # fmt: skip
+def own_cores() -> int:
+    """The cores of this host that one rank has for itself."""
+    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

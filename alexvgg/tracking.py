@@ -6,6 +6,7 @@ import os
 import queue
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,12 @@ class Journal:
         self.events.append({"event": event, "step": step, "time": round(time.time(), 3), **fields})
 
     def flush(self) -> None:
-        self._store.put(self._key, "".join(json.dumps(e) + "\n" for e in self.events).encode())
+        self.pending()()
+
+    def pending(self) -> Callable[[], None]:
+        """A flush of what is written by now, to be called later, from any thread."""
+        text = "".join(json.dumps(e) + "\n" for e in self.events).encode()
+        return lambda: self._store.put(self._key, text)
 
 
 def read_journal(store: Objects, key: str) -> list[dict[str, Any]]:

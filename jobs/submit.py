@@ -6,7 +6,7 @@ from typing import Any
 
 from ray.job_submission import JobSubmissionClient
 
-from alexvgg.config import Execution, RunSpec
+from alexvgg.config import Execution, RunSpec, from_dict
 from alexvgg.data.store import Store
 from alexvgg.errors import InputError
 from alexvgg.models import size
@@ -21,7 +21,8 @@ ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # it would print every line twice
     "PYTHONWARNINGS": "ignore:`ExecutionOptions.exclude_resources`",  # Ray warns itself of itself
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # it waits for an answer to notices, and training gives none
+    "OMP_WAIT_POLICY": "PASSIVE",  # as `alexvgg.cli` sets it for a plain process, and why
+    "RAY_JOB_STOP_WAIT_TIME_S": "60",  # between SIGTERM and SIGKILL: time for a checkpoint
 }
 
 
@@ -75,9 +76,9 @@ def decide(
     storage: Store,
     *,
     retry: bool = False,
-    sample_log: str | None = None,
+    **how: Any,
 ) -> Submission:
-    """What submitting `runs` would do, given what the storage says about them.
+    """What submitting `runs` would do, given what the storage says about them; `how` are more of Execution's fields.
 
     Raises InputError if a run has failed before, unless `retry`.
     """
@@ -93,11 +94,9 @@ def decide(
         m = spec.model
         params = size(m.name, num_classes=m.num_classes, width=m.width, crop=m.crop).params
         steps.append(Step(spec, record.state, params))
-    execution = Execution(
-        dataset_url=profile.dataset, storage_url=profile.storage, mlflow_url=profile.mlflow,
-        workers=nodes * profile.workers_per_node, gpus_per_worker=1 if profile.gpus_per_node else 0,
-        sample_log=sample_log,
-    )  # fmt: skip
+    where = {"dataset_url": profile.dataset, "storage_url": profile.storage, "mlflow_url": profile.mlflow}
+    workers = {"workers": nodes * profile.workers_per_node, "gpus_per_worker": 1 if profile.gpus_per_node else 0}
+    execution = from_dict(Execution, {**where, **workers, **how})
     return Submission(tuple(steps), nodes, execution)
 
 

@@ -2,20 +2,43 @@
 
 import logging
 import tempfile
+from collections.abc import Callable
 from typing import Any
 
-from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+import ray
+from ray.actor import ActorHandle
+from ray.train import FailureConfig, LoggingConfig, PreemptionInfo, RunConfig, ScalingConfig, get_preemption_info
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from alexvgg.config import Execution, RunSpec, from_dict, to_dict
+from alexvgg.engine.wishes import Stopped, Wishes
 from alexvgg.engine.world import COLLECTIVE_TIMEOUT, World
 from alexvgg.run import train
+from jobs.metrics import Gauges
 
 
-def fit(spec: RunSpec, execution: Execution) -> None:
-    """Train `spec` to its end on `execution.workers` workers.
+class StopSign:
+    """An actor: set by the driver when it is asked to end, and looked at by rank 0 of the run that it drives."""
 
-    A lost worker or node restarts the group from the last checkpoint in storage, `execution.max_failures` times.
+    def __init__(self) -> None:
+        self._set = False
+
+    def set(self) -> None:
+        self._set = True
+
+    def is_set(self) -> bool:
+        return self._set
+
+    @classmethod
+    def start(cls) -> "ActorHandle[StopSign]":
+        return ray.remote(cls).options(num_cpus=0).remote()  # type: ignore[return-value]
+
+
+def fit(spec: RunSpec, execution: Execution, stop_sign: "ActorHandle[StopSign]") -> None:
+    """Train `spec` on `execution.workers` workers, to its end or until `stop_sign` is set: then up to a checkpoint.
+
+    A lost worker or node restarts the group from the last checkpoint in storage, `execution.max_failures` times; nodes
+    that are taken away after a notice, of which training writes a checkpoint, don't count.
     Raises ray.train.TrainingFailedError with the worker's error after that.
     """
     gpus = execution.gpus_per_worker
@@ -23,7 +46,7 @@ def fit(spec: RunSpec, execution: Execution) -> None:
     with tempfile.TemporaryDirectory(prefix="alexvgg-") as scratch:
         TorchTrainer(
             worker,
-            train_loop_config={"spec": to_dict(spec), "execution": to_dict(execution)},
+            train_loop_config={"spec": to_dict(spec), "execution": to_dict(execution), "stop_sign": stop_sign},
             torch_config=TorchConfig(timeout_s=int(COLLECTIVE_TIMEOUT.total_seconds())),
             scaling_config=ScalingConfig(
                 num_workers=execution.workers,
@@ -46,7 +69,10 @@ def worker(config: dict[str, Any]) -> None:
     spec, execution = from_dict(RunSpec, config["spec"]), from_dict(Execution, config["execution"])
     world = World.current()
 
+    gauges = Gauges(spec.name, world.rank)
+
     def progress(event: dict[str, Any]) -> None:
+        gauges.set(event)
         if world.rank == 0:
             print(
                 f"{event['run']}: epoch {event['epoch']}/{spec.train.epochs}, step {event['step']}, "
@@ -55,4 +81,25 @@ def worker(config: dict[str, Any]) -> None:
                 flush=True,
             )
 
-    train(spec, execution, world, progress)
+    try:
+        train(spec, execution, world, progress, Wishes(look=look_around(world, config["stop_sign"])))
+    except Stopped as stopped:
+        if world.rank == 0:
+            print(f"{spec.name}: {stopped}", flush=True)
+
+
+def look_around(world: World, stop_sign: "ActorHandle[StopSign]") -> Callable[[Wishes], None]:
+    """What a run asks Ray every few seconds: is a node about to be taken away, does the driver want to stop?"""
+    noticed: PreemptionInfo | None = None
+
+    def look(wishes: Wishes) -> None:
+        nonlocal noticed
+        info = get_preemption_info()  # a barrier, which is why every rank looks at the same step
+        if info is not None and info != noticed:
+            # Ray restarts the group when the node is gone; training goes on until then.
+            noticed = info
+            wishes.checkpoint.set()
+        if world.rank == 0 and ray.get(stop_sign.is_set.remote()):
+            wishes.stop.set()
+
+    return look

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import swift as openstack
 from processes import free_port, listens, processes_with, wait_for
 
 from alexvgg.data.sample import pack_digits
@@ -17,6 +18,10 @@ from cluster import local
 
 GOLDEN = Path(__file__).with_name("golden")
 NODES = 4
+
+
+def pytest_configure() -> None:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is loaded
 
 
 @pytest.fixture
@@ -72,14 +77,26 @@ def moto() -> Iterator[str]:
         server.stop()
 
 
+@pytest.fixture(scope="session")
+def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The endpoint of a third S3 service, which checks signatures and has no conditional writes."""
+    folder = tmp_path_factory.mktemp("swift")
+    if (reason := openstack.missing(folder)) is not None:
+        if os.environ.get(openstack.REQUIRED):
+            pytest.fail(f"{openstack.REQUIRED} is set, but {reason}")
+        pytest.skip(reason)
+    with openstack.running(folder) as endpoint:
+        yield endpoint
+
+
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
     """`s3(endpoint)`: make it this process's S3 service, and return the URL of a bucket in it."""
 
     def use(endpoint: str) -> str:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", openstack.ACCESS_KEY)  # the other services take any
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", openstack.SECRET_KEY)
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         create_bucket("s3://bucket")
         return "s3://bucket"

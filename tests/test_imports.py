@@ -44,8 +44,10 @@ ALLOWED = {
     "alexvgg.runs": CONFIG | {"alexvgg.data", "alexvgg.tracking"},
     "alexvgg.results.table": CONFIG | {"alexvgg.runs", "alexvgg.results.paper"},
     "alexvgg.scoring": CONFIG | PARTS,
-    "alexvgg.run": CONFIG | PARTS | {"alexvgg.runs", "alexvgg.scoring"},
-    "alexvgg.evaluate": CONFIG | PARTS | {"alexvgg.runs", "alexvgg.scoring", "alexvgg.run"},
+    "alexvgg.first_weights": CONFIG | PARTS,
+    "alexvgg.recording": CONFIG | PARTS,
+    "alexvgg.run": CONFIG | PARTS | {"alexvgg.runs", "alexvgg.recording", "alexvgg.first_weights", "alexvgg.scoring"},
+    "alexvgg.evaluate": CONFIG | PARTS | {"alexvgg.runs", "alexvgg.recording", "alexvgg.scoring", "alexvgg.run"},
     "jobs": CONFIG | PARTS | RUNS,
     "cluster": BASE,
     "alexvgg.cli": {"alexvgg", "jobs", "cluster"},
@@ -56,8 +58,8 @@ ALLOWED = {
 HOMES = {
     "ray": ("jobs", "cluster", "alexvgg.cli"),
     "mlflow": ("alexvgg.tracking", "alexvgg.results"),
-    "boto3": ("alexvgg.data.store",),
-    "botocore": ("alexvgg.data.store",),
+    "boto3": ("alexvgg.data.s3",),
+    "botocore": ("alexvgg.data.s3",),
     "click": ("alexvgg.cli",),
     "psutil": ("cluster",),
 }

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from alexvgg.errors import InputError
-from alexvgg.init import ALEXNET_ONES, format_report, initialise, transplant, weight_layers
+from alexvgg.init import ALEXNET_BIASED, format_report, initialise, transplant, weight_layers
 from alexvgg.models import Net, build
 
 
@@ -95,7 +95,7 @@ def test_the_seed_decides() -> None:
 
 def test_alexnets_biases() -> None:
     model = build("alexnet", width=0.125, crop=64)
-    initialise(model, "gaussian", std=0.01, seed=0, ones=ALEXNET_ONES)
+    initialise(model, "gaussian", std=0.01, seed=0, biases=dict.fromkeys(ALEXNET_BIASED, 1.0))
     biases = {name: set(layer.bias.tolist()) for name, layer in weight_layers(model) if layer.bias is not None}
     assert biases == {
         "conv1": {0.0}, "conv2": {1.0}, "conv3": {0.0}, "conv4": {1.0}, "conv5": {1.0},

@@ -2,11 +2,19 @@
 
 import pytest
 
+from alexvgg.config import to_dict
 from alexvgg.errors import InputError
 from alexvgg.models import MODEL_NAMES
+from alexvgg.planning import Images, plan_runs
 from alexvgg.recipes import GEOMETRIES, RECIPES, find_recipe, lineage
+from alexvgg.results.paper import TABLES
 
+BESIDE_THE_TABLES = {
+    "alexnet_no_lrn-s256", "alexnet_no_overlap-s256", "alexnet_half-s256", "alexnet_no_colour-s256",
+    "alexnet_no_conv3-s256", "alexnet_no_conv4-s256", "fourlayer_relu-s256", "fourlayer_tanh-s256",
+}  # fmt: skip
 PARENTS = {
+    **dict.fromkeys(BESIDE_THE_TABLES, None),
     "alexnet-s256": None, "vgg_a-s256": None, "vgg_a_lrn-s256": None, "vgg_b_shallow-s256": None,
     "vgg_b-s256": "vgg_a-s256", "vgg_c-s256": "vgg_a-s256", "vgg_d-s256": "vgg_a-s256", "vgg_e-s256": "vgg_a-s256",
     "vgg_c-s384": "vgg_c-s256", "vgg_d-s384": "vgg_d-s256", "vgg_e-s384": "vgg_e-s256",
@@ -23,8 +31,8 @@ def test_lineage_is_the_papers() -> None:
 
 def test_hyper_parameters_are_the_papers() -> None:
     for r in RECIPES.values():
-        vgg = r.model != "alexnet"
-        assert (r.global_batch, r.epochs) == ((256, 74) if vgg else (128, 90))
+        vgg = r.model.startswith("vgg")
+        assert (r.global_batch, r.epochs, r.iterations) == ((256, 74, 370_000) if vgg else (128, 90, None))
         assert r.lr == (1e-2 if r.scale == 256 else 1e-3)
     paper = GEOMETRIES["paper"]
     assert (paper.crop, paper.width, paper.global_batch, paper.epochs, paper.copy_epochs) == (
@@ -34,6 +42,31 @@ def test_hyper_parameters_are_the_papers() -> None:
         None,
         None,
     )
+
+
+def test_nets_beside_the_tables_say_what_they_show_and_are_in_no_table() -> None:
+    assert {r.name for r in RECIPES.values() if r.shows} == BESIDE_THE_TABLES
+    assert not BESIDE_THE_TABLES & {net.recipe.name for rows in TABLES.values() for row in rows for net in row.nets}
+    for name in BESIDE_THE_TABLES:
+        r = RECIPES[name]
+        assert r.shows is not None
+        assert r.shows.startswith("AlexNet ")
+        assert find_recipe(r.target, "256") is r
+        (spec,) = plan_runs([r], Images("x", 10, "0" * 64), GEOMETRIES["small"])
+        own = to_dict(spec)
+        for key, value in r.settings:
+            section, setting = key.split(".")
+            assert own[section][setting] == value
+    assert dict(RECIPES["alexnet_no_colour-s256"].settings) == {"data.colour_std": 0.0}
+
+
+def test_vggs_iterations_are_the_papers_370_thousand() -> None:
+    images = Images("imagenet", 1000, "0" * 64)
+    (paper,) = plan_runs([RECIPES["vgg_a-s256"]], images, GEOMETRIES["paper"])
+    (small,) = plan_runs([RECIPES["vgg_a-s256"]], images, GEOMETRIES["small"])
+    assert (paper.train.epochs, paper.train.max_steps) == (74, 370_000)
+    assert (small.train.epochs, small.train.max_steps) == (24, None)
+    assert 73 * 5005 < 370_000 < 74 * 5005, "1,281,167 images in batches of 256"
 
 
 def test_lineage_has_parents_first_and_each_once() -> None:

@@ -14,10 +14,11 @@ from images import mixed_dataset
 import alexvgg.scoring as scoring
 from alexvgg.config import pixels
 from alexvgg.data import validation as validation_module
-from alexvgg.data.decode import decode, whole
+from alexvgg.data.decode import decode
 from alexvgg.data.shards import Dataset, read_samples
 from alexvgg.data.store import FileStore, Store
 from alexvgg.data.undecodable import Undecodable
+from alexvgg.data.views import whole
 from alexvgg.engine.world import World
 from alexvgg.evaluation.counts import Counts
 from alexvgg.evaluation.posteriors import Scoring, read

@@ -1,6 +1,17 @@
 """`alexvgg data …`"""
 
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
 import click
+
+from alexvgg.cli.execution import loader_options
+from alexvgg.cli.place import say
+
+PROGRESS_SECONDS = 5.0  # between two lines
 
 
 @click.group()
@@ -9,22 +20,147 @@ def data() -> None:
 
 
 @data.command()
-@click.argument("name", type=click.Choice(["digits"]))
+@click.argument("name", type=click.Choice(["digits", "synthetic"]))
 @click.argument("url")
-def sample(name: str, url: str) -> None:
-    """Pack a small real dataset as WebDataset shards at URL (s3://… or file://…).
+@click.option("--images", type=click.IntRange(min=1), help="Training images.  [synthetic: 1000]")
+@click.option("--val", type=click.IntRange(min=1), help="Validation images.  [synthetic: 100]")
+@click.option("--classes", type=click.IntRange(min=1), help="Classes.  [synthetic: 100]")
+@click.option("--shard-bytes", type=click.IntRange(min=1), help="Most bytes of a shard.  [synthetic: 64 MiB]")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+def sample(
+    name: str, url: str, images: int | None, val: int | None, classes: int | None, shard_bytes: int | None, seed: int
+) -> None:
+    """Pack a dataset that needs no download as WebDataset shards at URL (s3://… or file://…).
 
     digits: scikit-learn's 1,797 scans of handwritten digits.
 
+    synthetic: images with ImageNet's sizes and weights but no content, for benchmarks; about 110 KB each.
+
     \b
-    Example:
+    Examples:
       alexvgg data sample digits s3://my-bucket/digits
+      alexvgg data sample synthetic file:///tmp/synthetic --images 5000 --val 500 --classes 1000
     """
     from alexvgg.data.sample import pack_digits
     from alexvgg.data.shards import open_dataset
     from alexvgg.data.store import open_store
+    from alexvgg.data.synthetic import SyntheticSpec, pack_synthetic
+    from alexvgg.errors import InputError
 
+    given = {"images": images, "val": val, "classes": classes, "shard_bytes": shard_bytes}
+    chosen = {option: value for option, value in given.items() if value is not None}
+    if name == "digits" and chosen:
+        options = ", ".join("--" + option.replace("_", "-") for option in chosen)
+        raise InputError(f"the digits are what they are: {options} belongs to `alexvgg data sample synthetic`")
     store = open_store(url)
-    pack_digits(store)
+    if name == "digits":
+        pack_digits(store, seed)
+    else:
+        pack_synthetic(store, SyntheticSpec(seed=seed, **chosen))
     packed = open_dataset(store)
     click.echo(f"{url}: {len(packed.train)} train, {len(packed.val)} validation, fingerprint {packed.fingerprint}")
+
+
+@data.command()
+@click.argument("url")
+@click.option("--scale", default="jitter", show_default=True, help="S: 256, 384 or jitter.")
+@click.option("--crop", type=click.IntRange(min=1), default=224, show_default=True, help="Side of the crop in pixels.")
+@click.option("--batch", type=click.IntRange(min=1), default=256, show_default=True, help="The global batch.")
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="That would share the batch.")
+@click.option("--seconds", type=click.FloatRange(min=0.1), default=20.0, show_default=True, help="How long.")
+@loader_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def bench(
+    url: str,
+    scale: str,
+    crop: int,
+    batch: int,
+    workers: int,
+    seconds: float,
+    decode_threads: int | None,
+    prefetch_bytes: int,
+    cache_dir: str | None,
+    cache_bytes: int,
+    as_json: bool,
+) -> None:
+    """Measure how fast one worker gets training images from URL, and what limits it.
+
+    \b
+    Example:
+      alexvgg data bench s3://my-bucket/imagenet --workers 8
+    """
+    from alexvgg.data.cache import Cache
+    from alexvgg.data.loader import Prefetch
+    from alexvgg.data.measure import measure
+    from alexvgg.data.shards import open_dataset
+    from alexvgg.data.store import open_store
+    from alexvgg.recipes import SCALES, choose
+    from alexvgg.run import own_cores
+
+    prefetch = Prefetch(bytes=prefetch_bytes, decode_threads=decode_threads or own_cores())
+    speed = measure(
+        open_dataset(open_store(url)), choose(SCALES, scale, "scale"), crop, batch=batch, world=workers,
+        prefetch=prefetch, cache=Cache(Path(cache_dir), cache_bytes) if cache_dir else None, seconds=seconds,
+    )  # fmt: skip
+    click.echo(json.dumps(speed.to_dict(), indent=2) if as_json else speed.to_text())
+
+
+@data.command()
+@click.argument("url")
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write all that was found, as JSON.")
+@click.option("--threads", type=click.IntRange(min=1), help="Shards read at a time; two for each core by default.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report.")
+def verify(url: str, report: Path | None, threads: int | None, as_json: bool) -> None:
+    """Read the whole dataset at URL and name all that is damaged: by shard, key and offset.
+
+    Tars and index must agree; checksums, labels and the pixels of every image must be right; no image may be in train
+    and val. Exits with 1 if anything is wrong.
+
+    \b
+    Example:
+      alexvgg data verify s3://my-bucket/imagenet --report report.json
+    """
+    from alexvgg.data.store import open_store
+    from alexvgg.data.verify import summary
+    from alexvgg.data.verify import verify as read_all
+
+    found = read_all(open_store(url), _progress(), threads)
+    document = json.dumps(found.to_dict(), indent=2)
+    if report is not None:
+        report.write_text(document)
+    click.echo(document if as_json else "\n".join(summary(found)))
+    sys.exit(0 if found.intact else 1)
+
+
+@data.command()
+@click.argument("url")
+@click.option("--images", type=click.IntRange(min=1), default=2000, show_default=True, help="Headers to read, a split.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def stat(url: str, images: int, as_json: bool) -> None:
+    """Describe the dataset at URL: classes, images, bytes, sizes and aspect ratios, kinds of files.
+
+    Sizes and kinds come from the headers of images that are evenly spread over each split; no pixel is decoded.
+
+    \b
+    Example:
+      alexvgg data stat s3://my-bucket/imagenet --json
+    """
+    from alexvgg.data.stat import describe, to_text
+    from alexvgg.data.store import open_store
+
+    facts = describe(open_store(url), images)
+    click.echo(json.dumps(facts.to_dict(), indent=2) if as_json else "\n".join(to_text(facts)))
+
+
+def _progress() -> Callable[[int, int, int], None]:
+    """A line on stderr every few seconds, and a last one."""
+    began = said = time.monotonic()
+
+    def tell(shards: int, of: int, size: int) -> None:
+        nonlocal said
+        now = time.monotonic()
+        if shards == of or now - said >= PROGRESS_SECONDS:
+            said = now
+            say(f"{shards} of {of} shards, {size / 1e9:.3f} GB, {size / 1e6 / max(now - began, 1e-3):.0f} MB/s")
+
+    return tell

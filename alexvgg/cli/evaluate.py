@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -103,8 +102,7 @@ def _here(request: Request, profile: str | None, storage: str | None, dataset: s
             if world.rank == 0:
                 say(line)
 
-        threads = max(2, (os.cpu_count() or 2) // world.size)
-        execution = Execution(dataset, storage, mlflow, workers=world.size, decode_threads=threads)
+        execution = Execution(dataset, storage, mlflow, workers=world.size)
         documents = evaluate(request, execution, world, progress)
         if world.rank == 0:
             click.echo(json.dumps(documents, indent=2) if as_json else "\n".join(map(describe, documents)))

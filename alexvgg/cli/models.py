@@ -4,10 +4,9 @@ import json
 
 import click
 
-# Table 2 of the VGG paper, and AlexNet's section 1, in millions; the shallow B is only described in section 2.3.
+# Table 2 of the VGG paper, and AlexNet's section 1, in millions. Of the nets in their texts no number is given.
 PAPER_PARAMS_M = {
-    "alexnet": 60, "vgg_a": 133, "vgg_a_lrn": 133, "vgg_b": 133, "vgg_b_shallow": None,
-    "vgg_c": 134, "vgg_d": 138, "vgg_e": 144,
+    "alexnet": 60, "vgg_a": 133, "vgg_a_lrn": 133, "vgg_b": 133, "vgg_c": 134, "vgg_d": 138, "vgg_e": 144,
 }  # fmt: skip
 
 
@@ -24,11 +23,11 @@ def models(as_json: bool) -> None:
 
     from alexvgg.models import MODEL_NAMES, size
 
-    rows = [{"name": name, **asdict(size(name)), "paper_params_m": PAPER_PARAMS_M[name]} for name in MODEL_NAMES]
+    rows = [{"name": name, **asdict(size(name)), "paper_params_m": PAPER_PARAMS_M.get(name)} for name in MODEL_NAMES]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
-    click.echo(f"{'model':<14}{'layers':>7}{'parameters':>14}{'paper, M':>10}{'MACs at 224':>17}")
+    click.echo(f"{'model':<20}{'layers':>7}{'parameters':>14}{'paper, M':>10}{'MACs at 224':>17}")
     for r in rows:
         paper = "-" if r["paper_params_m"] is None else str(r["paper_params_m"])
-        click.echo(f"{r['name']:<14}{r['weight_layers']:>7}{r['params']:>14,}{paper:>10}{r['macs']:>17,}")
+        click.echo(f"{r['name']:<20}{r['weight_layers']:>7}{r['params']:>14,}{paper:>10}{r['macs']:>17,}")

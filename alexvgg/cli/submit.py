@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from alexvgg.cli.execution import execution_options
 from alexvgg.cli.jobs import follow_to_end
 from alexvgg.cli.place import place_to_submit, profile_option
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 @click.option("--dataset", help="Dataset URL instead of the profile's.")
 @click.option("--geometry", help="paper or small, instead of the profile's.")
 @click.option("--retry", is_flag=True, help="Go on with runs that failed before.")
-@click.option("--sample-log", help="Folder, on the nodes, for a log of the samples that every step consumed.")
+@execution_options
 @click.option("--wait", is_flag=True, help="Show the log and wait for the end; exit code 100 if it fails.")
 @click.option("--dry-run", is_flag=True, help="Print what would be started, and start nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -49,10 +50,10 @@ def submit(
     dataset: str | None,
     geometry: str | None,
     retry: bool,
-    sample_log: str | None,
     wait: bool,
     dry_run: bool,
     as_json: bool,
+    **execution: Any,
 ) -> None:
     """Train a net on a cluster, with every net that it starts from.
 
@@ -84,7 +85,7 @@ def submit(
 
         kept = open_store(place.storage)
         runs = plan(images_of(open_dataset(open_store(place.dataset))), place.geometry)
-        submission = decide(runs, place, nodes, kept, retry=retry, sample_log=sample_log)
+        submission = decide(runs, place, nodes, kept, retry=retry, **execution)
         if dry_run or not as_json:
             _show(submission, as_json)
         if dry_run:

@@ -1,12 +1,18 @@
 """`alexvgg train`: one run in this process, or as one rank of torchrun."""
 
 import json
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from alexvgg.cli.execution import execution_options
+
 if TYPE_CHECKING:
     from alexvgg.planning import Init
+
+
+STOPPED = 143  # 128 + SIGTERM, as a shell shows it
 
 
 @click.command()
@@ -17,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--init", type=click.Choice(["auto", "random", "glorot", "he"]), default="auto", help="First weights.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a setting, e.g. train.epochs=5.")
 @click.option("--mlflow", help="URL of an MLflow server to log to.")
-@click.option("--sample-log", help="Folder for a log of the samples that every step consumed.")
+@execution_options
 def train(
     recipe_name: str,
     dataset: str,
@@ -26,18 +32,23 @@ def train(
     init: "Init",
     settings: tuple[str, ...],
     mlflow: str | None,
-    sample_log: str | None,
+    **execution: Any,
 ) -> None:
     """Train one run here, without Ray. Its parent must be finished in the same storage.
+
+    On SIGTERM it writes a checkpoint and exits with 143; the same command goes on from there, to the same bits.
 
     \b
     Examples:
       alexvgg train vgg_a-s256 --dataset file:///tmp/digits --storage file:///tmp/runs --geometry small
       torchrun --nproc-per-node 2 -m alexvgg train vgg_a-s256 --dataset …
     """
-    from alexvgg.config import Execution, parse_settings
+    from alexvgg.config import Execution, from_dict, parse_settings
     from alexvgg.data.shards import open_dataset
     from alexvgg.data.store import open_store
+    from alexvgg.engine.guards import DivergedError
+    from alexvgg.engine.saver import UploadError
+    from alexvgg.engine.wishes import Stopped, Wishes, stopping_on_sigterm
     from alexvgg.engine.world import World
     from alexvgg.planning import images_of, plan_runs
     from alexvgg.recipes import GEOMETRIES, RECIPES, choose
@@ -46,13 +57,21 @@ def train(
     images = images_of(open_dataset(open_store(dataset)))
     target, size = choose(RECIPES, recipe_name, "recipe"), choose(GEOMETRIES, geometry, "geometry")
     spec = plan_runs([target], images, size, init=init, overrides=parse_settings(settings))[-1]
-    with World.launched() as world:
-        execution = Execution(dataset, storage, mlflow, workers=world.size, sample_log=sample_log)
+    places = {"dataset_url": dataset, "storage_url": storage, "mlflow_url": mlflow}
+    wishes = Wishes()
+    with stopping_on_sigterm(wishes), World.launched() as world:
 
         def report(event: dict[str, object]) -> None:
             if world.rank == 0:
                 click.echo(json.dumps(event))
 
-        train(spec, execution, world, report)
+        try:
+            train(spec, from_dict(Execution, {**places, "workers": world.size, **execution}), world, report, wishes)
+        except Stopped as stopped:
+            click.echo(f"{spec.name} {stopped}; the same command goes on from there", err=True)
+            sys.exit(STOPPED)
+        except (DivergedError, UploadError) as error:
+            click.echo(f"{spec.name}: {error}", err=True)
+            sys.exit(1)
         if world.rank == 0:
             click.echo(f"{spec.name} is finished; see `alexvgg table table3`", err=True)

@@ -3,11 +3,25 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from PIL import Image
+from torch import Tensor
 
 from alexvgg.config import Scale, pixels
-from alexvgg.data.decode import Pixels, crop, resized_size
+from alexvgg.data.decode import Pixels
+from alexvgg.data.keyed import Ints, normals, uniforms
+from alexvgg.data.views import random_crop
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What is random in the views of n samples: each array has n rows."""
+
+    shorter: Ints  # the shorter side, in pixels
+    right: NDArray[np.float64]  # where the crop lies, in [0; 1)
+    down: NDArray[np.float64]
+    mirrored: NDArray[np.bool_]
+    colour: NDArray[np.float32]  # (n, 3), to be added, in units of 1/255
 
 
 @dataclass(frozen=True)
@@ -20,27 +34,19 @@ class Augmentation:
     colour_std: float
     colour_axes: NDArray[np.float64]  # (3, 3): column i is principal component i times its standard deviation
 
+    def draw(self, keys: Ints) -> Draws:
+        """All that is random, for n keys at once; a pure function of each key."""
+        lowest, highest = (self.scale, self.scale) if isinstance(self.scale, int) else self.scale
+        scale, right, down, mirror, *rest = uniforms(keys, 10)
+        shorter = [pixels(s, self.side) for s in range(lowest, highest + 1)]
+        alpha = self.colour_std * np.stack([normals(a, b) for a, b in zip(rest[::2], rest[1::2], strict=True)], axis=1)
+        return Draws(
+            shorter=np.array(shorter)[(scale * len(shorter)).astype(np.int64)],
+            right=right, down=down, mirrored=(mirror < 0.5) & self.flip,
+            colour=(alpha @ self.colour_axes.T).astype(np.float32),
+        )  # fmt: skip
 
-def training_view(image: Image.Image, augmentation: Augmentation, key: int) -> tuple[Pixels, NDArray[np.float32]]:
-    """A random view: uint8 (3, side, side), and the colour shift float32 (3,) to add, in units of 1/255.
-
-    A pure function of its arguments: `key` alone decides what is random.
-    """
-    a = augmentation
-    random = np.random.Generator(np.random.Philox(key=key & (2**64 - 1)))
-    scale = a.scale if isinstance(a.scale, int) else int(random.integers(a.scale[0], a.scale[1] + 1))
-    shorter = pixels(scale, a.side)
-    width, height = resized_size(image.width, image.height, shorter)
-    x, y = (int(random.integers(0, length - a.side + 1)) for length in (width, height))
-    view = crop(image, shorter, a.side, x, y)
-    if random.random() < 0.5 and a.flip:
-        view = view[:, :, ::-1]
-    shift = a.colour_axes @ random.normal(0.0, a.colour_std, 3)
-    return view, shift.astype(np.float32)
-
-
-def central_view(image: Image.Image, scale: int, side: int) -> Pixels:
-    """The centre crop at Q=`scale`: uint8 (3, side, side)."""
-    shorter = pixels(scale, side)
-    width, height = resized_size(image.width, image.height, shorter)
-    return crop(image, shorter, side, (width - side) // 2, (height - side) // 2)
+    def view(self, image: Pixels, draws: Draws, row: int) -> Tensor:
+        """One random view: uint8 (3, side, side)."""
+        view = random_crop(image, int(draws.shorter[row]), self.side, float(draws.right[row]), float(draws.down[row]))
+        return torch.flip(view, (2,)) if draws.mirrored[row] else view

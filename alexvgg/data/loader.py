@@ -1,27 +1,40 @@
-"""From plan to batches: I/O threads fetch windows ahead, decode threads make views, batches come out in order.
+"""From plan to batches: I/O threads fetch bytes ahead, decode threads make views, batches come out in order.
 
-Threads, not processes: JPEG decoding and resizing release the interpreter lock.
+Threads, not processes: reading, JPEG decoding and resizing release the interpreter lock.
 """
 
+import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from alexvgg.batch import Batch
-from alexvgg.data.augment import Augmentation, training_view
-from alexvgg.data.decode import Pixels
-from alexvgg.data.plan import EpochPlan, Ints, sample_keys
-from alexvgg.data.shards import Dataset, read_samples
+from alexvgg.data.augment import Augmentation, Draws
+from alexvgg.data.cache import Cache
+from alexvgg.data.fetch import Fetcher, plan_reads
+from alexvgg.data.keyed import sample_keys
+from alexvgg.data.meter import Meters
+from alexvgg.data.plan import EpochPlan
+from alexvgg.data.shards import Dataset
 from alexvgg.data.undecodable import Undecodable
 
-IO_THREADS = 8
-View = tuple[Pixels, NDArray[np.float32]]  # pixels and colour shift
+
+@dataclass(frozen=True)
+class Prefetch:
+    """How far the loader works ahead, and with how many threads. None of it changes a pixel.
+
+    `bytes` bounds what is in memory: image bytes that are being read or wait to be decoded, and decoded batches.
+    """
+
+    bytes: int = 1 << 30
+    batches: int = 4
+    read_threads: int = 16
+    decode_threads: int = 2
 
 
 @dataclass
@@ -33,65 +46,102 @@ class Loader:
     seed: int
     rank: int
     world: int
-    decode_threads: int
-    prefetch_batches: int
+    prefetch: Prefetch
     undecodable: Undecodable
+    cache: Cache | None = None
+    meters: Meters = field(default_factory=Meters)
 
-    def training(self, plan: EpochPlan, epoch: int, first_step: int) -> Iterator[Batch]:
-        """This rank's share of every batch of an epoch from `first_step` on."""
-        split, store = self.dataset.train, self.dataset.store
-        with ThreadPoolExecutor(IO_THREADS) as io, ThreadPoolExecutor(self.decode_threads) as decoders:
-            windows: dict[tuple[int, int], Future[dict[int, bytes]]] = {}
+    def training(self, plan: EpochPlan, epoch: int, first_step: int) -> Generator[Batch, None, None]:
+        """This rank's share of every batch of an epoch from `first_step` on.
 
-            def window(lane: int, number: int) -> Future[dict[int, bytes]] | None:
-                ids = plan.reading[lane][number * plan.window : (number + 1) * plan.window]
-                if len(ids) and (lane, number) not in windows:
-                    windows[lane, number] = io.submit(read_samples, store, split, ids)
-                return windows.get((lane, number))
-
-            def view(source: Future[dict[int, bytes]], sample: int, key: int) -> View | None:
-                image = self.undecodable.decode(split, sample, source.result()[sample])
-                return None if image is None else training_view(image, self.augmentation, key)
-
-            def submit(step: int) -> tuple[Ints, Ints, list[Future[View | None]]]:
-                ids = plan.batch(step, self.rank, self.world)
-                keys = sample_keys(self.seed, epoch, ids)
-                key_of = dict(zip(ids.tolist(), keys.tolist(), strict=True))
-                views = []
-                for lane in plan.lanes_of(self.rank, self.world):
-                    for position in range(step * plan.per_lane, min((step + 1) * plan.per_lane, len(plan.order[lane]))):
-                        number = position // plan.window
-                        source = window(lane, number)
-                        assert source is not None
-                        window(lane, number + 1)  # the next one is read while this one is consumed
-                        windows.pop((lane, number - 1), None)
-                        sample = int(plan.order[lane][position])
-                        views.append(decoders.submit(view, source, sample, key_of[sample]))
-                return ids, keys, views
-
-            steps = iter(range(first_step, plan.steps))
-            pending = deque(submit(step) for step in islice(steps, self.prefetch_batches))
+        Raises InputError if the prefetch bytes can't hold what one step needs.
+        """
+        self.meters = Meters(self.dataset.store.retries)
+        split, lanes = self.dataset.train, plan.lanes_of(self.rank, self.world)
+        share = len(lanes) * plan.per_lane
+        budget = self.prefetch.bytes - (self.prefetch.batches + 1) * share * 3 * self.augmentation.side**2
+        reads = plan_reads(split, plan, lanes, first_step, budget)
+        fetcher = Fetcher(
+            self.dataset.store, split, reads,
+            budget=budget, threads=self.prefetch.read_threads, meters=self.meters, cache=self.cache,
+        )  # fmt: skip
+        steps = iter(range(first_step, plan.steps))
+        with ThreadPoolExecutor(self.prefetch.decode_threads, "decode") as decoders:
+            pending: deque[_Pending] = deque()
             try:
+                for step in islice(steps, self.prefetch.batches):
+                    pending.append(self._start(plan, epoch, step, fetcher, decoders))
                 while pending:
-                    ids, keys, views = pending.popleft()
-                    batch = self._collate(ids, keys, [v.result() for v in views])
-                    if (step := next(steps, None)) is not None:
-                        pending.append(submit(step))
+                    began = time.perf_counter()
+                    batch = pending.popleft().result()
+                    self.meters.wait.record(time.perf_counter() - began)
+                    if (step := next(steps, plan.steps)) < plan.steps:
+                        pending.append(self._start(plan, epoch, step, fetcher, decoders))
                     yield batch
             finally:
-                io.shutdown(wait=False, cancel_futures=True)
+                fetcher.close()
                 decoders.shutdown(wait=False, cancel_futures=True)
 
-    def _collate(self, ids: Ints, keys: Ints, views: list[View | None]) -> Batch:
-        side = self.augmentation.side
-        n = max(1, len(ids))  # an empty share is one sample of weight 0: every rank takes part in every step
-        images, colour = np.zeros((n, 3, side, side), np.uint8), np.zeros((n, 3), np.float32)
-        labels, weights = np.zeros(n, np.int64), np.zeros(n, np.float32)
-        for i, view in enumerate(views):
-            labels[i] = self.dataset.train.labels[ids[i]]
-            if view is not None:
-                images[i], colour[i] = view
-                weights[i] = 1.0
+    def metrics(self) -> dict[str, float]:
+        """What reading and decoding did since the epoch's beginning, by MLflow's names."""
+        return self.meters.summary(self.dataset.store.retries)
+
+    def stage(self) -> str:
+        """What a batch is waiting for, in words."""
+        return "waiting for bytes from the storage" if self.meters.starving else "decoding images"
+
+    def _start(
+        self, plan: EpochPlan, epoch: int, step: int, fetcher: Fetcher, decoders: ThreadPoolExecutor
+    ) -> "_Pending":
+        ids = plan.batch(step, self.rank, self.world)
+        keys = sample_keys(self.seed, epoch, ids)
+        draws = self.augmentation.draw(keys)
+        batch = _empty(len(ids), self.augmentation.side)
         if len(ids) == 0:
-            ids, keys = np.array([-1]), np.zeros(1, np.int64)
-        return Batch(*map(torch.from_numpy, (images, colour, labels, weights, keys, ids)))
+            batch.images.zero_()
+        else:
+            batch.samples.copy_(torch.from_numpy(ids))
+            batch.keys.copy_(torch.from_numpy(keys))
+            batch.labels.copy_(torch.from_numpy(self.dataset.train.labels[ids]))
+            batch.colour.copy_(torch.from_numpy(draws.colour))
+        self.meters.fill.record(fetcher.fill)
+        rows = iter(list(enumerate(ids.tolist())))  # shared: each thread takes the next row that none has
+        return _Pending(
+            batch,
+            [decoders.submit(self._fill, batch, rows, fetcher, draws) for _ in range(self.prefetch.decode_threads)],
+        )
+
+    def _fill(self, batch: Batch, rows: Iterator[tuple[int, int]], fetcher: Fetcher, draws: Draws) -> None:
+        for row, sample in rows:
+            data = fetcher.take(sample)
+            began = time.perf_counter()
+            image = self.undecodable.decode(self.dataset.train, sample, data)
+            if image is None:
+                batch.images[row] = 0
+            else:
+                batch.images[row] = self.augmentation.view(image, draws, row)
+                batch.weights[row] = 1
+            self.meters.decode.record(time.perf_counter() - began)
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A batch whose rows are being filled."""
+
+    batch: Batch
+    threads: "list[Future[None]]"
+
+    def result(self) -> Batch:
+        for thread in self.threads:
+            thread.result()
+        return self.batch
+
+
+def _empty(n: int, side: int) -> Batch:
+    """n rows of weight 0; at least one, as every rank takes part in every step."""
+    n = max(1, n)
+    images = np.empty((n, 3, side, side), np.uint8)  # NumPy asks for huge pages: a twentieth of the time of an image
+    return Batch(
+        images=torch.from_numpy(images), colour=torch.zeros((n, 3)), labels=torch.zeros(n, dtype=torch.int64),
+        weights=torch.zeros(n), keys=torch.zeros(n, dtype=torch.int64), samples=torch.full((n,), -1),
+    )  # fmt: skip

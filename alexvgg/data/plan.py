@@ -4,6 +4,9 @@ Shards are permuted and their samples laid end to end; that stream is cut into L
 windows of W samples are permuted. A step takes the next batch/L samples of every lane, and rank r of R owns the lanes
 l with l mod R = r. So each lane is read sequentially, a global batch has the same samples on any number of ranks, and
 the only state is one integer: how many samples were consumed.
+
+The first window of lane l is only (l+1)/L of a window long. So lanes come to the ends of their windows one after the
+other, and what is read spreads evenly over the steps; of every window only half is in memory on average.
 """
 
 from collections.abc import Sequence
@@ -11,32 +14,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from alexvgg.data.keyed import Ints
 
 MAX_LANES = 64
-
-_GAMMA, _MIX1, _MIX2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-
-
-def sample_keys(seed: int, epoch: int, samples: Ints) -> Ints:
-    """One 64-bit key per sample, from (seed, epoch, sample id): seeds its augmentation and its dropout.
-
-    SplitMix64's finaliser (Steele, Lea & Flood 2014), once per input, so that neighbouring ids are unrelated.
-    """
-    with np.errstate(over="ignore"):
-        z = _mix(np.uint64(seed) + _GAMMA)
-        z = _mix(z ^ (np.uint64(epoch) + _GAMMA))
-        return _mix(z ^ (samples.astype(np.uint64) + _GAMMA)).view(np.int64)
-
-
-def _mix(z: NDArray[np.uint64] | np.uint64) -> NDArray[np.uint64]:
-    with np.errstate(over="ignore"):
-        z = np.asarray(z, np.uint64)
-        z = (z ^ (z >> np.uint64(30))) * _MIX1
-        z = (z ^ (z >> np.uint64(27))) * _MIX2
-        return z ^ (z >> np.uint64(31))
 
 
 def lane_count(global_batch: int) -> int:
@@ -52,6 +33,12 @@ class EpochPlan:
     window: int
     reading: tuple[Ints, ...]
     order: tuple[Ints, ...]
+
+    def windows(self, lane: int) -> list[tuple[int, int]]:
+        """(first position, end position) of each window of a lane."""
+        length = len(self.order[lane])
+        ends = range(first_window(lane, len(self.order), self.window), length + self.window, self.window)
+        return [(max(0, end - self.window), min(end, length)) for end in ends if end - self.window < length]
 
     @property
     def samples(self) -> int:
@@ -76,6 +63,11 @@ class EpochPlan:
         return np.concatenate(lanes) if lanes else np.empty(0, np.int64)
 
 
+def first_window(lane: int, lanes: int, window: int) -> int:
+    """The length of a lane's first window, in samples."""
+    return -(-window * (lane + 1) // lanes)
+
+
 def plan_epoch(shard_sizes: Sequence[int], global_batch: int, window: int, seed: int, epoch: int) -> EpochPlan:
     """The plan of one epoch over shards of the given sample counts; sample ids count through the shards in order."""
     starts = np.concatenate([[0], np.cumsum(shard_sizes)])
@@ -87,11 +79,11 @@ def plan_epoch(shard_sizes: Sequence[int], global_batch: int, window: int, seed:
     bounds = [lane * len(stream) // lanes for lane in range(lanes + 1)]
     reading = tuple(stream[a:b] for a, b in pairwise(bounds))
     ranks = random.random_raw(len(stream))
-    order = tuple(
-        lane[np.lexsort((ranks[a : a + len(lane)], np.arange(len(lane)) // window))]
-        for a, lane in zip(bounds, reading, strict=False)
-    )
-    return EpochPlan(global_batch, window, reading, order)
+    order = []
+    for number, (start, ids) in enumerate(zip(bounds, reading, strict=False)):
+        window_of = (np.arange(len(ids)) + window - first_window(number, lanes, window)) // window
+        order.append(ids[np.lexsort((ranks[start : start + len(ids)], window_of))])
+    return EpochPlan(global_batch, window, reading, tuple(order))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from alexvgg.data.colour import colour_components
 from alexvgg.data.shards import ShardIndex, index_shard, write_dataset
 from alexvgg.data.store import Store
 
@@ -60,17 +61,6 @@ def _pack_shard(
 
 
 def colour_statistics(rgb: NDArray[Any]) -> dict[str, Any]:
-    """Mean and principal components of RGB pixels (n, 3), 0 to 255, as AlexNet's section 4.1 uses them.
-
-    The paper scales each component by its eigenvalue; with pixels in 0 to 255 that would be thousands, in 0 to 1 it
-    would be nothing. Like every public reproduction, this takes the standard deviation, the eigenvalue's square root.
-    """
+    """Mean and principal components of RGB pixels (n, 3), 0 to 255."""
     pixels = rgb.astype(np.float64)
-    values, vectors = np.linalg.eigh(np.cov(pixels.T))
-    order = np.argsort(values)[::-1]
-    vectors = vectors[:, order] * np.sign(vectors[np.abs(vectors).argmax(axis=0), range(3)])[order]
-    return {
-        "mean_rgb": pixels.mean(axis=0).tolist(),
-        "colour_axes": vectors.tolist(),
-        "colour_std": np.sqrt(np.clip(values[order], 0, None)).tolist(),
-    }
+    return colour_components(pixels.mean(axis=0), np.cov(pixels.T))

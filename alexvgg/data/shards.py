@@ -16,16 +16,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from alexvgg.data.decode import EXTENSIONS
+from alexvgg.data.keyed import Ints
 from alexvgg.data.store import MissingKeyError, Store, StoreError
 from alexvgg.errors import InputError
 
-Ints = NDArray[np.int64]
-
 MAX_READ = 8 << 20  # bytes of one ranged GET
 FORMAT = 1
+ABOUT = ("name", "classes", "flip", "mean_rgb", "colour_axes", "colour_std", "fingerprint", "splits")  # of dataset.json
 
 
 @dataclass(frozen=True)
@@ -127,16 +126,26 @@ class Dataset:
     store: Store
 
 
-def open_dataset(store: Store) -> Dataset:
-    """Read a dataset's index. Raises InputError if there is none, or no image in it."""
+def read_about(store: Store) -> dict[str, Any]:
+    """dataset.json. Raises InputError if there is none, or it is of another format."""
     try:
-        about = json.loads(store.get("dataset.json"))
+        about: dict[str, Any] = json.loads(store.get("dataset.json"))
     except MissingKeyError:
         raise InputError(
             f"there is no dataset at {store.url}. `alexvgg data sample digits {store.url}` packs a small one."
         ) from None
-    if about["format"] != FORMAT:
-        raise InputError(f"the dataset at {store.url} has format {about['format']}; this version reads {FORMAT}")
+    except ValueError as error:
+        raise InputError(f"{store.url}/dataset.json is damaged ({error}); pack or index the dataset again") from None
+    if about.get("format") != FORMAT:
+        raise InputError(f"the dataset at {store.url} has format {about.get('format')}; this version reads {FORMAT}")
+    if missing := [name for name in ABOUT if name not in about]:
+        raise InputError(f"{store.url}/dataset.json lacks {', '.join(missing)}; pack or index the dataset again")
+    return about
+
+
+def open_dataset(store: Store) -> Dataset:
+    """Read a dataset's index. Raises InputError if there is none, or no image in it."""
+    about = read_about(store)
     splits = {name: _open_split(store, shards) for name, shards in about["splits"].items()}
     for name, split in splits.items():
         if len(split) == 0:

@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from PIL import Image
-
-from alexvgg.data.decode import UndecodableError, decode
+from alexvgg.data.decode import Pixels, UndecodableError, decode
 from alexvgg.data.shards import Split
 from alexvgg.errors import InputError
 
@@ -18,8 +16,8 @@ class Undecodable:
     url: str
     reasons: dict[str, str] = field(default_factory=dict)  # key of the sample -> why
 
-    def decode(self, split: Split, sample: int, data: bytes) -> Image.Image | None:
-        """An RGB image, or None if it can't be decoded. Raises InputError if there are too many of those."""
+    def decode(self, split: Split, sample: int, data: bytes) -> Pixels | None:
+        """RGB pixels (h, w, 3), or None if it can't be decoded. Raises InputError if there are too many of those."""
         try:
             return decode(data)
         except UndecodableError as error:

@@ -11,20 +11,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
 
 from alexvgg.batch import Batch
-from alexvgg.data.augment import central_view
-from alexvgg.data.decode import Pixels, resized_size, whole
-from alexvgg.data.plan import Ints
+from alexvgg.config import pixels
+from alexvgg.data.decode import Pixels
+from alexvgg.data.keyed import Ints
 from alexvgg.data.shards import Dataset, Split, read_samples
 from alexvgg.data.undecodable import Undecodable
+from alexvgg.data.views import central, resized_size, whole
 
 RUN = 64  # images that are read and decoded together
 MOST_PARTS, SMALLEST_PART, LARGEST_PART = 64, 32, 512  # images: 98 parts of ImageNet's 50,000, 12 of 360
 SPAN_PIXELS = 1 << 27  # of decoded images that are held at once: 384 MiB of RGB
 
-Images = list[Image.Image | None]
+Images = list[Pixels | None]
 
 
 def parts(images: int) -> list[range]:
@@ -38,7 +38,7 @@ class Span:
     """Decoded images, to be scored at any number of scales before the next span is asked for."""
 
     samples: Ints
-    images: list[Image.Image]
+    images: list[Pixels]
     labels: Ints
     pool: Executor  # resizes
 
@@ -49,7 +49,7 @@ class Span:
         """
         by_shape: dict[tuple[int, int], list[int]] = {}
         for i, image in enumerate(self.images):
-            by_shape.setdefault(resized_size(image.width, image.height, shorter), []).append(i)
+            by_shape.setdefault(resized_size(image.shape[1], image.shape[0], shorter), []).append(i)
         groups = []
         for (width, height), members in sorted(by_shape.items()):
             n = max(1, pixels_per_batch // (width * height))
@@ -61,8 +61,8 @@ class Span:
         ahead = resize(groups[0]) if groups else []
         for group, following in zip(groups, [*groups[1:], []], strict=True):
             views, ahead = ahead, resize(following)
-            pixels = np.stack([v.result() for v in views])
-            yield _batch(self.samples[group], self.labels[group], pixels, np.ones(len(group), np.float32))
+            stacked = np.stack([v.result() for v in views])
+            yield _batch(self.samples[group], self.labels[group], stacked, np.ones(len(group), np.float32))
 
 
 @dataclass
@@ -82,10 +82,10 @@ class Validation:
         """
         split = self.dataset.val
         first, last = (r * len(split) // self.world for r in (self.rank, self.rank + 1))
-        blank = np.zeros((3, side, side), np.uint8)
+        blank, shorter = np.zeros((3, side, side), np.uint8), pixels(scale, side)
         with self._pools() as (io, pool):
             for ids, images in self._runs(range(first, last), io, pool):
-                views = np.stack(list(pool.map(lambda i: blank if i is None else central_view(i, scale, side), images)))
+                views = np.stack(list(pool.map(lambda i: blank if i is None else central(i, shorter, side), images)))
                 yield _batch(ids, split.labels[ids], views, np.array([i is not None for i in images], np.float32))
 
     def spans(self, samples: range) -> Iterator[Span]:
@@ -98,14 +98,14 @@ class Validation:
                     if image is not None:
                         ids.append(sample)
                         images.append(image)
-                        held += image.width * image.height
+                        held += image.size // 3
                 if held > SPAN_PIXELS:
                     yield self._span(ids, images, pool)
                     ids, images, held = [], [], 0
             if images:
                 yield self._span(ids, images, pool)
 
-    def _span(self, ids: list[int], images: list[Image.Image], pool: Executor) -> Span:
+    def _span(self, ids: list[int], images: list[Pixels], pool: Executor) -> Span:
         samples = np.array(ids, np.int64)
         return Span(samples, images, self.dataset.val.labels[samples], pool)
 
@@ -119,7 +119,7 @@ class Validation:
         split, store = self.dataset.val, self.dataset.store
         runs = [np.array(samples[start : start + RUN]) for start in range(0, len(samples), RUN)]
         reads: list[Future[dict[int, bytes]]] = []
-        decodes: list[list[Future[Image.Image | None]]] = []
+        decodes: list[list[Future[Pixels | None]]] = []
         for number in range(len(runs) + 2):
             if number < len(runs):
                 reads.append(io.submit(read_samples, store, split, runs[number]))
@@ -129,7 +129,7 @@ class Validation:
             if number >= 2:
                 yield runs[number - 2], [d.result() for d in decodes.pop(0)]
 
-    def _decode(self, split: Split, sample: int, data: bytes) -> Image.Image | None:
+    def _decode(self, split: Split, sample: int, data: bytes) -> Pixels | None:
         return self.undecodable.decode(split, sample, data)
 
 

@@ -1,14 +1,25 @@
-"""Checkpoints in a store: objects first, one commit record last, hashes checked before anything is parsed."""
+"""Checkpoints in a store: objects first, one commit record last, hashes checked before anything is parsed.
+
+    <prefix><step>/model-<hash>.safetensors  momentum-<hash>.safetensors  commit.json
+
+Objects are named by their content. So a writer that was given up for lost and comes back can't overwrite what its
+successor wrote at the same step, and a folder without commit.json is no checkpoint.
+"""
 
 import hashlib
-import io
 import json
+import logging
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import safetensors.torch
-import torch
 from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+COMMIT = "commit.json"
 
 
 class Objects(Protocol):
@@ -16,6 +27,7 @@ class Objects(Protocol):
 
     def get(self, key: str) -> bytes: ...
     def put(self, key: str, data: bytes) -> None: ...
+    def put_new(self, key: str, data: bytes) -> bool: ...
     def list(self, prefix: str) -> list[str]: ...
     def delete(self, key: str) -> None: ...
 
@@ -26,54 +38,98 @@ class DamagedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """`progress` are JSON types: the cursor, the schedule, whatever the run needs to go on."""
+    """`momentum` has SGD's buffers by parameter name; `progress` are JSON types: whatever the run needs to go on."""
 
     step: int
     model: dict[str, Tensor]
-    optimizer: dict[str, Any]
+    momentum: dict[str, Tensor]
     progress: dict[str, Any]
 
 
-def save(store: Objects, prefix: str, checkpoint: Checkpoint, *, keep: int) -> None:
-    """Write `checkpoint` under `prefix`, then forget all but the newest `keep`."""
-    folder = f"{prefix}{checkpoint.step:08d}/"
-    buffer = io.BytesIO()
-    torch.save(checkpoint.optimizer, buffer)
-    files = {"model.safetensors": safetensors.torch.save(checkpoint.model), "optimizer.pt": buffer.getvalue()}
+def write(store: Objects, prefix: str, step: int, files: Mapping[str, bytes], progress: dict[str, Any]) -> None:
+    """Write `files` (safetensors by name: model, momentum), then the record that makes them a checkpoint.
+
+    A step that is committed already stays as it is: whoever wrote it had computed the same.
+    """
+    folder, objects = _folder(prefix, step), {}
     for name, data in files.items():
-        store.put(folder + name, data)
-    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-    record = {"step": checkpoint.step, "sha256": hashes, "progress": checkpoint.progress}
-    store.put(f"{folder}commit.json", json.dumps(record).encode())
-    for old in _commits(store, prefix)[:-keep]:
-        store.delete(old)  # first, so that no reader takes a checkpoint whose objects are going
-        for name in files:
-            store.delete(old.replace("commit.json", name))
+        digest = hashlib.sha256(data).hexdigest()
+        objects[name] = {"object": f"{name}-{digest[:12]}.safetensors", "sha256": digest, "bytes": len(data)}
+        store.put(folder + str(objects[name]["object"]), data)
+    record = {"step": step, "files": objects, "progress": progress}
+    store.put_new(folder + COMMIT, json.dumps(record).encode())
 
 
 def load_latest(store: Objects, prefix: str) -> Checkpoint | None:
-    """The newest committed checkpoint, or None. Raises DamagedError if its bytes changed."""
-    commits = _commits(store, prefix)
-    if not commits:
-        return None
-    record = json.loads(store.get(commits[-1]))
-    folder = commits[-1].removesuffix("commit.json")
-    model, optimizer = (verified(store, folder + name, record["sha256"][name]) for name in record["sha256"])
-    return Checkpoint(
-        step=record["step"],
-        model=safetensors.torch.load(model),
-        optimizer=torch.load(io.BytesIO(optimizer), weights_only=True),
-        progress=record["progress"],
-    )
+    """The newest checkpoint that is whole, or None if none was committed.
+
+    A damaged one is named in the log and costs only the steps since the one before. Raises DamagedError if all are.
+    """
+    damage: DamagedError | None = None
+    for step in reversed(committed(store, prefix)):
+        try:
+            return _load(store, _folder(prefix, step))
+        except DamagedError as error:
+            log.warning("%s Going back to the checkpoint before it.", error)
+            damage = damage or error
+    if damage is not None:
+        raise damage
+    return None
 
 
-def _commits(store: Objects, prefix: str) -> list[str]:
-    return [key for key in store.list(prefix) if key.endswith("/commit.json")]
+def _load(store: Objects, folder: str) -> Checkpoint:
+    record = json.loads(store.get(folder + COMMIT))
+    state = {
+        name: safetensors.torch.load(verified(store, folder + file["object"], file["sha256"]))
+        for name, file in record["files"].items()
+    }
+    return Checkpoint(record["step"], state["model"], state["momentum"], record["progress"])
+
+
+def committed(store: Objects, prefix: str) -> list[int]:
+    """The steps of all checkpoints, ascending."""
+    return sorted(step for step, keys in _folders(store, prefix).items() if _folder(prefix, step) + COMMIT in keys)
+
+
+def forget(store: Objects, prefix: str, *, keep: int, besides: set[int]) -> None:
+    """Delete all checkpoints but the newest `keep` and the steps `besides`."""
+    folders = _folders(store, prefix)
+    steps = sorted(step for step, keys in folders.items() if _folder(prefix, step) + COMMIT in keys)
+    for step in set(steps[:-keep]) - besides:
+        commit = _folder(prefix, step) + COMMIT
+        store.delete(commit)  # first, so that no reader takes a checkpoint whose objects are going
+        for key in folders[step]:
+            store.delete(key)
+
+
+def collect_orphans(store: Objects, prefix: str) -> list[int]:
+    """Delete what uploads that were cut off left behind: folders without a commit record. Returns their steps."""
+    orphans = {
+        step: keys for step, keys in _folders(store, prefix).items() if _folder(prefix, step) + COMMIT not in keys
+    }
+    for keys in orphans.values():
+        for key in keys:
+            store.delete(key)
+    return sorted(orphans)
 
 
 def verified(store: Objects, key: str, sha256: str) -> bytes:
-    """The object's bytes. Raises DamagedError if their hash isn't `sha256`."""
-    data = store.get(key)
+    """The object's bytes. Raises DamagedError if it is gone or its hash isn't `sha256`."""
+    try:
+        data = store.get(key)
+    except KeyError:
+        raise DamagedError(f"{key} is missing, though its checkpoint was committed.") from None
     if hashlib.sha256(data).hexdigest() != sha256:
         raise DamagedError(f"{key} is damaged: its sha256 isn't the recorded {sha256[:12]}…")
     return data
+
+
+def _folder(prefix: str, step: int) -> str:
+    return f"{prefix}{step:08d}/"
+
+
+def _folders(store: Objects, prefix: str) -> dict[int, list[str]]:
+    folders: dict[int, list[str]] = defaultdict(list)
+    for key in store.list(prefix):
+        folders[int(key.removeprefix(prefix).split("/")[0])].append(key)
+    return dict(folders)

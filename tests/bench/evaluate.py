@@ -19,10 +19,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from images import mixed_dataset
 
 from alexvgg.config import pixels
-from alexvgg.data.decode import decode, whole
+from alexvgg.data.decode import decode
 from alexvgg.data.shards import Dataset, read_samples
 from alexvgg.data.store import FileStore
 from alexvgg.data.undecodable import Undecodable
+from alexvgg.data.views import whole
 from alexvgg.engine.world import World
 from alexvgg.evaluation.posteriors import read
 from alexvgg.models import Net, build

@@ -26,3 +26,20 @@ def report(bench: str, ours: Sequence[float], baseline: Sequence[float], unit: s
         "ratio": median(baseline) / median(ours), "n": len(ours), "hardware": hardware(),
     }  # fmt: skip
     print(json.dumps(result))
+
+
+def report_rates(bench: str, rates: dict[str, list[float]], unit: str) -> None:
+    """Print medians, spread and our share of each where more is better. The first is ours, the second the baseline."""
+    (ours, *_), middle = rates, {name: median(values) for name, values in rates.items()}
+    for name, values in rates.items():
+        ratio = middle[ours] / middle[name]
+        print(
+            f"{name:<40} median {middle[name]:9.1f} {unit}   min {min(values):9.1f}   max {max(values):9.1f}"
+            f"   ours is {ratio:5.2f} times that"
+        )
+    baseline = list(rates)[1]
+    result = {
+        "bench": bench, "ours": middle[ours], "baseline": middle[baseline], "unit": unit,
+        "ratio": middle[ours] / middle[baseline], "n": len(rates[ours]), "hardware": hardware(),
+    }  # fmt: skip
+    print(json.dumps(result))

@@ -178,6 +178,20 @@ def test_recipe_of_a_fusion_lists_every_net_once() -> None:
     assert len(names) == len(set(names)) == 9
 
 
+def test_synthetic_images_are_packed_as_asked(elsewhere: Path) -> None:
+    result = run("data", "sample", "synthetic", elsewhere.as_uri(), "--images", "7", "--val", "3", "--classes", "2")
+    assert result.exit_code == 0, result.output
+    assert "7 train, 3 validation" in result.stdout
+    assert len(json.loads((elsewhere / "dataset.json").read_text())["classes"]) == 2
+
+
+def test_digits_refuse_what_belongs_to_synthetic_images(elsewhere: Path) -> None:
+    result = run("data", "sample", "digits", elsewhere.as_uri(), "--shard-bytes", "100")
+    assert result.exit_code == 2
+    assert "--shard-bytes belongs to `alexvgg data sample synthetic`" in result.stderr
+    assert list(elsewhere.iterdir()) == []
+
+
 def test_output_is_plain_when_it_is_no_terminal() -> None:
     environment = {**os.environ, "NO_COLOR": "1"}
     out = subprocess.run([ALEXVGG, "recipe", "table4"], env=environment, check=True, capture_output=True, text=True)

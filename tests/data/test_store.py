@@ -1,53 +1,67 @@
-"""One contract, three services; and what a network does to it."""
+"""One contract, four services; and what a network does to it."""
 
-import re
-import socket
-import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
+import boto3
 import pytest
+import swift as openstack
+from botocore.exceptions import ClientError
+from faults import Answer, Drop, FaultProxy, Ignore, Reset, WrongLength
 
-from alexvgg.data import store as stores
+from alexvgg.data import s3 as services
 from alexvgg.data.store import MissingKeyError, Store, StoreError, open_store
 from alexvgg.errors import InputError
 
 DATA = bytes(range(256)) * 20_000  # 5 MB
 
 
-@pytest.fixture(params=["file", "localbucket", "moto"])
+@pytest.fixture(params=["file", "localbucket", "moto", "swift"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, s3: Callable[[str], str]) -> Store:
-    if request.param == "file":
-        return open_store(tmp_path.as_uri())
-    return open_store(s3(request.getfixturevalue(request.param)) + f"/{tmp_path.name}")
+    return store_of(request.param, request, tmp_path, s3)
+
+
+@pytest.fixture(params=["file", "localbucket", "moto"])
+def conditional(request: pytest.FixtureRequest, tmp_path: Path, s3: Callable[[str], str]) -> Store:
+    """The stores that can write an object only if there is none."""
+    return store_of(request.param, request, tmp_path, s3)
+
+
+def store_of(kind: str, request: pytest.FixtureRequest, folder: Path, s3: Callable[[str], str]) -> Store:
+    if kind == "file":
+        return open_store(folder.as_uri())
+    return open_store(s3(request.getfixturevalue(kind)) + f"/{folder.name}")
 
 
 def test_contract(store: Store) -> None:
     store.put("a/one", b"1")
     store.put("a/one", b"one")
     store.put("a/two", DATA)
+    store.put("a/spaces and ä", b"")
     assert store.get("a/one") == b"one"
+    assert store.get("a/spaces and ä") == b""
     assert store.get_range("a/two", 300, 1000) == DATA[300:1300]
     assert store.get_range("a/two", 5, 0) == b""
-    assert store.list("a/") == ["a/one", "a/two"]
+    spans = [(7, 10), (17, 3), (2_000_000, 1_500_000), (4_000_000, 0), (len(DATA) - 1, 1)]
+    assert list(store.stream("a/two", spans)) == [DATA[start : start + length] for start, length in spans]
+    assert store.list("a/") == ["a/one", "a/spaces and ä", "a/two"]
     assert store.list("b") == []
     assert store.exists("a/one")
+    assert store.size("a/two") == len(DATA)
     assert not store.exists("a/three")
-    assert store.put_new("a/three", b"3")
-    assert not store.put_new("a/three", b"4")
-    assert store.get("a/three") == b"3"
     store.delete("a/one")
     store.delete("a/one")
-    assert store.list("a/") == ["a/three", "a/two"]
+    assert store.list("a/") == ["a/spaces and ä", "a/two"]
 
 
 def test_what_is_not_there(store: Store) -> None:
     store.put("short", b"12345")
-    for read in (lambda: store.get("none"), lambda: store.get_range("none", 0, 3)):
-        with pytest.raises(MissingKeyError, match="none does not exist"):
+    for read in (lambda: store.get("none"), lambda: store.get_range("none", 0, 3), lambda: store.size("none")):
+        with pytest.raises(MissingKeyError, match=r"none.* does not exist"):
             read()
     with pytest.raises(StoreError, match="short"):
         store.get_range("short", 2, 100)
@@ -55,11 +69,47 @@ def test_what_is_not_there(store: Store) -> None:
         store.get_range("short", 90, 10)
 
 
-def test_one_of_many_writers_wins(store: Store) -> None:
+def test_many_writers_of_one_object(store: Store) -> None:
+    """Readers see one of the versions, whole."""
+    versions = [bytes([n]) * 100_000 for n in range(24)]
     with ThreadPoolExecutor(8) as pool:
-        wins = list(pool.map(lambda n: store.put_new("commit", str(n).encode()), range(16)))
+        list(pool.map(lambda version: store.put("latest", version), versions))
+    assert store.get("latest") in versions
+
+
+def test_a_new_object_replaces_none(conditional: Store) -> None:
+    assert conditional.put_new("a/three", b"3")
+    assert not conditional.put_new("a/three", b"4")
+    assert conditional.get("a/three") == b"3"
+
+
+def test_one_of_many_writers_wins(conditional: Store) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        wins = list(pool.map(lambda n: conditional.put_new("commit", str(n).encode()), range(16)))
     assert sum(wins) == 1
-    assert store.get("commit") == str(wins.index(True)).encode()
+    assert conditional.get("commit") == str(wins.index(True)).encode()
+
+
+def test_a_service_without_conditional_writes_is_named_and_nothing_is_written(
+    swift: str, s3: Callable[[str], str], tmp_path: Path
+) -> None:
+    store = open_store(s3(swift) + f"/{tmp_path.name}")
+    with pytest.raises(InputError, match=r"has no conditional writes \(it refuses If-None-Match: \*\).* AWS S3"):
+        store.put_new("commit", b"1")
+    with pytest.raises(InputError, match=r"has no conditional writes"):
+        store.put_new("commit", DATA)
+    assert not store.exists("commit")
+    store.put("commit", b"1")
+
+
+def test_swift_checks_signatures(swift: str, s3: Callable[[str], str]) -> None:
+    """Else it would say nothing about ours."""
+    open_store(s3(swift)).put("data", b"1")
+    stranger = boto3.Session(openstack.ACCESS_KEY, "wrong", region_name="us-east-1").client("s3", endpoint_url=swift)
+    with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
+        stranger.get_object(Bucket="bucket", Key="data")
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(f"{swift}/bucket/data?AWSAccessKeyId={openstack.ACCESS_KEY}", timeout=10)
 
 
 @pytest.mark.parametrize("url", ["https://x/y", "pipe:ls", "s3://", "file://host/x", "folder"])
@@ -85,93 +135,98 @@ def test_missing_bucket_and_absent_service_are_sentences(
         open_store("s3://bucket/x")
 
 
-class Faulty:
-    """A TCP proxy that breaks the first connections' answers off after some bytes of their body."""
-
-    def __init__(self, endpoint: str) -> None:
-        self.target = urlsplit(endpoint)
-        self.cut_after: list[int] = []  # for each GET of an object to come: bytes of the body that pass
-        self.ranges: list[str] = []
-        self.on_cut: Callable[[], None] = lambda: None
-        self.server = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self.server.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self.server.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
-        with client, socket.create_connection((self.target.hostname, self.target.port)) as server:
-            request = client.recv(65536)
-            if not request:
-                return
-            ask = re.sub(rb"\r\nConnection: [^\r]*", b"", request).replace(
-                b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"
-            )
-            server.sendall(ask)
-            found = re.search(rb"\r\nRange: ([^\r]*)", request)
-            reading = request.startswith(b"GET /bucket/") and b"list-type" not in request
-            if reading:
-                self.ranges.append(found[1].decode() if found else "")
-            allowed = self.cut_after.pop(0) if reading and self.cut_after else None
-            answer = b""
-            while block := server.recv(65536):
-                answer += block
-                if allowed is None:
-                    client.sendall(block)
-                elif b"\r\n\r\n" in answer:
-                    body = answer.index(b"\r\n\r\n") + 4
-                    if len(answer) - body >= allowed:
-                        client.sendall(answer[: body + allowed])
-                        self.on_cut()
-                        return
-
-
 @dataclass
 class Wire:
     """The same bucket directly and through the proxy."""
 
     direct: Store
     store: Store
-    proxy: Faulty
+    proxy: FaultProxy
 
 
-@pytest.fixture
-def wire(moto: str, s3: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
-    direct, proxy = open_store(s3(moto)), Faulty(moto)
+@pytest.fixture(params=["localbucket", "moto", "swift"])
+def wire(request: pytest.FixtureRequest, s3: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
+    endpoint = request.getfixturevalue(request.param)
+    direct = open_store(s3(endpoint))
     direct.put("data", DATA)
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
-    monkeypatch.setattr(stores.time, "sleep", lambda _: None)
-    yield Wire(direct, open_store("s3://bucket"), proxy)
-    proxy.server.close()
+    with FaultProxy(endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
+        monkeypatch.setattr(services.time, "sleep", lambda _: None)
+        yield Wire(direct, open_store("s3://bucket"), proxy)
 
 
 @pytest.mark.parametrize(("start", "length"), [(0, None), (100_000, 4_000_000)])
 def test_a_body_that_breaks_off_is_continued(wire: Wire, start: int, length: int | None) -> None:
-    wire.proxy.cut_after = [2_000_000, 0, 1_000_000]
+    wire.proxy.play([Drop(2_000_000), Drop(0), Reset(1_000_000)])
     got = wire.store.get("data") if length is None else wire.store.get_range("data", start, length)
     assert got == DATA[start:][:length]
-    assert len(wire.proxy.ranges) == 4
-    resumed = [int(r.removeprefix("bytes=").partition("-")[0]) for r in wire.proxy.ranges[1:]]
+    assert len(wire.proxy.reads) == 4
+    resumed = [request.range[0] for request in wire.proxy.reads[1:] if request.range is not None]
     assert start < resumed[0] <= start + 2_000_000, "bytes that had arrived were asked for again"
     assert resumed[1] == resumed[0]
-    assert resumed[2] > resumed[1]
+    assert resumed[1] <= resumed[2] <= resumed[1] + 1_000_000
 
 
 def test_an_object_replaced_in_mid_body_is_an_error(wire: Wire) -> None:
-    wire.proxy.on_cut = lambda: wire.direct.put("data", DATA[::-1])
-    wire.proxy.cut_after = [1_000_000]
+    wire.proxy.play([Drop(1_000_000, hook=lambda: wire.direct.put("data", DATA[::-1]))])
     with pytest.raises(StoreError, match="was replaced while it was being read"):
         wire.store.get("data")
 
 
-def test_it_gives_up_after_five_tries_without_a_byte(wire: Wire) -> None:
-    wire.proxy.cut_after = [0] * 5
-    with pytest.raises(StoreError, match="gave up after 5 tries without a byte"):
+def test_it_gives_up_after_a_time_without_a_byte(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "GIVE_UP_SECONDS", 0.3)
+    wire.proxy.play(lambda request: Drop(0) if request.reads_object else None)
+    with pytest.raises(
+        StoreError, match=r"reading data at byte 0: .* gave up after \d+ tries, the last 0 s without a byte"
+    ):
         wire.store.get("data")
-    assert len(wire.proxy.ranges) == 5
+    assert len(wire.proxy.reads) > 3
+    assert wire.store.retries == len(wire.proxy.reads) - 1
+
+
+@pytest.mark.parametrize("answer", [Answer(503, "SlowDown"), Answer(500, "InternalError")])
+def test_a_burst_of_errors_is_outlived(wire: Wire, answer: Answer) -> None:
+    wire.proxy.play([answer] * 40)
+    assert wire.store.get("data") == DATA
+    wire.proxy.play(lambda request: answer if request.number < 10 else None)
+    wire.store.put("data", DATA[::-1])
+    assert wire.store.list("data") == ["data"]
+    assert wire.direct.get("data") == DATA[::-1]
+
+
+@pytest.mark.parametrize("wire", ["localbucket", "moto"], indirect=True)  # Swift has no conditional writes
+def test_a_write_whose_answer_was_lost_still_won(wire: Wire) -> None:
+    wire.proxy.play(lambda request: Drop(None) if request.method == "PUT" and request.nth == 0 else None)
+    assert wire.store.put_new("commit", b"mine")
+    wire.proxy.play(lambda request: Drop(None) if request.method == "PUT" and request.nth == 0 else None)
+    assert not wire.store.put_new("commit", b"theirs")
+    assert wire.direct.get("commit") == b"mine"
+
+
+def test_a_wrong_length_is_outlived(wire: Wire) -> None:
+    wire.proxy.play([WrongLength(-1000), WrongLength(1000), None])
+    assert wire.store.get_range("data", 5, 2_000_000) == DATA[5:2_000_005]
+
+
+def test_expired_credentials_are_read_again_and_then_an_error(wire: Wire) -> None:
+    wire.proxy.play([Answer(403, "ExpiredToken")])
+    assert wire.store.get("data") == DATA, "what was renewed in the environment isn't used"
+    wire.proxy.play(lambda _: Answer(403, "ExpiredToken"))
+    with pytest.raises(StoreError, match=r"reading data at byte 0: ExpiredToken: .* Renew the AWS credentials"):
+        wire.store.get("data")
+    assert len(wire.proxy.reads) == 4
+
+
+@pytest.mark.parametrize("wire", ["localbucket", "moto"], indirect=True)
+def test_a_service_that_would_overwrite_is_named(wire: Wire) -> None:
+    wire.proxy.play(lambda _: Ignore("if-none-match"))
+    with pytest.raises(InputError, match=r"has no conditional writes \(it takes no notice of If-None-Match"):
+        wire.store.put_new("overwritten", b"1")
+
+
+@pytest.mark.parametrize("wire", ["localbucket", "moto"], indirect=True)
+def test_an_intact_service_is_asked_only_once(wire: Wire) -> None:
+    for key in ("asked/1", "asked/2", "asked/3"):
+        assert wire.store.put_new(key, b"1")
+    puts = [request.path for request in wire.proxy.requests if request.method == "PUT"]
+    assert puts == [f"/bucket/asked/{n}" for n in (1, 1, 2, 3)]

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from images import mixed_dataset
-from PIL import Image
 
 from alexvgg.data import validation as module
-from alexvgg.data.decode import decode, resized_size, whole
+from alexvgg.data.decode import Pixels, decode
 from alexvgg.data.shards import Dataset, read_samples
 from alexvgg.data.undecodable import Undecodable
 from alexvgg.data.validation import Validation, parts
+from alexvgg.data.views import resized_size, whole
 
 
 def validation(dataset: Dataset, rank: int = 0, world: int = 1) -> Validation:
@@ -38,7 +38,7 @@ def test_parts_cover_every_image_once(images: int) -> None:
     assert all(32 <= len(part) <= 512 for part in cut[:-1])
 
 
-def images_of(dataset: Dataset, samples: range) -> dict[int, Image.Image]:
+def images_of(dataset: Dataset, samples: range) -> dict[int, Pixels]:
     found = read_samples(dataset.store, dataset.val, np.array(samples))
     return {i: decode(found[i]) for i in samples if i not in (0, 70)}
 
@@ -59,7 +59,7 @@ def test_whole_images_in_batches_of_one_shape(mixed: Dataset, samples: range) ->
 
 
 def test_a_shape_fills_its_batches(mixed: Dataset) -> None:
-    shapes = Counter(resized_size(i.width, i.height, 48) for i in images_of(mixed, range(83)).values())
+    shapes = Counter(resized_size(i.shape[1], i.shape[0], 48) for i in images_of(mixed, range(83)).values())
     batches = [b for span in validation(mixed).spans(range(83)) for b in span.whole(48, pixels_per_batch=10**9)]
     assert len(batches) == len(shapes) < 12
     assert sorted(len(b.samples) for b in batches) == sorted(shapes.values())

@@ -1,6 +1,4 @@
-"""One update against NumPy in float64."""
-
-from collections.abc import Callable
+"""Updates against NumPy in float64, in the papers' own formula."""
 
 import numpy as np
 import pytest
@@ -8,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from alexvgg.batch import Batch
-from alexvgg.engine.step import Normalisation, sgd, training_step
+from alexvgg.engine.step import Normalisation, Updater, set_lr, sgd
 from alexvgg.engine.world import World
 
 CPU = torch.device("cpu")
@@ -38,11 +36,11 @@ class Linear(nn.Module):
 
 
 def reference(
-    w: np.ndarray, b: np.ndarray, batches: list[Batch], lr: float
+    w: np.ndarray, b: np.ndarray, batches: list[Batch], lrs: list[float], decay_biases: bool
 ) -> tuple[np.ndarray, np.ndarray, list[float]]:
-    """Softmax regression by hand: v <- 0.9 v + (g + 5e-4 w), w <- w - lr v, loss over real samples only."""
+    """Softmax regression by hand, with AlexNet's v <- 0.9 v - 5e-4 lr w - lr g, w <- w + v; loss over real samples."""
     vw, vb, losses = np.zeros_like(w), np.zeros_like(b), []
-    for x in batches:
+    for x, lr in zip(batches, lrs, strict=True):
         shift = x.colour.double().numpy()[:, :, None, None] - np.array(MEAN)[:, None, None]
         pixels = (x.images.numpy().astype(np.float64) + shift).reshape(len(x.labels), -1) / 100
         scores = pixels @ w.T + b
@@ -51,54 +49,56 @@ def reference(
         real = x.weights.double().numpy()
         losses.append(float(-(np.log(p[range(len(p)), x.labels]) * real).sum() / real.sum()))
         error = (p - np.eye(4)[x.labels]) * real[:, None] / real.sum()
-        vw = 0.9 * vw + error.T @ pixels + 5e-4 * w
-        vb = 0.9 * vb + error.sum(axis=0) + 5e-4 * b
-        w, b = w - lr * vw, b - lr * vb
+        vw = 0.9 * vw - 5e-4 * lr * w - lr * (error.T @ pixels)
+        vb = 0.9 * vb - (5e-4 * lr * b if decay_biases else 0) - lr * error.sum(axis=0)
+        w, b = w + vw, b + vb
     return w, b, losses
 
 
+LRS = [0.05] * 4 + [0.005] * 4 + [0.0005] * 3  # with two drops, after which the old velocity still counts
+
+
+@pytest.mark.parametrize("decay_biases", [False, True])
 @pytest.mark.parametrize("weights", [None, [1.0, 0.0, 1.0, 1.0, 0.0]])
-def test_updates_are_the_papers(weights: list[float] | None) -> None:
+def test_updates_are_the_papers(weights: list[float] | None, decay_biases: bool) -> None:
     torch.manual_seed(0)
     model = Linear()
     w, b = (p.detach().double().numpy().copy() for p in model.parameters())
-    batches = [batch(5, seed, weights) for seed in range(6)]
-    optimizer = sgd(model, lr=0.05, momentum=0.9, weight_decay=5e-4, device=CPU)
-    losses = [training_step(model, optimizer, x, Normalisation(MEAN), ALONE).item() for x in batches]
-    w, b, expected = reference(w, b, batches, 0.05)
+    batches = [batch(5, seed, weights) for seed in range(len(LRS))]
+    optimizer = sgd(model, lr=LRS[0], momentum=0.9, weight_decay=5e-4, decay_biases=decay_biases)
+    update, losses = Updater(model, optimizer, Normalisation(MEAN), ALONE), []
+    for x, lr in zip(batches, LRS, strict=True):
+        set_lr(optimizer, lr)
+        losses.append(update(x)[0].item())
+    w, b, expected = reference(w, b, batches, LRS, decay_biases)
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
-    np.testing.assert_allclose(model.fc.weight.detach(), w, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(model.fc.bias.detach(), b, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(model.fc.weight.detach(), w, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(model.fc.bias.detach(), b, rtol=1e-5, atol=1e-6)
 
 
-class Ranks(World):
-    """One of several ranks, with the others' contribution to the number of real samples given."""
+@pytest.mark.parametrize("size", [1, 3, 7, 100])
+def test_micro_batches_give_the_same_update(size: int) -> None:
+    x = batch(7, 3, [1, 1, 0, 1, 0, 1, 1])
 
-    others: float
-
-    def sum(self, tensor: Tensor) -> Tensor:
-        return tensor + self.others
-
-
-def rank(number: int, size: int, others: float) -> Ranks:
-    world = Ranks(number, size, CPU)
-    object.__setattr__(world, "others", others)
-    return world
-
-
-def test_ranks_with_different_counts_average_to_the_global_gradient() -> None:
-    whole, shares = batch(7, 3), [slice(0, 4), slice(4, 6), slice(6, 7)]
-
-    def gradient(x: Batch, world: World) -> tuple[Tensor, float]:
+    def gradient(micro_batch: int | None) -> tuple[Tensor, Tensor]:
         torch.manual_seed(0)
         model = Linear()
-        optimizer = sgd(model, lr=0.0, momentum=0.0, weight_decay=0.0, device=CPU)
-        loss = training_step(model, optimizer, x, Normalisation(MEAN), world)
+        optimizer = sgd(model, lr=0.0, momentum=0.0, weight_decay=0.0)
+        loss, _ = Updater(model, optimizer, Normalisation(MEAN), ALONE, micro_batch=micro_batch)(x)
         assert model.fc.weight.grad is not None
-        return model.fc.weight.grad.clone(), loss.item()
+        return model.fc.weight.grad, loss
 
-    expected, loss = gradient(whole, ALONE)
-    cut: Callable[[slice], Batch] = lambda s: Batch(*(getattr(whole, f)[s] for f in Batch.__dataclass_fields__))  # noqa: E731
-    parts = [gradient(cut(s), rank(i, 3, 7 - (s.stop - s.start))) for i, s in enumerate(shares)]
-    torch.testing.assert_close(torch.stack([g for g, _ in parts]).mean(dim=0), expected)  # as DDP averages them
-    assert sum(share for _, share in parts) == pytest.approx(loss)
+    torch.testing.assert_close(gradient(size), gradient(None), rtol=1e-6, atol=1e-7)
+
+
+def test_a_mean_image_is_subtracted_from_images_of_its_size_and_its_mean_rgb_from_others() -> None:
+    image = torch.randn(3, 2, 2, generator=torch.Generator().manual_seed(0)) * 10 + 100
+    normalise, x = Normalisation(image), batch(4, 0)
+    expected = x.images.float() - image + x.colour[:, :, None, None]
+    torch.testing.assert_close(normalise(x), expected)
+    wide = Batch(x.images.repeat(1, 1, 1, 2), *(getattr(x, f) for f in list(Batch.__dataclass_fields__)[1:]))
+    shift = x.colour - image.mean(dim=(1, 2))
+    torch.testing.assert_close(normalise(wide), wide.images.float() + shift[:, :, None, None])
+    torch.testing.assert_close(
+        Normalisation(MEAN)(x), x.images.float() + (x.colour - torch.tensor(MEAN))[..., None, None]
+    )

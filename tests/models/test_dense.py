@@ -8,7 +8,10 @@ from alexvgg.models import build
 from alexvgg.models.dense import Dense
 
 
-@pytest.mark.parametrize(("name", "crop"), [("vgg_c", 32), ("vgg_e", 64), ("vgg_a_lrn", 32), ("alexnet", 64)])
+@pytest.mark.parametrize(
+    ("name", "crop"),
+    [("vgg_c", 32), ("vgg_e", 64), ("vgg_a_lrn", 32), ("alexnet", 64), ("alexnet_half", 64), ("fourlayer_tanh", 32)],
+)
 def test_on_one_crop_it_is_the_net(name: str, crop: int) -> None:
     torch.manual_seed(0)
     net = build(name, num_classes=7, width=0.125, crop=crop).eval()

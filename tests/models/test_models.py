@@ -17,7 +17,20 @@ EXPECTED = {
     "vgg_d": (16, 138_357_544, 15_470_264_320),
     "vgg_e": (19, 143_667_240, 19_632_062_464),
     "alexnet": (8, 60_965_224, 724_406_816),
+    "alexnet_no_lrn": (8, 60_965_224, 724_406_816),
+    "alexnet_no_overlap": (8, 60_965_224, 724_406_816),
+    "alexnet_half": (8, 59_798_312, 391_514_384),
+    "alexnet_no_conv3": (7, 59_858_920, 537_506_336),
+    "alexnet_no_conv4": (7, 60_301_288, 612_266_528),
 }
+
+
+def test_four_layers_for_cifar() -> None:
+    for name in ("fourlayer_relu", "fourlayer_tanh"):
+        got = size(name, num_classes=10, crop=32)
+        # 32*75+32, 32*800+32, 64*800+64, 576*10+10; at sides of 32, 15, 7, and pooled to 3
+        assert (got.weight_layers, got.params) == (4, 2_432 + 25_632 + 51_264 + 5_770)
+        assert got.macs == 2_400 * 32**2 + 25_600 * 15**2 + 51_200 * 7**2 + 5_760
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -34,6 +47,8 @@ def test_lrn_is_the_papers_formula() -> None:
         expected[:, i] = a[:, i] / (2 + 1e-4 * (window**2).sum(axis=1)) ** 0.75
     got = LocalResponseNorm()(torch.from_numpy(a)).numpy()
     np.testing.assert_allclose(got, expected, rtol=1e-12)
+    torchs = torch.nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)(torch.from_numpy(a)).numpy()
+    np.testing.assert_allclose(got, torchs, rtol=1e-12)
 
 
 @pytest.mark.parametrize("crop", [31, 48])

@@ -1,0 +1,69 @@
+"""Options that say how a run is carried out, never what it is."""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import click
+
+UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40,
+         "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}  # fmt: skip
+
+
+class Bytes(click.ParamType[int]):
+    """A number of bytes: 1000000, 512MiB, 1.5GB."""
+
+    name = "bytes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        found = re.fullmatch(r"([\d.]+) *([a-zA-Z]*)", str(value))
+        if found is None or found[2].upper() not in UNITS or found[1].count(".") > 1:
+            self.fail(f"{value!r} is no number of bytes; write for example 512MiB or 2GB", param, ctx)
+        if (size := int(float(found[1]) * UNITS[found[2].upper()])) < 1:
+            self.fail("it must be at least one byte", param, ctx)
+        return size
+
+
+LOADER_OPTIONS = (
+    click.option("--decode-threads", type=click.IntRange(min=1), help="Of each worker; default: its share of cores."),
+    click.option(
+        "--prefetch-bytes", type=Bytes(), default="1GiB", show_default=True, help="Of each worker, read ahead."
+    ),
+    click.option("--cache", "cache_dir", help="Folder on the nodes to keep images in, shared by jobs; default: none."),
+    click.option("--cache-bytes", type=Bytes(), default="100GiB", show_default=True, help="Most bytes of the cache."),
+)
+
+OPTIONS = (
+    *LOADER_OPTIONS,
+    click.option(
+        "--micro-batch", type=click.IntRange(min=1), help="Images a worker holds at a time; default: its share."
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(["auto", "fp32", "bf16"]),
+        default="auto",
+        show_default=True,
+        help="Of matrix products; auto is bf16 on GPUs and fp32 on CPUs.",
+    ),
+    click.option("--compile", "compiled", is_flag=True, help="Run the net through torch.compile."),
+    click.option(
+        "--checkpoint-minutes", type=float, default=10.0, show_default=True, help="Besides one after every epoch."
+    ),
+    click.option("--sample-log", help="Folder, where it trains, for a log of the samples that every step consumed."),
+)
+
+
+def execution_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds OPTIONS; the command receives them under the names of `Execution`'s fields."""
+    return _with(OPTIONS, command)
+
+
+def loader_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Only those about reading ahead."""
+    return _with(LOADER_OPTIONS, command)
+
+
+def _with(options: Iterable[Callable[..., Any]], command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(list(options)):
+        command = option(command)
+    return command

@@ -1,0 +1,198 @@
+"""The steps of training: updates, the numbers they give, what is done between two of them. No step waits for one."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from alexvgg.batch import Batch
+from alexvgg.config import TrainConfig
+from alexvgg.engine.checkpoint import Checkpoint
+from alexvgg.engine.device import Readback, on_device
+from alexvgg.engine.guards import StallWatch, StuckStart, check_finite
+from alexvgg.engine.schedule import Plateau
+from alexvgg.engine.step import Normalisation, Precision, Updater, set_lr, sgd
+from alexvgg.engine.wishes import Stopped, Wishes
+from alexvgg.engine.world import World
+
+STEPS_PER_POINT = 10  # losses are summed over ranks, looked at and logged together
+
+# fc6 alone is 400 MB of gradient, a bucket of its own whatever the cap; a larger cap than DDP's 25 MB saves the many
+# small convolutions a few rounds. DDP's `static_graph` gains nothing here: every parameter gets a gradient anyway.
+BUCKET_MB = 50
+
+
+class Recorder(Protocol):
+    """Where a trainer writes down what happens; called on every rank, at the same steps."""
+
+    def step(self, batch: Batch, share: Tensor) -> None: ...
+    def point(self, step: int, loss: float) -> None: ...
+    def warning(self, step: int, message: str) -> None: ...
+
+
+class Trainer:
+    """One rank's net, optimizer and schedule, and how far they have come: `step` updates, `consumed` samples.
+
+    `save` writes a checkpoint; it is called on every rank at the same step. `stage` says what the loader is doing.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        config: TrainConfig,
+        world: World,
+        normalise: Normalisation,
+        recorder: Recorder,
+        stuck: StuckStart,
+        *,
+        save: Callable[[], None] = lambda: None,
+        stage: Callable[[], str] = lambda: "fetching or decoding images",
+        wishes: Wishes | None = None,
+        precision: Precision = "auto",
+        micro_batch: int | None = None,
+        compiled: bool = False,
+    ) -> None:
+        self.config, self.world, self.recorder = config, world, recorder
+        self.net = net.to(world.device).to(memory_format=torch.channels_last)
+        self.schedule = Plateau(config.lr, config.plateau_patience, config.plateau_threshold)
+        self.optimizer = sgd(
+            self.net, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay,
+            decay_biases=config.decay_biases,
+        )  # fmt: skip
+        if compiled:
+            self.net.compile()
+        model = distributed(self.net, world)
+        self.update = Updater(model, self.optimizer, normalise, world, precision, micro_batch)
+        self.wishes = wishes if wishes is not None else Wishes()
+        self.step = self.consumed = 0
+        self._stuck, self._save, self._stage = stuck, save, stage
+        self._flags, self._losses = Readback(), Readback()
+        self._tail: list[Tensor] = []  # this rank's shares of the losses since the last point
+        self._loss_sum, self._loss_steps = 0.0, 0  # of this epoch's points
+
+    def epoch(self, batches: Iterator[Batch], samples: int, steps: int) -> dict[str, float]:
+        """The next `steps` steps of an epoch of `samples` samples. Returns its metrics once the epoch is complete.
+
+        Raises Stopped, after a checkpoint, if any rank was asked to stop, and DivergedError.
+        """
+        self.net.train()
+        started, waited, first = time.perf_counter(), 0.0, self.consumed
+        watch = StallWatch(self._stage)
+        try:
+            moved = on_device(batches, self.world.device)
+            for _ in range(steps):
+                before = time.perf_counter()
+                with watch:
+                    batch = next(moved)
+                waited += time.perf_counter() - before
+                share, flags = self.update(batch, self.wishes.flags())
+                self.step += 1
+                self.consumed += min(self.config.global_batch, samples - self.consumed % samples)
+                self._tail.append(share)
+                self.recorder.step(batch, share)
+                self._flags.push(self.step, flags)
+                if len(self._tail) == STEPS_PER_POINT:
+                    self._losses.push(self.step, self.world.sum(torch.stack(self._tail)))
+                    self._tail = []
+                self._act()
+        finally:
+            watch.close()
+        mean_loss = self._close_epoch()
+        seconds = time.perf_counter() - started
+        return {
+            "train/loss_epoch": mean_loss,
+            "train/lr": self.schedule.lr,
+            "perf/images_per_s": (self.consumed - first) / seconds,
+            "perf/data_wait_share": waited / seconds,
+        }
+
+    def observe(self, error: float) -> None:
+        """Tell the schedule an epoch's validation error, as a share of all images."""
+        self.schedule = self.schedule.observe(error)
+        set_lr(self.optimizer, self.schedule.lr)
+
+    def progress(self) -> dict[str, Any]:
+        """What a checkpoint holds beside the tensors, as JSON types. Every rank calls this at the same step."""
+        for step, losses in self._losses.all():
+            self._note(step, losses)
+        tail = self.world.sum(torch.stack(self._tail)).tolist() if self._tail else []
+        return {
+            "consumed": self.consumed, "schedule": self.schedule.state(),
+            "epoch_losses": {"sum": self._loss_sum, "steps": self._loss_steps, "tail": tail},
+        }  # fmt: skip
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """What a checkpoint holds of the net and the optimizer, by file; not copied."""
+        state = self.optimizer.state
+        momentum = {name: state[p]["momentum_buffer"] for name, p in self.net.named_parameters()}
+        return {"model": dict(self.net.state_dict()), "momentum": momentum}
+
+    def resume(self, saved: Checkpoint) -> None:
+        """Go on from a checkpoint, on any number of ranks; on as many as wrote it, bitwise as if nothing had been."""
+        self.net.load_state_dict(saved.model)
+        for name, parameter in self.net.named_parameters():
+            buffer = torch.empty_like(parameter).copy_(saved.momentum[name])
+            self.optimizer.state[parameter]["momentum_buffer"] = buffer.detach()
+        self.step, self.consumed = saved.step, saved.progress["consumed"]
+        self.schedule = self.schedule.resumed(saved.progress["schedule"])
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.schedule.lr  # not set_lr: the buffers are those of this learning rate
+        losses = saved.progress["epoch_losses"]
+        self._loss_sum, self._loss_steps = losses["sum"], losses["steps"]
+        # The saved losses are sums over ranks: rank 0 holds them, and the others nothing of them.
+        mine = [loss if self.world.rank == 0 else 0.0 for loss in losses["tail"]]
+        self._tail = list(torch.tensor(mine, dtype=torch.float32, device=self.world.device))
+
+    def stop_if_wished(self) -> None:
+        """As between two steps, but at once, and where a checkpoint was just stored. Every rank calls this."""
+        stop, _, _, failed = self.world.sum(torch.tensor(self.wishes.flags(), device=self.world.device)).tolist()
+        self._end_if(stop > 0, failed > 0)
+
+    def _act(self) -> None:
+        """Note the losses that have arrived, and do what all ranks agreed on some steps ago."""
+        for step, losses in self._losses.arrived(self.step):
+            self._note(step, losses)
+        for _, (stop, checkpoint, look, failed) in self._flags.arrived(self.step):
+            if look and self.wishes.look is not None:
+                self.wishes.look(self.wishes)
+            if stop or checkpoint:
+                self._save()
+            self._end_if(stop > 0, failed > 0)
+
+    def _end_if(self, stop: bool, failed: bool) -> None:
+        if failed:
+            raise self.wishes.failure or Stopped(f"stopped at step {self.step}: another rank failed, see its log")
+        if stop:
+            raise Stopped(f"stopped at step {self.step}, with a checkpoint")
+
+    def _note(self, step: int, losses: list[float]) -> None:
+        """Take in the global losses of the steps up to `step`."""
+        self._add(step, losses)
+        self.recorder.point(step, math.fsum(losses) / len(losses))
+        if (message := self._stuck.observe(losses, step)) is not None:
+            self.recorder.warning(step, message)
+
+    def _add(self, step: int, losses: list[float]) -> None:
+        check_finite(losses, step, self.schedule.lr)
+        self._loss_sum += math.fsum(losses)
+        self._loss_steps += len(losses)
+
+    def _close_epoch(self) -> float:
+        """The mean loss of the epoch's steps; the next epoch starts from nothing."""
+        tail = self.progress()["epoch_losses"]["tail"]
+        self._add(self.step, tail)
+        mean = self._loss_sum / self._loss_steps
+        self._tail, self._loss_sum, self._loss_steps = [], 0.0, 0
+        return mean
+
+
+def distributed(net: nn.Module, world: World) -> nn.Module:
+    """`net` with gradients averaged over ranks; `net` itself in a world of one."""
+    if world.size == 1:
+        return net
+    devices = [world.device] if world.device.type == "cuda" else None
+    return DistributedDataParallel(net, device_ids=devices, gradient_as_bucket_view=True, bucket_cap_mb=BUCKET_MB)

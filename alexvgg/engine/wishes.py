@@ -1,0 +1,60 @@
+"""What the world outside wants of a run: a checkpoint soon, or to stop. Every rank acts on it at the same step."""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+
+LOOK_SECONDS = 5.0
+
+
+class Stopped(Exception):  # noqa: N818  # no error: the run was asked to end, and its checkpoint is stored
+    """The run ended early, on request, with a checkpoint. The same submission goes on from there."""
+
+
+@dataclass
+class Wishes:
+    """Set on any rank, from any thread or signal handler; their sum over ranks is acted on (`alexvgg.engine.loop`).
+
+    A checkpoint is wished every `checkpoint_seconds` anyway (set on one rank only, whose clock counts). `look` asks
+    around for more, e.g. Ray for notices of preemption. It is called on every rank at the same step, at most every
+    LOOK_SECONDS, so it may itself be a collective.
+    """
+
+    look: Callable[["Wishes"], None] | None = None
+    checkpoint_seconds: float = math.inf
+    failure: Exception | None = None  # of a thread beside training; every rank then ends at the same step
+    stop: threading.Event = field(default_factory=threading.Event)
+    checkpoint: threading.Event = field(default_factory=threading.Event)
+    _looked: float = field(default_factory=time.monotonic)
+    _saved: float = field(default_factory=time.monotonic)
+
+    def flags(self) -> tuple[float, float, float, float]:
+        """(stop, checkpoint, look, failed) as this rank sees them; each checkpoint and look is asked for once."""
+        now = time.monotonic()
+        checkpoint = self.checkpoint.is_set() or now - self._saved > self.checkpoint_seconds
+        look = self.look is not None and now - self._looked > LOOK_SECONDS
+        if checkpoint:
+            self.checkpoint.clear()
+            self._saved = now
+        if look:
+            self._looked = now
+        return float(self.stop.is_set()), float(checkpoint), float(look), float(self.failure is not None)
+
+
+@contextmanager
+def stopping_on_sigterm(wishes: Wishes) -> Iterator[None]:
+    """Inside, SIGTERM is the wish to stop: what schedulers, `docker stop` and torchrun send before SIGKILL."""
+
+    def ask(_signal: int, _frame: FrameType | None) -> None:
+        wishes.stop.set()
+
+    before = signal.signal(signal.SIGTERM, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

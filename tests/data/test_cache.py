@@ -1,0 +1,124 @@
+"""The node's cache: what is kept is found, what is damaged or gone is read again, and it stays in its bounds."""
+
+import logging
+import os
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from alexvgg.data import cache as caching
+from alexvgg.data.augment import Augmentation
+from alexvgg.data.cache import Cache
+from alexvgg.data.loader import Loader, Prefetch
+from alexvgg.data.plan import plan_epoch
+from alexvgg.data.shards import Dataset
+from alexvgg.data.undecodable import Undecodable
+
+PLENTY = 1 << 30
+
+
+def pixels(dataset: Dataset, cache: Cache | None) -> torch.Tensor:
+    """An epoch's images, one after the other."""
+    augmentation = Augmentation(256, 32, False, 0.0, torch.eye(3).double().numpy())
+    loader = Loader(dataset, augmentation, 1, 0, 1, Prefetch(), Undecodable(dataset.store.url), cache)
+    plan = plan_epoch(dataset.train.shard_sizes, 64, 16, 1, 0)
+    return torch.cat([b.images for b in loader.training(plan, 0, 0)])
+
+
+class Counting:
+    """A store that counts what is read from it."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.inner, self.url, self.retries, self.streamed = dataset.store, dataset.store.url, 0, 0
+
+    def stream(self, key: str, spans: list[tuple[int, int]]):  # noqa: ANN201
+        self.streamed += len(spans)
+        return self.inner.stream(key, spans)
+
+
+@pytest.fixture
+def counted(digits: Dataset) -> tuple[Dataset, Counting]:
+    store = Counting(digits)
+    return Dataset(**{**vars(digits), "store": store}), store
+
+
+def files(folder: Path) -> list[Path]:
+    return [p for p in folder.iterdir() if p.name != ".lock"]
+
+
+def test_the_second_epoch_reads_nothing(digits: Dataset, counted: tuple[Dataset, Counting], tmp_path: Path) -> None:
+    dataset, store = counted
+    expected = pixels(digits, None)
+    assert torch.equal(pixels(dataset, Cache(tmp_path, PLENTY)), expected)
+    assert store.streamed == 1437
+    assert torch.equal(pixels(dataset, Cache(tmp_path, PLENTY)), expected)
+    assert store.streamed == 1437
+    assert len(files(tmp_path)) == len(digits.train.shards)
+
+
+@pytest.mark.parametrize("harm", ["flip", "cut", "delete"])
+def test_a_damaged_or_vanished_file_is_read_again(counted: tuple[Dataset, Counting], tmp_path: Path, harm: str) -> None:
+    dataset, store = counted
+    expected = pixels(dataset, Cache(tmp_path, PLENTY))
+    for path in files(tmp_path)[:2]:
+        data = bytearray(path.read_bytes())
+        middle = slice(len(data) // 2, len(data) // 2 + 5000)  # a few samples
+        data[middle] = bytes(b ^ 255 for b in data[middle])
+        if harm == "delete":
+            path.unlink()
+        else:
+            path.write_bytes(data if harm == "flip" else data[: len(data) // 2])
+    before = store.streamed
+    assert torch.equal(pixels(dataset, Cache(tmp_path, PLENTY)), expected)
+    again = store.streamed - before
+    expected_again = {"flip": range(2, 60), "cut": range(200, 280), "delete": range(437, 481)}
+    assert again in expected_again[harm]
+    assert torch.equal(pixels(dataset, Cache(tmp_path, PLENTY)), expected)
+    assert store.streamed == before + again, "what was read again isn't kept"
+
+
+def test_a_full_cache_keeps_what_it_has_and_takes_no_more(counted: tuple[Dataset, Counting], tmp_path: Path) -> None:
+    dataset, store = counted
+    whole = sum(p.stat().st_size for p in Path(dataset.store.url.removeprefix("file://")).glob("train*.tar"))
+    limit = whole // 2
+    for _ in range(3):
+        pixels(dataset, Cache(tmp_path, limit))
+    on_disk = sum(p.stat().st_blocks * 512 for p in files(tmp_path))
+    assert limit // 4 < on_disk <= limit
+    assert store.streamed < 3 * 1437 - 400, "a cache of half the size saves reading"
+
+
+def test_what_no_job_uses_makes_room(counted: tuple[Dataset, Counting], tmp_path: Path) -> None:
+    dataset, _ = counted
+    old = tmp_path / ("0" * 32)
+    old.write_bytes(os.urandom(2_000_000))
+    os.utime(old, (0, time.time() - 2 * caching.STALE_SECONDS))
+    pixels(dataset, Cache(tmp_path, 2_010_000))
+    assert not old.exists()
+    assert files(tmp_path)
+
+
+def test_a_full_disk_costs_the_cache_but_not_the_run(
+    counted: tuple[Dataset, Counting], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset, _ = counted
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(caching.os, "pwrite", full)
+    with caplog.at_level(logging.WARNING):
+        assert len(pixels(dataset, Cache(tmp_path, PLENTY))) == 1437
+    assert caplog.text.count("takes no more images: [Errno 28] No space left on device") == 1
+
+
+def test_two_jobs_may_share_it(counted: tuple[Dataset, Counting], tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    dataset, _ = counted
+    expected = pixels(dataset, None)
+    with ThreadPoolExecutor(3) as pool:
+        for result in pool.map(lambda _: pixels(dataset, Cache(tmp_path, PLENTY)), range(3)):
+            assert torch.equal(result, expected)

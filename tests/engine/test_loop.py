@@ -1,0 +1,140 @@
+"""The trainer between two steps: what any rank wishes, what the losses say, and what never waits."""
+
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from alexvgg.batch import Batch
+from alexvgg.config import TrainConfig
+from alexvgg.engine.device import LAG, Readback, on_device
+from alexvgg.engine.guards import DivergedError, StuckStart
+from alexvgg.engine.loop import STEPS_PER_POINT, Trainer
+from alexvgg.engine.step import Normalisation, autocast
+from alexvgg.engine.wishes import LOOK_SECONDS, Stopped, Wishes
+from alexvgg.engine.world import World
+
+CPU = torch.device("cpu")
+CLASSES, SAMPLES = 4, 8
+
+
+class Linear(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(12, CLASSES)
+
+    def forward(self, images: Tensor, keys: Tensor) -> Tensor:
+        return self.fc(images.flatten(1) / 100)  # type: ignore[no-any-return]
+
+
+class Notes:
+    def __init__(self) -> None:
+        self.points: list[tuple[int, float]] = []
+        self.warnings: list[int] = []
+
+    def step(self, batch: Batch, share: Tensor) -> None: ...
+
+    def point(self, step: int, loss: float) -> None:
+        self.points.append((step, loss))
+
+    def warning(self, step: int, message: str) -> None:
+        self.warnings.append(step)
+
+
+def batches(n: int, scale: float = 1.0) -> Iterator[Batch]:
+    for seed in range(n):
+        g = torch.Generator().manual_seed(seed)
+        images = (torch.randint(0, 256, (SAMPLES, 3, 2, 2), generator=g) * scale).to(torch.uint8)
+        yield Batch(
+            images, torch.zeros(SAMPLES, 3), torch.arange(SAMPLES) % CLASSES, torch.ones(SAMPLES),
+            torch.arange(SAMPLES), torch.arange(SAMPLES),
+        )  # fmt: skip
+
+
+def trainer(notes: Notes, wishes: Wishes | None = None, *, lr: float = 1e-3, saved: list[int] | None = None) -> Trainer:
+    """A trainer that appends the steps at which it saves to `saved`."""
+    torch.manual_seed(0)
+    steps = saved if saved is not None else []
+    made = Trainer(
+        Linear(), TrainConfig(global_batch=SAMPLES, lr=lr, epochs=9), World(0, 1, CPU), Normalisation((0.0, 0.0, 0.0)),
+        notes, StuckStart(CLASSES, 10**6, ""), wishes=wishes, save=lambda: steps.append(made.step),
+    )  # fmt: skip
+    return made
+
+
+def test_points_and_the_epochs_mean_hold_every_step_once() -> None:
+    notes = Notes()
+    metrics = trainer(notes).epoch(batches(23), 10**6, 23)
+    assert [step for step, _ in notes.points] == [STEPS_PER_POINT, 2 * STEPS_PER_POINT]
+    again, losses = trainer(Notes()), []
+    for batch in batches(23):
+        losses.append(again.update(batch, again.wishes.flags())[0].item())
+    assert metrics["train/loss_epoch"] == pytest.approx(math.fsum(losses) / 23)
+    assert [loss for _, loss in notes.points] == pytest.approx([sum(losses[:10]) / 10, sum(losses[10:20]) / 10])
+
+
+def test_a_wish_is_acted_on_once_and_at_the_agreed_step() -> None:
+    wishes, saved = Wishes(), []
+    wishes.checkpoint.set()
+    trainer(Notes(), wishes, saved=saved).epoch(batches(20), 10**6, 20)
+    assert saved == [1 + LAG]
+    wishes, saved = Wishes(), []
+    wishes.stop.set()
+    with pytest.raises(Stopped, match=f"step {1 + LAG}"):
+        trainer(Notes(), wishes, saved=saved).epoch(batches(20), 10**6, 20)
+    assert saved == [1 + LAG], "it stopped without a checkpoint"
+
+
+def test_looking_around_is_for_every_rank_and_not_too_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, looked = [0.0], []
+    monkeypatch.setattr("alexvgg.engine.wishes.time.monotonic", lambda: now[0])
+    looking = lambda _: looked.append(now[0])  # noqa: E731
+    wishes = Wishes(look=looking, checkpoint_seconds=LOOK_SECONDS * 3, _looked=0.0, _saved=0.0)
+    flags = []
+    for _ in range(8):
+        now[0] += LOOK_SECONDS / 2 + 0.1
+        flags.append(wishes.flags())
+    assert [f[2] for f in flags] == [0, 1] * 4
+    assert [f[1] for f in flags] == [0, 0, 0, 0, 0, 1, 0, 0], "a checkpoint by the clock"
+
+
+def test_a_failure_beside_training_ends_it_with_its_cause() -> None:
+    wishes = Wishes(failure=RuntimeError("the disk is full"))
+    with pytest.raises(RuntimeError, match="the disk is full"):
+        trainer(Notes(), wishes).epoch(batches(20), 10**6, 20)
+
+
+def test_divergence_ends_training_with_the_step() -> None:
+    with pytest.raises(DivergedError, match=r"at step \d+ \(learning rate 1e\+06\)"):
+        trainer(Notes(), lr=1e6).epoch(batches(100), 10**6, 100)
+
+
+def test_the_learning_rate_drops_for_the_optimizer_too() -> None:
+    t = trainer(Notes())
+    for _ in range(4):
+        t.observe(0.5)
+    assert [g["lr"] for g in t.optimizer.param_groups] == pytest.approx([1e-4, 1e-4])
+
+
+def test_numbers_are_read_two_steps_later_and_none_is_lost() -> None:
+    readback, read = Readback(), []
+    for step in range(1, 8):
+        readback.push(step, torch.tensor([float(step)]))
+        read.append([s for s, _ in readback.arrived(step)])
+    assert read == [[], [], [1], [2], [3], [4], [5]]
+    assert list(readback.all()) == [(6, [6.0]), (7, [7.0])]
+
+
+def test_on_a_cpu_batches_are_passed_on_as_they_are() -> None:
+    made = list(batches(3))
+    assert all(a is b for a, b in zip(on_device(iter(made), CPU), made, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("auto", torch.float32), ("fp32", torch.float32), ("bf16", torch.bfloat16)]
+)
+def test_precision_of_products_on_a_cpu(precision: str, dtype: torch.dtype) -> None:
+    with autocast(CPU, precision):  # type: ignore[arg-type]
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
