@@ -3,7 +3,7 @@
 Everything a run leaves behind lies under `runs/<name>/` of its storage:
 
     spec.json  transplant.json  journal.jsonl  checkpoints/…
-    eval/dense.json  final/model.safetensors  final/record.json
+    eval/dense-q256.json …  eval/posteriors/dense-q256.safetensors …  final/model.safetensors  final/record.json
 
 `final/record.json` is written last and means that the run is finished.
 """
@@ -21,7 +21,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from alexvgg.config import Execution, RunSpec, pixels
+from alexvgg.config import Execution, RunSpec
 from alexvgg.data.augment import Augmentation
 from alexvgg.data.cache import Cache
 from alexvgg.data.loader import Loader, Prefetch
@@ -40,12 +40,11 @@ from alexvgg.engine.wishes import Stopped, Wishes
 from alexvgg.engine.world import World
 from alexvgg.errors import InputError
 from alexvgg.evaluation.counts import Counts
-from alexvgg.evaluation.dense import evaluate_rows
 from alexvgg.first_weights import better_start, first_weights
-from alexvgg.models.dense import Dense
 from alexvgg.recording import Recording
-from alexvgg.results.paper import TABLES
+from alexvgg.results.paper import cells, own_method
 from alexvgg.runs import is_finished
+from alexvgg.scoring import Member, Row, record, score
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -182,44 +181,32 @@ class _Run:
             )
 
     def finish(self) -> None:
-        """Evaluate the table rows that this net fills and write the final record."""
-        rows, flip = self.spec.test_scales, self.dataset.flip
-        self.net.eval()
-        with autocast(self.world.device, self.execution.precision):
-            counts = evaluate_rows(
-                Dense(self.net), lambda q: self.validation.whole(pixels(q, self.spec.model.crop)), self.normalise, rows,
-                flip=flip, device=self.world.device,
-            )  # fmt: skip
-        totals = [self._total(c) for c in counts]
-        if self.world.rank == 0:
-            results = [
-                {"test_scales": list(row), "images": c.images, "top1_error": c.top1_error, "top5_error": c.top5_error}
-                for row, c in zip(rows, totals, strict=True)
-            ]
-            about = {
-                "method": "dense",
-                "flip": flip,
-                "fingerprint": self.dataset.fingerprint,
-                "step": self.trainer.step,
-            }
-            self._write_final({**about, "rows": results})
-        self.world.barrier()
-
-    def _write_final(self, evaluation: dict[str, Any]) -> None:
-        cells = table_cells(self.spec.recipe, evaluation["rows"])
-        self.journal.write("final", self.trainer.step, metrics=cells)
-        self.journal.flush()
-        if self.recording.sink is not None:
-            self.recording.sink.metrics(cells, 0)
+        """Evaluate the table rows that this net fills, as its own paper tests it, and write the final record."""
         state = {k: v.detach().cpu().contiguous() for k, v in self.net.state_dict().items()}
         weights = safetensors.torch.save(state)
-        self.storage.put(self.folder + "eval/dense.json", json.dumps(evaluation, indent=2).encode())
+        sha256 = hashlib.sha256(weights).hexdigest()
+        d, method = self.dataset, own_method(self.spec.model.name)
+        rows = [
+            Row(method, (Member(self.spec.name, sha256, scales),), d.fingerprint, d.flip)
+            for scales in self.spec.test_scales
+        ]
+        score(
+            {self.spec.name: self.net}, rows, d, self.storage, self.world,
+            decode_threads=self.execution.decode_threads or own_cores(), undecodable=self.undecodable,
+        )  # fmt: skip
+        if self.world.rank == 0:
+            self._write_final([record(self.storage, row) for row in rows], weights, sha256)
+        self.world.barrier()
+
+    def _write_final(self, evaluation: list[dict[str, Any]], weights: bytes, sha256: str) -> None:
+        filled, step = cells({self.spec.name: self.spec.recipe}, evaluation), self.trainer.step
+        self.journal.write("final", step, metrics=filled)
+        self.journal.flush()
+        if self.recording.sink is not None:
+            self.recording.sink.metrics(filled, 0)
         self.storage.put(self.folder + "final/model.safetensors", weights)
-        record = {
-            "run": self.spec.name, "step": self.trainer.step, "sha256": hashlib.sha256(weights).hexdigest(),
-            "undecodable": self.undecodable.reasons,
-        }  # fmt: skip
-        self.storage.put(self.folder + "final/record.json", json.dumps(record, indent=2).encode())
+        final = {"run": self.spec.name, "step": step, "sha256": sha256, "undecodable": self.undecodable.reasons}
+        self.storage.put(self.folder + "final/record.json", json.dumps(final, indent=2).encode())
 
     def close(self, status: str) -> None:
         """Let what is on its way arrive, and end the MLflow run."""
@@ -231,17 +218,3 @@ class _Run:
 def own_cores() -> int:
     """The cores of this host that one rank has for itself."""
     return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-
-
-def table_cells(recipe: str, rows: list[dict[str, Any]]) -> dict[str, float]:
-    """The table cells that a net fills, by metric name, beside the paper's: `table4/top1_error`, `paper/table4/…`."""
-    cells: dict[str, float] = {}
-    for table, paper_rows in TABLES.items():
-        for paper in paper_rows:
-            for row in rows:
-                if paper.recipe.name == recipe and list(paper.test_scales) == row["test_scales"]:
-                    for metric, printed in (("top1_error", paper.top1), ("top5_error", paper.top5)):
-                        cells[f"{table}/{metric}"] = row[metric]
-                        cells[f"paper/{table}/{metric}"] = printed
-                        cells[f"delta/{table}/{metric}"] = row[metric] - printed
-    return cells

@@ -14,7 +14,8 @@ State = Literal["finished", "failed", "started", "planned"]
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run as stored. `evaluation` are the rows of eval/dense.json, `error` why it failed."""
+    """One run as stored. `weights` is the sha256 of its final weights, `evaluation` the documents of the rows that were
+    evaluated with these weights, `error` why it failed."""
 
     name: str
     state: State
@@ -22,6 +23,7 @@ class RunRecord:
     journal: list[dict[str, Any]]
     evaluation: list[dict[str, Any]]
     error: str | None
+    weights: str | None = None
 
     @property
     def last_epoch(self) -> dict[str, Any] | None:
@@ -37,9 +39,11 @@ def read_run(storage: Store, name: str, present: Iterable[str] | None = None) ->
     def document(file: str) -> Any:
         return json.loads(storage.get(folder + file)) if file in files else None
 
-    failure, spec, evaluation = document("failed.json"), document("spec.json"), document("eval/dense.json")
+    failure, spec, final = document("failed.json"), document("spec.json"), document("final/record.json")
+    weights = final["sha256"] if final else None
+    rows = [document(f) for f in sorted(files) if f.startswith("eval/") and f.endswith(".json")]
     state: State = "planned"
-    if "final/record.json" in files:
+    if final is not None:
         state = "finished"
     elif failure is not None:
         state = "failed"
@@ -50,8 +54,9 @@ def read_run(storage: Store, name: str, present: Iterable[str] | None = None) ->
         state=state,
         spec=None if spec is None else from_dict(RunSpec, spec),
         journal=read_journal(storage, folder + "journal.jsonl") if "journal.jsonl" in files else [],
-        evaluation=evaluation["rows"] if evaluation else [],
+        evaluation=[row for row in rows if row["members"][0]["weights"] == weights],
         error=failure["error"] if failure else None,
+        weights=weights,
     )
 
 
@@ -64,6 +69,12 @@ def list_runs(storage: Store) -> list[RunRecord]:
     """Every run under the storage URL, by name."""
     keys = storage.list("runs/")
     return [read_run(storage, name, keys) for name in sorted({key.split("/")[1] for key in keys})]
+
+
+def list_fusions(storage: Store) -> list[dict[str, Any]]:
+    """The documents of all rows that fuse several runs, the oldest first."""
+    documents = [json.loads(storage.get(key)) | {"name": key[8:-5]} for key in storage.list("fusions/")]
+    return sorted(documents, key=lambda d: d["time"])
 
 
 def mark_failed(storage: Store, name: str, error: str) -> None:

@@ -18,7 +18,15 @@ PARTS = {
     "alexvgg.models", "alexvgg.init", "alexvgg.data", "alexvgg.evaluation", "alexvgg.engine", "alexvgg.tracking",
     "alexvgg.results.paper",
 }  # fmt: skip
-RUNS = {"alexvgg.runs", "alexvgg.run", "alexvgg.planning", "alexvgg.profiles", "alexvgg.results"}
+RUNS = {
+    "alexvgg.runs",
+    "alexvgg.run",
+    "alexvgg.scoring",
+    "alexvgg.evaluate",
+    "alexvgg.planning",
+    "alexvgg.profiles",
+    "alexvgg.results",
+}
 ALLOWED = {
     "alexvgg.errors": set(),
     "alexvgg.config": BASE,
@@ -35,9 +43,11 @@ ALLOWED = {
     "alexvgg.planning": CONFIG | {"alexvgg.data"},
     "alexvgg.runs": CONFIG | {"alexvgg.data", "alexvgg.tracking"},
     "alexvgg.results.table": CONFIG | {"alexvgg.runs", "alexvgg.results.paper"},
+    "alexvgg.scoring": CONFIG | PARTS,
     "alexvgg.first_weights": CONFIG | PARTS,
     "alexvgg.recording": CONFIG | PARTS,
-    "alexvgg.run": CONFIG | PARTS | {"alexvgg.runs", "alexvgg.recording", "alexvgg.first_weights"},
+    "alexvgg.run": CONFIG | PARTS | {"alexvgg.runs", "alexvgg.recording", "alexvgg.first_weights", "alexvgg.scoring"},
+    "alexvgg.evaluate": CONFIG | PARTS | {"alexvgg.runs", "alexvgg.recording", "alexvgg.scoring", "alexvgg.run"},
     "jobs": CONFIG | PARTS | RUNS,
     "cluster": BASE,
     "alexvgg.cli": {"alexvgg", "jobs", "cluster"},

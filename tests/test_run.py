@@ -1,5 +1,6 @@
 """One run from spec to table cells, in one process and in several."""
 
+import hashlib
 import json
 import re
 import subprocess
@@ -106,7 +107,9 @@ def test_a_resumed_run_is_bitwise_the_uninterrupted_one(
     final = f"runs/{spec.name}/final/model.safetensors"
     assert whole.get(final) == parts.get(final)
     a, b = read_run(whole, spec.name), read_run(parts, spec.name)
-    assert a.evaluation == b.evaluation
+    assert [r | {"time": 0} for r in a.evaluation] == [r | {"time": 0} for r in b.evaluation]
+    posteriors = f"runs/{spec.name}/eval/posteriors/dense-q224.safetensors"
+    assert whole.get(posteriors) == parts.get(posteriors)
     assert [e["step"] for e in b.journal if e["event"] == "start"] == [0, 23, 46]
     for event in ("steps", "epoch"):
         points = [[(e["step"], e["metrics"].get("train/loss"), e["metrics"].get("val/top1_error"))
@@ -146,7 +149,8 @@ def test_what_a_run_leaves_behind(digits: Dataset, execution: Execution) -> None
     store = open_store(execution.storage_url)
     files = {re.sub("-[0-9a-f]{12}", "", key.removeprefix(f"runs/{spec.name}/")) for key in store.list("runs/")}
     assert files == {
-        "spec.json", "transplant.json", "journal.jsonl", "eval/dense.json",
+        "spec.json", "transplant.json", "journal.jsonl",
+        "eval/dense-q224.json", "eval/posteriors/dense-q224.safetensors",
         "final/model.safetensors", "final/record.json",
         *(f"checkpoints/00000005/{f}" for f in ("commit.json", "model.safetensors", "momentum.safetensors")),
     }  # fmt: skip
@@ -155,23 +159,13 @@ def test_what_a_run_leaves_behind(digits: Dataset, execution: Execution) -> None
     assert [e["step"] for e in events] == [5]
     final = record.journal[-1]["metrics"]
     assert final == {}, "Q=224 is in no table"
+    weights = hashlib.sha256(store.get(f"runs/{spec.name}/final/model.safetensors")).hexdigest()
+    (row,) = record.evaluation
+    assert row["members"] == [{"run": spec.name, "weights": weights, "test_scales": [224]}]
+    assert (row["method"], row["images"], record.weights) == ("dense", 360, weights)
     before = store.get(f"runs/{spec.name}/journal.jsonl")
     run.train(spec, execution, ALONE)
     assert store.get(f"runs/{spec.name}/journal.jsonl") == before, "a finished run was started again"
-
-
-def test_table_cells_stand_beside_the_papers() -> None:
-    rows = [
-        {"test_scales": [384], "top1_error": 20.0, "top5_error": 5.0},
-        {"test_scales": [256, 384, 512], "top1_error": 19.0, "top5_error": 4.0},
-    ]
-    cells = run.table_cells("vgg_e-jitter", rows)
-    assert cells == pytest.approx({
-        "table3/top1_error": 20.0, "paper/table3/top1_error": 25.5, "delta/table3/top1_error": -5.5,
-        "table3/top5_error": 5.0, "paper/table3/top5_error": 8.0, "delta/table3/top5_error": -3.0,
-        "table4/top1_error": 19.0, "paper/table4/top1_error": 24.8, "delta/table4/top1_error": -5.8,
-        "table4/top5_error": 4.0, "paper/table4/top5_error": 7.5, "delta/table4/top5_error": -3.5,
-    })  # fmt: skip
 
 
 def test_a_child_starts_from_its_parents_last_weights(digits: Dataset, execution: Execution) -> None:

@@ -9,6 +9,7 @@ import click
 from alexvgg import __version__
 from alexvgg.cli.cluster import cluster
 from alexvgg.cli.data import data
+from alexvgg.cli.evaluate import evaluate
 from alexvgg.cli.jobs import logs, status, stop
 from alexvgg.cli.models import models
 from alexvgg.cli.recipe import recipe
@@ -45,5 +46,5 @@ def main() -> None:
     """
 
 
-for command in (submit, status, logs, stop, table, cluster, train, data, models, recipe):
+for command in (submit, status, logs, stop, evaluate, table, cluster, train, data, models, recipe):
     main.add_command(command)

@@ -23,10 +23,14 @@ def recipe(name: str, as_json: bool) -> None:
     if name not in TABLES and name not in RECIPES:
         raise InputError(f"there is no table or recipe {name!r}; there are {', '.join((*TABLES, *RECIPES))}")
     rows = [
-        {"recipe": r.recipe.name, "test_scales": r.test_scales, "paper_top1": r.top1, "paper_top5": r.top5}
+        {
+            "nets": [{"recipe": net.recipe.name, "test_scales": net.test_scales} for net in r.nets],
+            "method": r.method, "paper_top1": r.top1, "paper_top5": r.top5,
+        }
         for r in TABLES.get(name, ())
-    ]
-    targets = [r.recipe for r in TABLES[name]] if name in TABLES else [RECIPES[name]]
+        if r.nets
+    ]  # fmt: skip
+    targets = [net.recipe for r in TABLES[name] for net in r.nets] if name in TABLES else [RECIPES[name]]
     runs = [
         {
             "name": r.name, "parent": r.parent.name if r.parent else None, "model": r.model, "scale": r.scale,

@@ -6,29 +6,34 @@ import click
 
 from alexvgg.cli.place import open_place, profile_option
 
+NAMES = ("table3", "table4", "table5", "table6", "table7", "alexnet")  # of results.paper, which takes long to import
+
 
 @click.command()
-@click.argument("name", type=click.Choice(["table3", "table4"]))
+@click.argument("name", type=click.Choice(NAMES))
 @profile_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def table(name: str, profile: str | None, as_json: bool) -> None:
-    """Show a table of the VGG paper with our numbers beside its own.
+    """Show a table of the VGG paper, or AlexNet's Table 2, with our numbers beside its own.
 
-    It shows runs on the profile's dataset at its geometry only. An empty row names the command that fills it.
+    It shows runs on the profile's dataset at its geometry only. An empty row names the command that fills it, or the
+    next one on the way.
 
     \b
-    Example:
+    Examples:
       alexvgg table table4
+      alexvgg table table5 --json
     """
     from alexvgg.data.shards import open_dataset
     from alexvgg.data.store import open_store
     from alexvgg.recipes import GEOMETRIES, choose
     from alexvgg.results.table import comparability, fill, to_json, to_text
-    from alexvgg.runs import list_runs
+    from alexvgg.runs import list_fusions, list_runs
 
     place = open_place(profile)
-    dataset = open_dataset(open_store(place.dataset))
+    dataset, storage = open_dataset(open_store(place.dataset)), open_store(place.storage)
     geometry = choose(GEOMETRIES, place.geometry, "geometry")
-    rows = fill(name, list_runs(open_store(place.storage)), dataset.fingerprint, geometry)
+    options = f" --profile {profile}" if profile else ""
+    rows = fill(name, list_runs(storage), list_fusions(storage), dataset.fingerprint, geometry, options)
     note = comparability(dataset.name, geometry)
     click.echo(json.dumps(to_json(name, rows, note), indent=2) if as_json else to_text(name, rows, note))

@@ -1,7 +1,12 @@
-"""The validation images of one rank, each exactly once whatever the number of ranks, as the views that are scored."""
+"""The validation images, each exactly once whatever the number of ranks, as the views that are scored.
+
+During training a rank scores a contiguous share of them as centre crops. Evaluation cuts them into parts, which are the
+same for any number of ranks and are scored, stored and resumed on their own.
+"""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +16,53 @@ from alexvgg.batch import Batch
 from alexvgg.config import pixels
 from alexvgg.data.decode import Pixels
 from alexvgg.data.keyed import Ints
-from alexvgg.data.shards import Dataset, read_samples
+from alexvgg.data.shards import Dataset, Split, read_samples
 from alexvgg.data.undecodable import Undecodable
-from alexvgg.data.views import central, whole
+from alexvgg.data.views import central, resized_size, whole
 
 RUN = 64  # images that are read and decoded together
+MOST_PARTS, SMALLEST_PART, LARGEST_PART = 64, 32, 512  # images: 98 parts of ImageNet's 50,000, 12 of 360
+SPAN_PIXELS = 1 << 27  # of decoded images that are held at once: 384 MiB of RGB
+
+Images = list[Pixels | None]
+
+
+def parts(images: int) -> list[range]:
+    """The sample ids of each part: a function of the number of images alone."""
+    size = min(max(SMALLEST_PART, -(-images // MOST_PARTS)), LARGEST_PART)
+    return [range(start, min(start + size, images)) for start in range(0, images, size)]
+
+
+@dataclass(frozen=True)
+class Span:
+    """Decoded images, to be scored at any number of scales before the next span is asked for."""
+
+    samples: Ints
+    images: list[Pixels]
+    labels: Ints
+    pool: Executor  # resizes
+
+    def whole(self, shorter: int, pixels_per_batch: int) -> Iterator[Batch]:
+        """All images uncropped, a shorter side of `shorter` pixels, in batches of one shape.
+
+        A batch has at most `pixels_per_batch` pixels, or one image. The next one is resized while one is in use.
+        """
+        by_shape: dict[tuple[int, int], list[int]] = {}
+        for i, image in enumerate(self.images):
+            by_shape.setdefault(resized_size(image.shape[1], image.shape[0], shorter), []).append(i)
+        groups = []
+        for (width, height), members in sorted(by_shape.items()):
+            n = max(1, pixels_per_batch // (width * height))
+            groups += [members[start : start + n] for start in range(0, len(members), n)]
+
+        def resize(group: list[int]) -> list[Future[Pixels]]:
+            return [self.pool.submit(whole, self.images[i], shorter) for i in group]
+
+        ahead = resize(groups[0]) if groups else []
+        for group, following in zip(groups, [*groups[1:], []], strict=True):
+            views, ahead = ahead, resize(following)
+            stacked = np.stack([v.result() for v in views])
+            yield _batch(self.samples[group], self.labels[group], stacked, np.ones(len(group), np.float32))
 
 
 @dataclass
@@ -28,42 +75,64 @@ class Validation:
     decode_threads: int
     undecodable: Undecodable
 
-    def images(self) -> Iterator[tuple[Ints, list[Pixels | None]]]:
-        """This rank's contiguous share of the validation images, each exactly once: (sample ids, images) in runs."""
-        split, store = self.dataset.val, self.dataset.store
-        first, last = (r * len(split) // self.world for r in (self.rank, self.rank + 1))
-        runs = [np.arange(a, min(a + RUN, last)) for a in range(first, last, RUN)]
-        with ThreadPoolExecutor(1) as io, ThreadPoolExecutor(self.decode_threads) as decoders:
-            reads = [io.submit(read_samples, store, split, ids) for ids in runs]
-            for ids, read in zip(runs, reads, strict=True):
-                found = read.result()
-                yield (
-                    ids,
-                    list(
-                        decoders.map(lambda i, found=found: self.undecodable.decode(split, i, found[i]), map(int, ids))
-                    ),
-                )
-
     def central(self, scale: int, side: int) -> Iterator[Batch]:
-        """This rank's validation images as centre crops of `side` pixels at Q=`scale`."""
-        blank = np.zeros((3, side, side), np.uint8)
-        for ids, images in self.images():
-            views = np.stack([blank if i is None else central(i, pixels(scale, side), side) for i in images])
-            yield self._plain(ids, images, views)
+        """This rank's contiguous share of the images as centre crops of `side` pixels at Q=`scale`.
 
-    def whole(self, shorter: int) -> Iterator[Batch]:
-        """This rank's validation images uncropped, a shorter side of `shorter` pixels, in batches of equal shape."""
-        for ids, images in self.images():
-            by_shape: dict[tuple[int, ...], list[tuple[int, Pixels]]] = {}
-            for i, image in enumerate(images):
-                view = whole(image, shorter) if image is not None else np.zeros((3, shorter, shorter), np.uint8)
-                by_shape.setdefault(view.shape, []).append((i, view))
-            for group in by_shape.values():
-                rows = [i for i, _ in group]
-                yield self._plain(ids[rows], [images[i] for i in rows], np.stack([v for _, v in group]))
+        An image that can't be decoded is a blank of weight 0.
+        """
+        split = self.dataset.val
+        first, last = (r * len(split) // self.world for r in (self.rank, self.rank + 1))
+        blank, shorter = np.zeros((3, side, side), np.uint8), pixels(scale, side)
+        with self._pools() as (io, pool):
+            for ids, images in self._runs(range(first, last), io, pool):
+                views = np.stack(list(pool.map(lambda i: blank if i is None else central(i, shorter, side), images)))
+                yield _batch(ids, split.labels[ids], views, np.array([i is not None for i in images], np.float32))
 
-    def _plain(self, ids: Ints, images: list[Pixels | None], views: Pixels) -> Batch:
-        weights = np.array([image is not None for image in images], np.float32)
-        colour, keys = np.zeros((len(ids), 3), np.float32), np.zeros(len(ids), np.int64)
-        labels = self.dataset.val.labels[ids]
-        return Batch(*map(torch.from_numpy, (views, colour, labels, weights, keys, ids)))
+    def spans(self, samples: range) -> Iterator[Span]:
+        """The given images, decoded once each, without those that can't be decoded: all of them, or as many as fit
+        into SPAN_PIXELS."""
+        with self._pools() as (io, pool):
+            ids, images, held = [], [], 0
+            for run, decoded in self._runs(samples, io, pool):
+                for sample, image in zip(run.tolist(), decoded, strict=True):
+                    if image is not None:
+                        ids.append(sample)
+                        images.append(image)
+                        held += image.size // 3
+                if held > SPAN_PIXELS:
+                    yield self._span(ids, images, pool)
+                    ids, images, held = [], [], 0
+            if images:
+                yield self._span(ids, images, pool)
+
+    def _span(self, ids: list[int], images: list[Pixels], pool: Executor) -> Span:
+        samples = np.array(ids, np.int64)
+        return Span(samples, images, self.dataset.val.labels[samples], pool)
+
+    @contextmanager
+    def _pools(self) -> Iterator[tuple[Executor, Executor]]:
+        with ThreadPoolExecutor(1) as io, ThreadPoolExecutor(self.decode_threads) as decoders:
+            yield io, decoders
+
+    def _runs(self, samples: range, io: Executor, pool: Executor) -> Iterator[tuple[Ints, Images]]:
+        """Images in runs of 64; one run is decoded and the one after it is read while one is in use."""
+        split, store = self.dataset.val, self.dataset.store
+        runs = [np.array(samples[start : start + RUN]) for start in range(0, len(samples), RUN)]
+        reads: list[Future[dict[int, bytes]]] = []
+        decodes: list[list[Future[Pixels | None]]] = []
+        for number in range(len(runs) + 2):
+            if number < len(runs):
+                reads.append(io.submit(read_samples, store, split, runs[number]))
+            if 1 <= number <= len(runs):
+                found = reads.pop(0).result()
+                decodes.append([pool.submit(self._decode, split, int(i), found[int(i)]) for i in runs[number - 1]])
+            if number >= 2:
+                yield runs[number - 2], [d.result() for d in decodes.pop(0)]
+
+    def _decode(self, split: Split, sample: int, data: bytes) -> Pixels | None:
+        return self.undecodable.decode(split, sample, data)
+
+
+def _batch(samples: Ints, labels: Ints, views: Pixels, weights: np.ndarray[tuple[int], np.dtype[np.float32]]) -> Batch:
+    colour, keys = np.zeros((len(samples), 3), np.float32), np.zeros(len(samples), np.int64)
+    return Batch(*map(torch.from_numpy, (views, colour, labels, weights, keys, samples)))

@@ -1,1 +1,1 @@
-"""Exact errors: integer counts over images, each image once whatever the number of ranks."""
+"""Exact errors: posteriors of every image, stored once and summed; integer counts, whatever the number of ranks."""

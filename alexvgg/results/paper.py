@@ -1,54 +1,154 @@
-"""Tables 3 and 4 of the VGG paper: validation errors in per cent."""
+"""The results tables of both papers: validation errors in per cent, and which nets, tested how, give each row."""
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from alexvgg.config import Scale
 from alexvgg.recipes import JITTER, RECIPES, Recipe, scale_name
 
+Method = Literal["dense", "multicrop", "both", "tencrop"]
+
 
 @dataclass(frozen=True)
-class PaperRow:
-    """One row: net, S, the Q's that are averaged, and the paper's errors."""
+class PaperNet:
+    """A net, the S it was trained at, and the Q's over which its posteriors are averaged."""
 
     model: str
     train_scale: Scale
     test_scales: tuple[int, ...]
-    top1: float
-    top5: float
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe whose net fills this row."""
+        """The recipe of the runs that give this net."""
         return RECIPES[f"{self.model}-{scale_name(self.train_scale)}"]
 
 
+@dataclass(frozen=True)
+class PaperRow:
+    """One row. `nets` are fused if there are several; a net that stands n times means n runs of different seeds.
+
+    Rows without nets are other people's results, or of data that nobody can get any more: to be read beside ours.
+    """
+
+    nets: tuple[PaperNet, ...]
+    method: Method
+    top1: float | None  # None where the paper prints none
+    top5: float | None
+    top5_test: float | None = None  # on the test set, whose labels were never published
+    title: str = ""
+
+
+def _row(model: str, scale: Scale, q: tuple[int, ...], top1: float, top5: float, method: Method = "dense") -> PaperRow:
+    return PaperRow((PaperNet(model, scale, q),), method, top1, top5)
+
+
+def _published(title: str, top1: float | None, top5: float | None, top5_test: float | None) -> PaperRow:
+    return PaperRow((), "dense", top1, top5, top5_test, title)
+
+
+_S256, _S384, _THREE = (224, 256, 288), (352, 384, 416), (256, 384, 512)
+_D, _E = PaperNet("vgg_d", JITTER, _THREE), PaperNet("vgg_e", JITTER, _THREE)
+_SEVEN = (
+    PaperNet("vgg_d", 256, _S256), PaperNet("vgg_d", 384, _S384), _D, PaperNet("vgg_c", 256, _S256),
+    PaperNet("vgg_c", 384, _S384), PaperNet("vgg_e", 256, _S256), PaperNet("vgg_e", 384, _S384),
+)  # fmt: skip
+_ALEXNET = PaperNet("alexnet", 256, (256,))
+
 TABLES: dict[str, tuple[PaperRow, ...]] = {
-    # Single test scale (section 4.1).
+    # VGG, single test scale (section 4.1).
     "table3": (
-        PaperRow("vgg_a", 256, (256,), 29.6, 10.4),
-        PaperRow("vgg_a_lrn", 256, (256,), 29.7, 10.5),
-        PaperRow("vgg_b", 256, (256,), 28.7, 9.9),
-        PaperRow("vgg_c", 256, (256,), 28.1, 9.4),
-        PaperRow("vgg_c", 384, (384,), 28.1, 9.3),
-        PaperRow("vgg_c", JITTER, (384,), 27.3, 8.8),
-        PaperRow("vgg_d", 256, (256,), 27.0, 8.8),
-        PaperRow("vgg_d", 384, (384,), 26.8, 8.7),
-        PaperRow("vgg_d", JITTER, (384,), 25.6, 8.1),
-        PaperRow("vgg_e", 256, (256,), 27.3, 9.0),
-        PaperRow("vgg_e", 384, (384,), 26.9, 8.7),
-        PaperRow("vgg_e", JITTER, (384,), 25.5, 8.0),
+        _row("vgg_a", 256, (256,), 29.6, 10.4),
+        _row("vgg_a_lrn", 256, (256,), 29.7, 10.5),
+        _row("vgg_b", 256, (256,), 28.7, 9.9),
+        _row("vgg_c", 256, (256,), 28.1, 9.4),
+        _row("vgg_c", 384, (384,), 28.1, 9.3),
+        _row("vgg_c", JITTER, (384,), 27.3, 8.8),
+        _row("vgg_d", 256, (256,), 27.0, 8.8),
+        _row("vgg_d", 384, (384,), 26.8, 8.7),
+        _row("vgg_d", JITTER, (384,), 25.6, 8.1),
+        _row("vgg_e", 256, (256,), 27.3, 9.0),
+        _row("vgg_e", 384, (384,), 26.9, 8.7),
+        _row("vgg_e", JITTER, (384,), 25.5, 8.0),
     ),
     # Multiple test scales (section 4.2): the scale-jitter results.
     "table4": (
-        PaperRow("vgg_b", 256, (224, 256, 288), 28.2, 9.6),
-        PaperRow("vgg_c", 256, (224, 256, 288), 27.7, 9.2),
-        PaperRow("vgg_c", 384, (352, 384, 416), 27.8, 9.2),
-        PaperRow("vgg_c", JITTER, (256, 384, 512), 26.3, 8.2),
-        PaperRow("vgg_d", 256, (224, 256, 288), 26.6, 8.6),
-        PaperRow("vgg_d", 384, (352, 384, 416), 26.5, 8.6),
-        PaperRow("vgg_d", JITTER, (256, 384, 512), 24.8, 7.5),
-        PaperRow("vgg_e", 256, (224, 256, 288), 26.9, 8.7),
-        PaperRow("vgg_e", 384, (352, 384, 416), 26.7, 8.6),
-        PaperRow("vgg_e", JITTER, (256, 384, 512), 24.8, 7.5),
+        _row("vgg_b", 256, _S256, 28.2, 9.6),
+        _row("vgg_c", 256, _S256, 27.7, 9.2),
+        _row("vgg_c", 384, _S384, 27.8, 9.2),
+        _row("vgg_c", JITTER, _THREE, 26.3, 8.2),
+        _row("vgg_d", 256, _S256, 26.6, 8.6),
+        _row("vgg_d", 384, _S384, 26.5, 8.6),
+        _row("vgg_d", JITTER, _THREE, 24.8, 7.5),
+        _row("vgg_e", 256, _S256, 26.9, 8.7),
+        _row("vgg_e", 384, _S384, 26.7, 8.6),
+        _row("vgg_e", JITTER, _THREE, 24.8, 7.5),
+    ),
+    # Dense against multi-crop evaluation (section 4.3).
+    "table5": (
+        _row("vgg_d", JITTER, _THREE, 24.8, 7.5, "dense"),
+        _row("vgg_d", JITTER, _THREE, 24.6, 7.5, "multicrop"),
+        _row("vgg_d", JITTER, _THREE, 24.4, 7.2, "both"),
+        _row("vgg_e", JITTER, _THREE, 24.8, 7.5, "dense"),
+        _row("vgg_e", JITTER, _THREE, 24.6, 7.4, "multicrop"),
+        _row("vgg_e", JITTER, _THREE, 24.4, 7.1, "both"),
+    ),
+    # Fusion (section 4.4). The paper's D with jitter was fine-tuned in the FC layers only at that time.
+    "table6": (
+        PaperRow(_SEVEN, "dense", 24.7, 7.5, 7.3, "7 nets: D, C and E at 256 and 384, D jitter"),
+        PaperRow((_D, _E), "dense", 24.0, 7.1, 7.0, "2 nets: D and E, jitter"),
+        PaperRow((_D, _E), "multicrop", 23.9, 7.2, None, "2 nets: D and E, jitter"),
+        PaperRow((_D, _E), "both", 23.7, 6.8, 6.8, "2 nets: D and E, jitter"),
+    ),
+    # Beside the state of the art (section 4.5).
+    "table7": (
+        PaperRow((_D, _E), "both", 23.7, 6.8, 6.8, "VGG, 2 nets"),
+        PaperRow((_E,), "both", 24.4, 7.1, 7.0, "VGG, 1 net"),
+        PaperRow(_SEVEN, "dense", 24.7, 7.5, 7.3, "VGG, 7 nets, as submitted"),
+        _published("GoogLeNet, 1 net", None, 7.9, None),
+        _published("GoogLeNet, 7 nets", None, 6.7, None),
+        _published("MSRA, 1 net", 27.9, 9.1, 9.1),
+        _published("Zeiler & Fergus, 1 net", 37.5, 16.0, 16.1),
+        _published("OverFeat, 1 net", 35.7, 14.2, None),
+        _published("OverFeat, 7 nets", 34.0, 13.2, 13.6),
+        _published("AlexNet, 1 net", 40.7, 18.2, None),
+        _published("AlexNet, 5 nets", 38.1, 16.4, 16.4),
+    ),
+    # AlexNet's Table 2. Nets with a star were first trained on the whole ImageNet release of autumn 2011.
+    "alexnet": (
+        PaperRow((_ALEXNET,), "tencrop", 40.7, 18.2, None, "1 CNN"),
+        PaperRow((_ALEXNET,) * 5, "tencrop", 38.1, 16.4, 16.4, "5 CNNs"),
+        _published("1 CNN*", 39.0, 16.6, None),
+        _published("7 CNNs*", 36.7, 15.4, 15.3),
     ),
 }
+
+
+def own_method(model: str) -> Method:
+    """How the net's own paper tests it first: what the end of a training run evaluates."""
+    return "dense" if model.startswith("vgg") else "tencrop"
+
+
+def cells(recipes: Mapping[str, str], documents: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The table cells that rows' documents fill, by metric name, beside the paper's: `table4/top1_error`, `paper/…`.
+
+    `recipes` says which recipe each run is of. Where a table tests the same nets by several methods, names say which:
+    `table5/multicrop/top1_error`.
+    """
+    found: dict[str, float] = {}
+    for table, rows in TABLES.items():
+        for row in rows:
+            asked = Counter((net.recipe.name, net.test_scales) for net in row.nets)
+            several = sum(r.nets == row.nets for r in rows) > 1
+            name = f"{table}/{row.method}" if several else table
+            for document in documents:
+                tested = Counter((recipes[m["run"]], tuple(m["test_scales"])) for m in document["members"])
+                if document["method"] != row.method or tested != asked:
+                    continue
+                for metric, printed in (("top1_error", row.top1), ("top5_error", row.top5)):
+                    if document[metric] is not None and printed is not None:
+                        found[f"{name}/{metric}"] = document[metric]
+                        found[f"paper/{name}/{metric}"] = printed
+                        found[f"delta/{name}/{metric}"] = document[metric] - printed
+    return found

@@ -139,6 +139,45 @@ def test_dataset_that_is_not_there(elsewhere: Path) -> None:
     assert "no dataset at" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "Missing argument 'RUN"),
+        (["a", "--test-scales", "256,192"], "Q=192 is smaller than the 224-pixel crop"),
+        (["a", "--test-scales", "256;384"], "isn't a list of numbers; write e.g. 256,384,512"),
+        (["a", "--test-scales", "256,256"], "a test scale stands twice"),
+        (["a", "a"], "a run stands twice"),
+        (["a", "--fuse"], "fusing needs at least two runs"),
+        (["a", "--wait"], "--wait belongs to --nodes"),
+        (["a", "--method", "sparse"], "'sparse' is not one of"),
+        (["a"], "the local cluster isn't up"),
+        (["a", "--profile", "lab"], "no alexvgg.toml here"),
+    ],
+)
+def test_an_evaluation_that_makes_no_sense_is_refused(elsewhere: Path, arguments: list[str], sentence: str) -> None:
+    result = run("evaluate", *arguments)
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_the_tables_of_the_command_line_are_those_there_are() -> None:
+    from alexvgg.cli import evaluate, table
+    from alexvgg.results.paper import TABLES
+    from alexvgg.results.table import TITLES
+    from alexvgg.scoring import PASSES
+
+    assert tuple(TABLES) == tuple(TITLES) == sys.modules[table.callback.__module__].NAMES  # type: ignore[union-attr]
+    assert tuple(PASSES) == sys.modules[evaluate.callback.__module__].METHODS  # type: ignore[union-attr]
+
+
+def test_recipe_of_a_fusion_lists_every_net_once() -> None:
+    document = json.loads(run("recipe", "table6", "--json").stdout)
+    assert [len(row["nets"]) for row in document["rows"]] == [7, 2, 2, 2]
+    names = [r["name"] for r in document["runs"]]
+    assert len(names) == len(set(names)) == 9
+
+
 def test_synthetic_images_are_packed_as_asked(elsewhere: Path) -> None:
     result = run("data", "sample", "synthetic", elsewhere.as_uri(), "--images", "7", "--val", "3", "--classes", "2")
     assert result.exit_code == 0, result.output

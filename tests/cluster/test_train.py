@@ -243,3 +243,32 @@ def test_a_failed_parent_keeps_its_children_back_until_it_is_retried(
     assert "--retry" in refused.stderr
     assert jobs(alexvgg) == before
     clear_failure(storage, parent)
+
+
+def test_an_evaluation_on_the_cluster_gives_what_one_process_gives(
+    alexvgg: Command, storage: Store, local_cluster: LocalCluster, tmp_path: Path
+) -> None:
+    submit = ("submit", "--model", "vgg_a", "--nodes", "4", "--set", "train.seed=5", *QUICK)
+    run = json.loads(alexvgg(*submit, "--dry-run", "--json").stdout)["runs"][-1]["name"]
+    alexvgg(*submit, "--wait")
+    row = (run, "--method", "both", "--test-scales", "256")
+    out = alexvgg("evaluate", *row, "--nodes", "3", "--wait").stdout
+    assert "Submitted evaluate-" in out
+    assert f"{run} at Q=256, both: top-1 error " in out
+    again = alexvgg("evaluate", *row, "--nodes", "3", "--wait").stdout
+    assert "parts of this rank's images" not in again, "stored posteriors were computed again"
+
+    elsewhere = open_store(tmp_path.as_uri())
+    for key in storage.list(f"runs/{run}/"):
+        if "/posteriors/" not in key:
+            elsewhere.put(key, storage.get(key))
+    places = ("--storage", tmp_path.as_uri(), "--dataset", "s3://alexvgg/datasets/digits")
+    (here,), (there,) = (json.loads(alexvgg("evaluate", *row, *where, "--json").stdout) for where in (places, ()))
+    assert [here[k] for k in ("images", "top1_wrong", "top5_wrong")] == [
+        there[k] for k in ("images", "top1_wrong", "top5_wrong")
+    ]
+
+    before = jobs(alexvgg)
+    refused = alexvgg("evaluate", f"{run}x", "--nodes", "3", code=2)
+    assert f"did you mean '{run}'" in refused.stderr
+    assert jobs(alexvgg) == before

@@ -28,7 +28,7 @@ from alexvgg.data.index import index_shard, read_index
 from alexvgg.data.pack import PackOptions, pack, plan, plan_shards
 from alexvgg.data.shards import Dataset, open_dataset, read_samples
 from alexvgg.data.source import open_source
-from alexvgg.data.store import Store, StoreError, create_bucket, open_store
+from alexvgg.data.store import FileStore, Store, StoreError, create_bucket, open_store
 from alexvgg.errors import InputError
 
 SMALL = PackOptions(shard_bytes=12_000, colour_images=20)
@@ -195,15 +195,15 @@ def test_other_datasets_are_not_written_over(digits: Dataset, tmp_path: Path) ->
 def test_a_failing_upload_stops_packing_and_a_rerun_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = imagefolder(tmp_path / "src")
     whole = packed(source, tmp_path / "whole")
-    put_file = stores.FileStore.put_file
+    put_file = FileStore.put_file
 
-    def full(self: stores.FileStore, key: str, path: Path) -> None:
+    def full(self: FileStore, key: str, path: Path) -> None:
         if key == "train-000002.tar":
             raise StoreError("the disk is full")
         put_file(self, key, path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stores.FileStore, "put_file", full)
+        patch.setattr(FileStore, "put_file", full)
         with pytest.raises(StoreError, match="the disk is full"):
             packed(source, tmp_path / "out")
     assert not (tmp_path / "out" / "dataset.json").exists()
@@ -222,7 +222,7 @@ def versioned(moto: str, s3: Callable[[str], str], tmp_path: Path) -> Store:
 
 def puts(store: Store) -> Counter[str]:
     """How often each key was put."""
-    assert isinstance(store, stores.S3Store)
+    assert isinstance(store, services.S3Store)
     pages = store._s3.get_paginator("list_object_versions").paginate(Bucket=store.bucket, Prefix=store.prefix)
     return Counter(v["Key"].removeprefix(store.prefix) for page in pages for v in page.get("Versions", ()))
 

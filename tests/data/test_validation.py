@@ -1,22 +1,80 @@
 """Each validation image once, on any number of ranks, in the shape that is scored."""
 
-import pytest
+from collections import Counter
+from pathlib import Path
 
-from alexvgg.data.shards import Dataset
+import numpy as np
+import pytest
+from images import mixed_dataset
+
+from alexvgg.data import validation as module
+from alexvgg.data.decode import Pixels, decode
+from alexvgg.data.shards import Dataset, read_samples
 from alexvgg.data.undecodable import Undecodable
-from alexvgg.data.validation import Validation
+from alexvgg.data.validation import Validation, parts
+from alexvgg.data.views import resized_size, whole
 
 
 def validation(dataset: Dataset, rank: int = 0, world: int = 1) -> Validation:
     return Validation(dataset, rank, world, 2, Undecodable(dataset.store.url))
 
 
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return mixed_dataset(tmp_path_factory.mktemp("mixed"), 83, bad={0, 70})
+
+
 @pytest.mark.parametrize("world", [1, 3, 4, 7])
-def test_validation_shows_each_image_once(digits: Dataset, world: int) -> None:
-    shares = [validation(digits, rank, world) for rank in range(world)]
-    for batches in ([s.central(384, 32) for s in shares], [s.whole(55) for s in shares]):
-        assert sorted(i for share in batches for b in share for i in b.samples.tolist()) == list(range(360))
+def test_centre_crops_show_each_image_once(digits: Dataset, world: int) -> None:
+    shares = [validation(digits, rank, world).central(384, 32) for rank in range(world)]
+    assert sorted(i for share in shares for b in share for i in b.samples.tolist()) == list(range(360))
 
 
-def test_whole_images_keep_their_shape(digits: Dataset) -> None:
-    assert {tuple(b.images.shape[1:]) for b in validation(digits).whole(55)} == {(3, 55, 55)}
+@pytest.mark.parametrize("images", [0, 1, 31, 32, 33, 360, 2047, 50_000])
+def test_parts_cover_every_image_once(images: int) -> None:
+    cut = parts(images)
+    assert [i for part in cut for i in part] == list(range(images))
+    assert len(cut) <= 98
+    assert all(32 <= len(part) <= 512 for part in cut[:-1])
+
+
+def images_of(dataset: Dataset, samples: range) -> dict[int, Pixels]:
+    found = read_samples(dataset.store, dataset.val, np.array(samples))
+    return {i: decode(found[i]) for i in samples if i not in (0, 70)}
+
+
+@pytest.mark.parametrize("samples", [range(0, 83), range(10, 75), range(70, 71), range(0, 0)])
+def test_whole_images_in_batches_of_one_shape(mixed: Dataset, samples: range) -> None:
+    expected = images_of(mixed, samples)
+    seen: Counter[int] = Counter()
+    for span in validation(mixed).spans(samples):
+        for batch in span.whole(48, pixels_per_batch=5 * 48 * 64):
+            assert len(batch.samples) == 1 or batch.images[:, 0].numel() <= 5 * 48 * 64
+            assert batch.weights.tolist() == [1.0] * len(batch.samples)
+            for sample, label, view in zip(batch.samples.tolist(), batch.labels.tolist(), batch.images, strict=True):
+                np.testing.assert_array_equal(view.numpy(), whole(expected[sample], 48))
+                assert label == mixed.val.labels[sample]
+                seen[sample] += 1
+    assert seen == Counter(expected.keys())
+
+
+def test_a_shape_fills_its_batches(mixed: Dataset) -> None:
+    shapes = Counter(resized_size(i.shape[1], i.shape[0], 48) for i in images_of(mixed, range(83)).values())
+    batches = [b for span in validation(mixed).spans(range(83)) for b in span.whole(48, pixels_per_batch=10**9)]
+    assert len(batches) == len(shapes) < 12
+    assert sorted(len(b.samples) for b in batches) == sorted(shapes.values())
+
+
+def test_spans_are_bounded_in_memory(mixed: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SPAN_PIXELS", 1)
+    spans = list(validation(mixed).spans(range(83)))
+    assert [len(s.samples) for s in spans] == [63, 18], "a span ends with the run that reaches the bound"
+    assert sorted(i for s in spans for i in s.samples.tolist()) == sorted(images_of(mixed, range(83)))
+
+
+def test_undecodable_images_are_named(mixed: Dataset, tmp_path: Path) -> None:
+    shown = validation(mixed)
+    assert sum(len(s.samples) for s in shown.spans(range(83))) == 81
+    assert sorted(shown.undecodable.reasons) == ["000000", "000070"]
+    blank = {i: w for b in shown.central(256, 32) for i, w in zip(b.samples.tolist(), b.weights.tolist(), strict=True)}
+    assert [i for i, weight in blank.items() if weight == 0] == [0, 70]

@@ -20,6 +20,32 @@ def test_on_one_crop_it_is_the_net(name: str, crop: int) -> None:
         torch.testing.assert_close(Dense(net)(images), net(images), rtol=1e-4, atol=1e-6)
 
 
+def test_at_the_papers_crop_it_is_the_net() -> None:
+    torch.manual_seed(0)
+    net = build("vgg_a", num_classes=7, width=0.0625, crop=224).eval()
+    images = torch.randn(2, 3, 224, 224)
+    with torch.inference_mode():
+        torch.testing.assert_close(Dense(net)(images), net(images), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "size"), [("vgg_a", (256, 341)), ("vgg_a", (333, 287)), ("alexnet", (300, 259))])
+def test_at_odd_sizes_it_is_the_mean_of_sliding_windows(name: str, size: tuple[int, int]) -> None:
+    """Against the net's own head on every window of the feature maps, one window after the other."""
+    torch.manual_seed(0)
+    net = build(name, num_classes=7, width=0.0625, crop=224).eval()
+    images = torch.randn(2, 3, *size)
+    with torch.inference_mode():
+        maps, side = net.maps(images), net.classifier.side
+        rows, columns = maps.shape[2] - side + 1, maps.shape[3] - side + 1
+        assert rows * columns > 1
+        scores = [
+            net.classifier(maps[:, :, r : r + side, c : c + side].flatten(1), None)
+            for r in range(rows)
+            for c in range(columns)
+        ]
+        torch.testing.assert_close(Dense(net)(images), torch.stack(scores).mean(dim=0), rtol=1e-5, atol=1e-6)
+
+
 def test_small_crops_are_scored_as_densely_as_the_papers() -> None:
     torch.manual_seed(0)
     net = build("vgg_b", num_classes=5, width=0.125, crop=32).eval()

@@ -1,44 +1,127 @@
 """The tables as people see them, and that nothing is mixed in that doesn't belong there."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
+
+import pytest
 
 from alexvgg.planning import Images, plan_runs
 from alexvgg.recipes import GEOMETRIES, RECIPES
-from alexvgg.results.table import comparability, fill, to_json, to_text
+from alexvgg.results.paper import TABLES
+from alexvgg.results.table import Row, comparability, fill, to_json, to_text
 from alexvgg.runs import RunRecord
 
 DIGITS = Images("digits", 10, "f" * 64)
 SMALL = GEOMETRIES["small"]
-SPECS = {s.recipe: s for s in plan_runs([RECIPES["vgg_e-jitter"], RECIPES["vgg_d-s256"]], DIGITS, SMALL)}
+SPECS = {s.recipe: s for s in plan_runs(list(RECIPES.values()), DIGITS, SMALL)}
 
 
-def record(recipe: str, top1: float, *, time: float = 1.0, state: str = "finished") -> RunRecord:
-    spec = SPECS[recipe]
-    rows = [
-        {"test_scales": list(q), "images": 360, "top1_error": top1, "top5_error": top1 / 4} for q in spec.test_scales
-    ]
+def document(runs: Sequence[tuple[str, tuple[int, ...]]], method: str, top1: float) -> dict[str, Any]:
+    members = [{"run": run, "weights": f"sha256 of {run}", "test_scales": list(scales)} for run, scales in runs]
+    return {"method": method, "members": members, "images": 360, "top1_error": top1, "top5_error": top1 / 4}
+
+
+def record(
+    recipe: str,
+    top1: float,
+    *,
+    time: float = 1.0,
+    state: str = "finished",
+    methods: Sequence[str] = ("dense",),
+    seed: int = 0,
+) -> RunRecord:
+    spec = replace(SPECS[recipe], train=replace(SPECS[recipe].train, seed=seed))
+    rows = [document([(spec.name, q)], m, top1 - n) for q in spec.test_scales for n, m in enumerate(methods)]
     journal = [{"event": "final", "step": 9, "time": time}]
-    return RunRecord(spec.name, state, spec, journal, rows if state == "finished" else [], None)  # type: ignore[arg-type]
+    finished = state == "finished"
+    weights = f"sha256 of {spec.name}" if finished else None
+    return RunRecord(spec.name, state, spec, journal, rows if finished else [], None, weights)  # type: ignore[arg-type]
 
 
-def test_tables_look_so(golden: Callable[[str, str], None]) -> None:
-    runs = [record("vgg_a-s256", 5.25), record("vgg_e-s256", 4.0), record("vgg_e-jitter", 28.2)]
-    note = comparability("digits", SMALL)
-    for table in ("table3", "table4"):
-        golden(f"{table}.txt", to_text(table, fill(table, runs, DIGITS.fingerprint, SMALL), note) + "\n")
+def fusion(name: str, runs: Sequence[RunRecord], method: str, top1: float) -> dict[str, Any]:
+    return {"name": name, **document([(r.name, r.spec.test_scales[-1]) for r in runs if r.spec], method, top1)}
+
+
+def filled(table: str, runs: Sequence[RunRecord], fusions: Sequence[dict[str, Any]] = ()) -> list[Row]:
+    return fill(table, runs, fusions, DIGITS.fingerprint, SMALL)
+
+
+ALEXNETS = [record("alexnet-s256", 9.0, methods=("tencrop",), seed=seed) for seed in range(5)]
+D, E = record("vgg_d-jitter", 5.5), record("vgg_e-jitter", 28.2, methods=("dense", "multicrop"))
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_tables_look_so(table: str, golden: Callable[[str, str], None]) -> None:
+    runs = [record("vgg_a-s256", 5.25), record("vgg_e-s256", 4.0), D, E, *ALEXNETS[:3]]
+    fusions = [fusion("fusion-aa11bb22", [D, E], "both", 3.75)]
+    rows, note = filled(table, runs, fusions), comparability("digits", SMALL)
+    golden(f"{table}.txt", to_text(table, rows, note) + "\n")
+    if table in ("table4", "table6"):
+        golden(f"{table}.json", json.dumps(to_json(table, rows, note), indent=2) + "\n")
 
 
 def test_every_empty_row_names_the_command_that_fills_it() -> None:
-    rows = to_json("table4", fill("table4", [record("vgg_d-s256", 3.0)], DIGITS.fingerprint, SMALL), "")["rows"]
+    rows = to_json("table4", filled("table4", [record("vgg_d-s256", 3.0)]), "")["rows"]
     assert len(rows) == 10  # type: ignore[arg-type]
-    filled = [r for r in rows if r["run"]]  # type: ignore[attr-defined]
-    assert [(r["model"], r["train_scale"], r["command"]) for r in filled] == [("vgg_d", 256, None)]
+    ours = [r for r in rows if r["run"]]  # type: ignore[attr-defined]
+    assert [(r["model"], r["train_scale"], r["command"]) for r in ours] == [("vgg_d", 256, None)]
     commands = [r["command"] for r in rows if not r["run"]]  # type: ignore[attr-defined]
     assert "alexvgg submit --model vgg_c --scale jitter --nodes 4" in commands
     assert len(set(commands)) == 9
     json.dumps(rows)
+
+
+def test_what_is_trained_needs_only_evaluation() -> None:
+    commands = [r.command for r in filled("table5", [E])]
+    assert commands == [
+        *["alexvgg submit --model vgg_d --scale jitter --nodes 4"] * 3,
+        None,
+        None,
+        f"alexvgg evaluate {E.name} --method both --test-scales 256,384,512",
+    ]
+
+
+def test_a_fusion_needs_each_of_its_nets_first() -> None:
+    both = "alexvgg submit --model vgg_d --scale jitter --nodes 4"
+    assert filled("table6", [E])[3].command == both
+    fuse = f"alexvgg evaluate {D.name} {E.name} --method both --test-scales 256,384,512 --fuse"
+    assert filled("table6", [E, D])[3].command == fuse
+    assert filled("table7", [E, D])[0].command == fuse
+    got = filled("table6", [E, D], [fusion("f", [E, D], "both", 3.0)])
+    assert [r.run for r in got] == [None, None, None, "f"]
+
+
+def test_the_seven_nets_are_each_tested_at_their_own_scales() -> None:
+    names = ("vgg_d-s256", "vgg_d-s384", "vgg_d-jitter", "vgg_c-s256", "vgg_c-s384", "vgg_e-s256", "vgg_e-s384")
+    runs = [record(name, 5.0) for name in names]
+    listed = " ".join(r.name for r in runs)
+    assert filled("table6", runs)[0].command == f"alexvgg evaluate {listed} --method dense --fuse"
+    assert filled("table6", runs, [fusion("f", runs[::-1], "dense", 3.0)])[0].run == "f"
+    other = runs[0]
+    assert other.spec
+    changed = replace(other, spec=replace(other.spec, test_scales=((256,),)))
+    assert filled("table6", [changed, *runs[1:]])[0].command == "alexvgg submit --model vgg_d --scale 256 --nodes 4"
+
+
+def test_five_alexnets_are_five_runs_of_different_seeds() -> None:
+    for n in range(5):
+        seed = f" --set train.seed={n}" if n else ""
+        row = filled("alexnet", ALEXNETS[:n])[1]
+        assert row.command == f"alexvgg submit --model alexnet --scale 256 --nodes 4{seed}"
+    listed = " ".join(r.name for r in reversed(ALEXNETS))
+    row = filled("alexnet", ALEXNETS)[1]
+    assert row.command == f"alexvgg evaluate {listed} --method tencrop --test-scales 256 --fuse"
+    one, five, *starred = filled("alexnet", ALEXNETS, [fusion("f", ALEXNETS, "tencrop", 3.0)])
+    assert (one.run, five.run) == (ALEXNETS[-1].name, "f")
+    assert [(r.run, r.command) for r in starred] == [(None, None)] * 2, "nobody has the 2011 release"
+
+
+def test_commands_name_the_profile() -> None:
+    for table in TABLES:
+        for row in fill(table, [E], [], DIGITS.fingerprint, SMALL, " --profile lab"):
+            assert row.command is None or row.command.endswith(" --profile lab")
 
 
 def test_other_runs_are_not_mixed_in() -> None:
@@ -51,14 +134,30 @@ def test_other_runs_are_not_mixed_in() -> None:
         replace(good, spec=replace(spec, model=replace(spec.model, crop=224))),
         replace(good, spec=None),
     ]
-    assert not any(r.run for r in fill("table3", others, DIGITS.fingerprint, SMALL))
+    assert not any(r.run for r in filled("table3", others))
+
+
+def test_other_fusions_are_not_mixed_in() -> None:
+    stranger = replace(E, name="vgg_e-jitter-ffffffff")
+    old = fusion("f", [D, E], "both", 3.0)
+    old["members"][1]["weights"] = "of an earlier training"
+    others = [
+        fusion("f", [D, stranger], "both", 3.0),
+        fusion("f", [D, D], "both", 3.0),
+        fusion("f", [D, E, record("vgg_e-s256", 4.0)], "both", 3.0),
+        fusion("f", [D, E], "tencrop", 3.0),
+        old,
+    ]
+    assert not any(r.run for r in filled("table6", [D, E, record("vgg_e-s256", 4.0)], others))
 
 
 def test_the_run_that_finished_last_counts() -> None:
     old, new = record("vgg_e-s256", 9.0, time=10.0), record("vgg_e-s256", 4.0, time=20.0)
     for runs in ([old, new], [new, old]):
-        row = next(r for r in fill("table3", runs, DIGITS.fingerprint, SMALL) if r.run)
+        row = next(r for r in filled("table3", runs) if r.run)
         assert row.top1 == 4.0
+    twice = [fusion("old", [D, E], "both", 9.0), fusion("new", [E, D], "both", 4.0)]
+    assert filled("table6", [D, E], twice)[3].run == "new"
 
 
 def test_only_imagenet_at_the_papers_geometry_is_comparable() -> None:

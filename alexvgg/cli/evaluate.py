@@ -1,0 +1,119 @@
+"""`alexvgg evaluate`"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from alexvgg.cli.place import open_place, profile_option, say
+
+if TYPE_CHECKING:
+    from alexvgg.evaluate import Request
+    from alexvgg.scoring import RowMethod
+
+METHODS = ("dense", "multicrop", "both", "tencrop")  # of alexvgg.scoring, which takes long to import
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN…")
+@click.option(
+    "--method",
+    type=click.Choice(METHODS),
+    default="dense",
+    show_default=True,
+    help="Whole images, a 5x5 grid of crops, the mean of both (VGG), or 5 crops of the centre (AlexNet).",
+)
+@click.option("--test-scales", metavar="Q,…", help="Q's to average, e.g. 256,384,512; each run's own by default.")
+@click.option("--fuse", is_flag=True, help="One result: the mean of all runs' posteriors.")
+@profile_option
+@click.option("--storage", help="Storage URL instead of the profile's.")
+@click.option("--dataset", help="Dataset URL instead of the profile's; with --storage no profile is needed.")
+@click.option("--nodes", type=click.IntRange(min=1), help="Evaluate on that many nodes of the profile's cluster.")
+@click.option("--wait", is_flag=True, help="With --nodes: show the log and wait for the end.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def evaluate(
+    runs: tuple[str, ...],
+    method: RowMethod,
+    test_scales: str | None,
+    fuse: bool,
+    profile: str | None,
+    storage: str | None,
+    dataset: str | None,
+    nodes: int | None,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Test finished runs on the validation images, as the papers do.
+
+    Posteriors are kept in the storage: what was computed once, for any row, is never computed again, and an evaluation
+    that was interrupted goes on where it was. Without --nodes this process computes, or all that torchrun starts.
+
+    \b
+    Examples:
+      alexvgg evaluate vgg_e-jitter-3f2a91c4 --method both --test-scales 256,384,512
+      alexvgg evaluate vgg_d-jitter-5b1c0a77 vgg_e-jitter-3f2a91c4 --method both --fuse --nodes 4 --wait
+      torchrun --nproc-per-node 2 -m alexvgg evaluate alexnet-s256-77aa01c2 --method tencrop
+    """
+    from alexvgg.errors import InputError
+    from alexvgg.evaluate import Request
+
+    request = Request(runs, method, _scales(test_scales), fuse)
+    if nodes is None:
+        if wait:
+            raise InputError("--wait belongs to --nodes N: without it this process computes, and waits anyway")
+        _here(request, profile, storage, dataset, as_json)
+        return
+    from alexvgg.cli.jobs import follow_to_end
+
+    place = open_place(profile, storage=storage, dataset=dataset)
+    from jobs.client import client  # only now: Ray reads where its token lies when it is imported
+    from jobs.evaluate import send
+    from jobs.submit import check_cluster
+
+    jobs = client(place.dashboard)
+    check_cluster(place, nodes)
+    job, new = send(request, place, nodes, jobs)
+    if as_json:
+        click.echo(json.dumps({"job": job, "new": new, "dashboard": place.dashboard}, indent=2))
+    else:
+        click.echo(f"{'Submitted' if new else 'Already running:'} {job}")
+        click.echo(f"  Ray dashboard  {place.dashboard}/#/jobs/{job}")
+        click.echo(f"  follow         alexvgg logs {job} -f")
+        click.echo(f"  stop           alexvgg stop {job}")
+    if wait:
+        sys.exit(follow_to_end(jobs, job))
+
+
+def _here(request: Request, profile: str | None, storage: str | None, dataset: str | None, as_json: bool) -> None:
+    from alexvgg.config import Execution
+    from alexvgg.engine.world import World
+    from alexvgg.evaluate import describe, evaluate
+
+    mlflow = None
+    if storage is None or dataset is None:
+        place = open_place(profile, storage=storage, dataset=dataset)
+        storage, dataset, mlflow = place.storage, place.dataset, place.mlflow
+    with World.launched() as world:
+
+        def progress(line: str) -> None:
+            if world.rank == 0:
+                say(line)
+
+        execution = Execution(dataset, storage, mlflow, workers=world.size)
+        documents = evaluate(request, execution, world, progress)
+        if world.rank == 0:
+            click.echo(json.dumps(documents, indent=2) if as_json else "\n".join(map(describe, documents)))
+
+
+def _scales(text: str | None) -> tuple[int, ...] | None:
+    from alexvgg.errors import InputError
+
+    if text is None:
+        return None
+    try:
+        return tuple(int(q) for q in text.split(","))
+    except ValueError:
+        raise InputError(f"--test-scales {text!r} isn't a list of numbers; write e.g. 256,384,512") from None

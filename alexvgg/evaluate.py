@@ -1,0 +1,156 @@
+"""Evaluation of finished runs: the same function in a plain process, under torchrun, under Ray."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from alexvgg.config import PAPER_CROP, Execution, RunSpec
+from alexvgg.data.shards import open_dataset
+from alexvgg.data.store import Store, open_store
+from alexvgg.data.undecodable import Undecodable
+from alexvgg.engine import checkpoint
+from alexvgg.engine.world import World
+from alexvgg.errors import InputError
+from alexvgg.models import Net, build
+from alexvgg.recording import mlflow_params
+from alexvgg.results.paper import cells
+from alexvgg.run import own_cores
+from alexvgg.runs import read_run
+from alexvgg.scoring import Member, Progress, Row, RowMethod, record, score
+from alexvgg.tracking import MlflowSink
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to evaluate: each run, or with `fuse` the mean of them all.
+
+    Without `test_scales` each run is tested at the Q's that its recipe averages (Table 4's for VGG).
+    Raises InputError for a request that makes no sense.
+    """
+
+    runs: tuple[str, ...]
+    method: RowMethod = "dense"
+    test_scales: tuple[int, ...] | None = None
+    fuse: bool = False
+
+    def __post_init__(self) -> None:
+        for q in self.test_scales or ():
+            if q < PAPER_CROP:
+                raise InputError(
+                    f"Q={q} is smaller than the {PAPER_CROP}-pixel crop that scales are given for: no crop fits. "
+                    f"Use {PAPER_CROP} or more (the paper uses 224 to 512)."
+                )
+        for name, values in (("run", self.runs), ("test scale", self.test_scales or ())):
+            if len(set(values)) < len(values):
+                raise InputError(f"a {name} stands twice in {', '.join(map(str, values))}; name each once")
+        if self.fuse and len(self.runs) == 1:
+            raise InputError(f"fusing needs at least two runs, and {self.runs[0]} is one; leave --fuse away")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished run: its spec and the sha256 of its final weights."""
+
+    spec: RunSpec
+    weights: str
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+
+def find_finished(storage: Store, name: str) -> Finished:
+    """Raises InputError if there is no such run, or it isn't finished."""
+    found = read_run(storage, name)
+    if found.state == "planned" or found.spec is None:
+        known = sorted({key.split("/")[1] for key in storage.list("runs/")})
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known) or 'none yet'}."
+        raise InputError(f"there is no run {name!r} in {storage.url}; {hint}")
+    if found.weights is None:
+        raise InputError(
+            f"{name} has {found.state} but not finished, and only final weights are evaluated. "
+            "`alexvgg status` shows how far it is; submitting it again goes on with it."
+        )
+    return Finished(found.spec, found.weights)
+
+
+def plan_rows(request: Request, runs: Sequence[Finished], fingerprint: str, *, flip: bool) -> list[Row]:
+    """The rows that a request fills: one for each run, or one for all of them.
+
+    Raises InputError if a run was trained on other images than `fingerprint`'s.
+    """
+    for run in runs:
+        if run.spec.data.fingerprint != fingerprint:
+            raise InputError(
+                f"{run.name} was trained on the dataset with fingerprint {run.spec.data.fingerprint[:12]}…, this one "
+                f"has {fingerprint[:12]}…: its errors here would mean nothing"
+                + (", and nets of different classes can't be fused" if request.fuse else "")
+                + ". Name runs of one dataset, and its URL with --dataset."
+            )
+    members = [Member(r.name, r.weights, request.test_scales or r.spec.test_scales[-1]) for r in runs]
+    groups = [members] if request.fuse else [[m] for m in members]
+    return [Row(request.method, tuple(group), fingerprint, flip) for group in groups]
+
+
+def evaluate(
+    request: Request, execution: Execution, world: World, progress: Progress = lambda _: None
+) -> list[dict[str, Any]]:
+    """Evaluate finished runs and store the rows' documents. Every rank calls this; rank 0 gets the documents.
+
+    What is stored of an earlier evaluation isn't computed again. `progress` is called on every rank.
+    Raises InputError for a run that isn't there, isn't finished, or is of another dataset.
+    """
+    storage = open_store(execution.storage_url)
+    runs = [find_finished(storage, name) for name in request.runs]
+    dataset = open_dataset(open_store(execution.dataset_url))
+    rows = plan_rows(request, runs, dataset.fingerprint, flip=dataset.flip)
+    nets = {run.name: load_net(storage, run, world.device) for run in runs}
+    undecodable = Undecodable(dataset.store.url)
+    score(
+        nets, rows, dataset, storage, world,
+        decode_threads=execution.decode_threads or own_cores(), undecodable=undecodable, progress=progress,
+    )  # fmt: skip
+    if world.rank != 0:
+        return []
+    documents = [record(storage, row) for row in rows]
+    if execution.mlflow_url is not None:
+        for row, document in zip(rows, documents, strict=True):
+            _track(execution.mlflow_url, row, {r.name: r.spec for r in runs}, document)
+    return documents
+
+
+def load_net(storage: Store, run: Finished, device: torch.device) -> Net:
+    """The net with the run's final weights. Raises DamagedError if their bytes changed."""
+    m = run.spec.model
+    net = build(m.name, num_classes=m.num_classes, width=m.width, crop=m.crop)
+    data = checkpoint.verified(storage, f"runs/{run.name}/final/model.safetensors", run.weights)
+    net.load_state_dict(safetensors.torch.load(data))
+    layout = torch.channels_last if device.type == "cuda" else torch.preserve_format
+    return net.to(device).to(memory_format=layout).eval()
+
+
+def _track(url: str, row: Row, specs: Mapping[str, RunSpec], document: Mapping[str, Any]) -> None:
+    """Log the table cells that a row fills: to the run's own MLflow run, or to one of the fusion's."""
+    filled = cells({name: spec.recipe for name, spec in specs.items()}, [document])
+    if not filled:
+        return
+    params = mlflow_params(specs[row.name]) if row.name in specs else {"method": row.method}
+    sink = MlflowSink(url, row.name, params, {f"alexvgg.fused.{n}": m.run for n, m in enumerate(row.members)})
+    sink.metrics(filled, 0)
+    sink.close("FINISHED")
+
+
+def describe(document: Mapping[str, Any]) -> str:
+    """A row's document in a line."""
+    names = " + ".join(f"{m['run']} at Q={','.join(map(str, m['test_scales']))}" for m in document["members"])
+    if not document["images"]:
+        return f"{names}, {document['method']}: no image could be decoded"
+    return (
+        f"{names}, {document['method']}: top-1 error {document['top1_error']:.2f} %, "
+        f"top-5 error {document['top5_error']:.2f} % of {document['images']} images"
+    )
