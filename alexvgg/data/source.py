@@ -18,7 +18,7 @@ from alexvgg.errors import InputError
 
 Ints = NDArray[np.int64]
 
-LONGEST_NAME = 100  # bytes of a name in the plain tar header that WebDataset writes
+LONGEST_NAME = 100  # bytes: what fits into a plain tar header, which every reader understands
 
 
 class Member(NamedTuple):
