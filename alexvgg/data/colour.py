@@ -15,7 +15,7 @@ from alexvgg.errors import InputError
 # Every image is measured as training at S=256 sees it (AlexNet's images were of that size too): so a large one doesn't
 # count for many. Resizing levels single pixels' noise: colour_std depends a little on this.
 SHORTER = 256
-BATCH = 64  # images that one thread reads and adds up together
+BATCH = 16  # images that one thread reads and adds up together
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 from alexvgg.data.keyed import Ints
 from alexvgg.errors import InputError
 
-LONGEST_NAME = 100  # bytes of a name in the plain tar header that WebDataset writes
+LONGEST_NAME = 100  # bytes: what fits into a plain tar header, which every reader understands
 
 
 class Member(NamedTuple):
