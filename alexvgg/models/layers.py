@@ -88,6 +88,7 @@ def _at_every_position(head: Callable[[Tensor], Tensor], maps: Tensor, side: int
 _GAMMA, _MIX1, _MIX2 = -7046029254386353131, -4658895280553007687, -7723592293110705685
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # Inductor takes this for index arithmetic, and fails
 def keyed_mask(keys: Tensor, width: int, p: float, *, stream: int) -> Tensor:
     """Dropout multipliers (N, width), 0 with probability `p`, else 1 / (1 - p): a pure function of its arguments.
 
