@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from webdataset import TarWriter
 
-from alexvgg.data.sample import colour_statistics
+from alexvgg.data.colour import ColourSums
 from alexvgg.data.shards import Dataset, index_shard, open_dataset, write_dataset
 from alexvgg.data.store import open_store
 
@@ -41,7 +41,7 @@ def mixed_dataset(
                 label = str(int(random.integers(classes))).encode()
                 writer.write({"__key__": f"{i:06d}", "jpg": body, "cls": label})
         splits[split] = [index_shard(path.name, path.read_bytes())]
-    statistics = colour_statistics(random.integers(0, 256, (1000, 3)))
+    statistics = ColourSums.of(random.integers(0, 256, (1000, 3))).statistics()
     about = {"name": "mixed", "classes": [str(c) for c in range(classes)], "flip": flip, **statistics}
     write_dataset(store, about, splits)
     return open_dataset(store)

@@ -15,7 +15,8 @@ import alexvgg.scoring as scoring
 from alexvgg.config import pixels
 from alexvgg.data import validation as validation_module
 from alexvgg.data.decode import decode
-from alexvgg.data.shards import Dataset, read_samples
+from alexvgg.data.fetch import read_all
+from alexvgg.data.shards import Dataset
 from alexvgg.data.store import FileStore, Store
 from alexvgg.data.undecodable import Undecodable
 from alexvgg.data.views import whole
@@ -117,7 +118,7 @@ def test_dense_posteriors_against_one_image_at_a_time(dataset: Dataset, store: F
     stored = read(store, r.scorings()[0][0].key, r.scorings()[0][0])
     assert stored.samples.tolist() == [i for i in range(IMAGES) if i != BAD]
     dense, mean = Dense(net().eval()), torch.tensor(dataset.mean_rgb)[:, None, None]
-    found = read_samples(dataset.store, dataset.val, np.arange(IMAGES))
+    found = read_all(dataset.store, dataset.val, range(IMAGES))
     with torch.inference_mode():
         for sample, got in zip(stored.samples.tolist(), stored.values, strict=True):
             view = torch.from_numpy(whole(decode(found[sample]), pixels(256, 32))) - mean

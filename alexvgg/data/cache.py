@@ -82,7 +82,7 @@ class Cache:
             self._unchecked += size
             if self._unchecked >= self._limit // CHECKS:
                 self._unchecked = 0
-                self._full = self._measure() > self._limit * (1 - 1 / CHECKS)
+                self._full = self._measure() > self._limit * (1 - 3 / CHECKS)  # others may be writing, too
             return not self._full
 
     def _measure(self) -> int:
@@ -96,7 +96,7 @@ class Cache:
                     files.append((stat.st_mtime, stat.st_blocks * 512, path))
             total = sum(size for _, size, _ in files)
             for used, size, path in sorted(files):
-                if total <= self._limit * (1 - 2 / CHECKS) or time.time() - used < STALE_SECONDS:
+                if total <= self._limit * (1 - 4 / CHECKS) or time.time() - used < STALE_SECONDS:
                     break
                 path.unlink(missing_ok=True)
                 total -= size

@@ -260,3 +260,9 @@ def read_samples(store: Store, split: Split, samples: Sequence[int]) -> Iterator
                     "(crc32 differs). The shard was damaged or replaced; restore it, or pack and index it again."
                 )
         yield sample, intact
+
+
+def read_all(store: Store, split: Split, samples: Iterable[int]) -> dict[int, bytes]:
+    """The image bytes of `samples`, which are in storage order, by as few reads as may be. Raises StoreError."""
+    reads = reads_of(split, samples)
+    return {sample: data for read in reads for sample, data in read_samples(store, split, read.samples)}

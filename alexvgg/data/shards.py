@@ -6,8 +6,7 @@ index/train-000000.tar.json   per sample: key, offset, size, label, crc32 of the
 """
 
 import json
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 
 from alexvgg.data.index import FORMAT, ShardIndex, fingerprint, index_shard, write_dataset
 from alexvgg.data.keyed import Ints
-from alexvgg.data.store import MissingKeyError, Store, StoreError
+from alexvgg.data.store import MissingKeyError, Store
 from alexvgg.errors import InputError
 
 __all__ = [
@@ -26,11 +25,9 @@ __all__ = [
     "fingerprint",
     "index_shard",
     "open_dataset",
-    "read_samples",
     "write_dataset",
 ]
 
-MAX_READ = 8 << 20  # bytes of one ranged GET
 ABOUT = ("name", "classes", "flip", "mean_rgb", "colour_axes", "colour_std", "fingerprint", "splits")  # of dataset.json
 
 
@@ -111,40 +108,3 @@ def _open_split(store: Store, shards: Sequence[str]) -> Split:
         shard_of=np.repeat(np.arange(len(shards)), sizes), offsets=column("offsets"), sizes=column("sizes"),
         labels=column("labels"), crc32=column("crc32"),
     )  # fmt: skip
-
-
-def read_samples(store: Store, split: Split, samples: Ints) -> dict[int, bytes]:
-    """The image bytes of `samples`, which lie in storage order, by as few ranged reads as 8 MiB each allow.
-
-    Raises StoreError, with the shard and the offset, if a sample's bytes aren't the indexed ones.
-    """
-    found: dict[int, bytes] = {}
-    for run in _contiguous(split, samples):
-        shard = split.shards[split.shard_of[run[0]]]
-        start = int(split.offsets[run[0]])
-        data = store.get_range(shard, start, int(split.offsets[run[-1]] + split.sizes[run[-1]]) - start)
-        for sample in run:
-            offset = int(split.offsets[sample])
-            body = data[offset - start : offset - start + int(split.sizes[sample])]
-            if zlib.crc32(body) != split.crc32[sample]:
-                raise StoreError(
-                    f"{store.url}/{shard} at offset {offset}: sample {split.keys[sample]!r} isn't what was indexed "
-                    "(crc32 differs). The shard was damaged or replaced; restore it, or pack and index it again."
-                )
-            found[int(sample)] = body
-    return found
-
-
-def _contiguous(split: Split, samples: Ints) -> Iterator[list[int]]:
-    run: list[int] = []
-    for sample in map(int, samples):
-        if run and (
-            sample != run[-1] + 1
-            or split.shard_of[sample] != split.shard_of[run[0]]
-            or split.offsets[sample] + split.sizes[sample] - split.offsets[run[0]] > MAX_READ
-        ):
-            yield run
-            run = []
-        run.append(sample)
-    if run:
-        yield run

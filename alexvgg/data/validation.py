@@ -15,8 +15,9 @@ import torch
 from alexvgg.batch import Batch
 from alexvgg.config import pixels
 from alexvgg.data.decode import Pixels
+from alexvgg.data.fetch import read_all
 from alexvgg.data.keyed import Ints
-from alexvgg.data.shards import Dataset, Split, read_samples
+from alexvgg.data.shards import Dataset, Split
 from alexvgg.data.undecodable import Undecodable
 from alexvgg.data.views import central, resized_size, whole
 
@@ -122,7 +123,7 @@ class Validation:
         decodes: list[list[Future[Pixels | None]]] = []
         for number in range(len(runs) + 2):
             if number < len(runs):
-                reads.append(io.submit(read_samples, store, split, runs[number]))
+                reads.append(io.submit(read_all, store, split, runs[number].tolist()))
             if 1 <= number <= len(runs):
                 found = reads.pop(0).result()
                 decodes.append([pool.submit(self._decode, split, int(i), found[int(i)]) for i in runs[number - 1]])

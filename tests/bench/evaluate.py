@@ -11,7 +11,6 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-import numpy as np
 import torch
 from report import report
 
@@ -20,7 +19,8 @@ from images import mixed_dataset
 
 from alexvgg.config import pixels
 from alexvgg.data.decode import decode
-from alexvgg.data.shards import Dataset, read_samples
+from alexvgg.data.fetch import read_all
+from alexvgg.data.shards import Dataset
 from alexvgg.data.store import FileStore
 from alexvgg.data.undecodable import Undecodable
 from alexvgg.data.views import whole
@@ -53,7 +53,7 @@ def naive(dataset: Dataset, net: Net) -> tuple[dict[int, float], dict[int, torch
         began = time.perf_counter()
         with torch.inference_mode():
             for sample in range(len(dataset.val)):
-                data = read_samples(dataset.store, dataset.val, np.array([sample]))[sample]
+                data = read_all(dataset.store, dataset.val, [sample])[sample]
                 image = (torch.from_numpy(whole(decode(data), pixels(q, net.crop))) - mean)[None]
                 both = dense(image).softmax(1) + dense(image.flip(3)).softmax(1)
                 posteriors[q].append(both[0] / 2)

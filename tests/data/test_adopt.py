@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from made import image, tar_of
 
 from alexvgg.data.adopt import ShardOptions, assign, copy_shards, index_shards, is_shards
 from alexvgg.data.commit import Summary
-from alexvgg.data.shards import Dataset, open_dataset, read_samples
+from alexvgg.data.fetch import read_all
+from alexvgg.data.shards import Dataset, open_dataset
 from alexvgg.data.store import Store, open_store
 from alexvgg.errors import InputError
 
@@ -58,7 +58,7 @@ def check(dataset: Dataset, summary: Summary) -> None:
     assert dataset.train.keys[:2] == ("n0/00000", "n1/00001")
     assert dataset.val.labels.tolist() == [i % 3 for i in range(20, 25)]
     assert dataset.val.shards == ("sub/imagenet-val-000000.tar",)
-    data = read_samples(dataset.store, dataset.train, np.arange(17))
+    data = read_all(dataset.store, dataset.train, range(17))
     assert list(data.values()) == [image(i) for i in range(17)]
     for name, tar in SHARDS.items():
         assert dataset.store.get(name) == tar

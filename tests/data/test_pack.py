@@ -24,9 +24,10 @@ from PIL import Image
 
 from alexvgg.data import s3 as services
 from alexvgg.data.decode import decode
+from alexvgg.data.fetch import read_all
 from alexvgg.data.index import index_shard, read_index
 from alexvgg.data.pack import PackOptions, pack, plan, plan_shards
-from alexvgg.data.shards import Dataset, open_dataset, read_samples
+from alexvgg.data.shards import Dataset, open_dataset
 from alexvgg.data.source import open_source
 from alexvgg.data.store import FileStore, Store, StoreError, create_bucket, open_store
 from alexvgg.errors import InputError
@@ -69,7 +70,7 @@ def test_the_index_written_on_the_way_is_what_reading_finds(tmp_path: Path) -> N
     assert "Müller 1" in dataset.val.keys
     for shard in (*dataset.train.shards, *dataset.val.shards):
         assert read_index(dataset.store, shard) == index_shard(shard, dataset.store.get(shard))
-    assert len(read_samples(dataset.store, dataset.train, np.arange(len(dataset.train)))) == 31
+    assert len(read_all(dataset.store, dataset.train, range(len(dataset.train)))) == 31
 
 
 def test_tars_and_folders_of_the_same_images_are_the_same_dataset(tmp_path: Path) -> None:
@@ -104,7 +105,7 @@ def test_resizing_encodes_only_what_is_larger(tmp_path: Path) -> None:
     (source / "train" / "n01440764" / "small.jpg").write_bytes(small)
     (source / "train" / "n01440764" / "broken.jpg").write_bytes(large[:100])
     dataset = packed(source, tmp_path / "out", replace(SMALL, resize_shorter=40))
-    data = read_samples(dataset.store, dataset.train, np.arange(len(dataset.train)))
+    data = read_all(dataset.store, dataset.train, range(len(dataset.train)))
     by_key = {dataset.train.keys[i]: body for i, body in data.items()}
     assert by_key["small"] == small
     assert by_key["broken"] == large[:100]

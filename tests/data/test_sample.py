@@ -6,8 +6,9 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from alexvgg.data.decode import decode
+from alexvgg.data.fetch import read_all
 from alexvgg.data.sample import pack_digits
-from alexvgg.data.shards import Dataset, read_samples
+from alexvgg.data.shards import Dataset
 from alexvgg.data.store import open_store
 
 
@@ -16,7 +17,7 @@ def test_digits_are_scikit_learns(digits: Dataset) -> None:
     scans, labels = load_digits(return_X_y=True)
     seen = []
     for split in (digits.train, digits.val):
-        for i, data in read_samples(digits.store, split, np.arange(len(split))).items():
+        for i, data in read_all(digits.store, split, range(len(split))).items():
             original = int(split.keys[i])
             seen.append(original)
             assert split.labels[i] == labels[original]

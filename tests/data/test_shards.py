@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import webdataset
 
-from alexvgg.data.shards import Dataset, open_dataset, read_samples, write_dataset
+from alexvgg.data.fetch import read_all
+from alexvgg.data.shards import Dataset, open_dataset, write_dataset
 from alexvgg.data.store import StoreError, open_store
 from alexvgg.errors import InputError
 
@@ -18,7 +19,7 @@ def test_stock_webdataset_reads_the_same_samples(digits_url: str, digits: Datase
     folder = digits_url.removeprefix("file://")
     urls = [f"{folder}/{shard}" for shard in digits.train.shards]
     ids = np.arange(len(digits.train))
-    ours = read_samples(digits.store, digits.train, ids)
+    ours = read_all(digits.store, digits.train, ids)
     samples = list(webdataset.WebDataset(urls, shardshuffle=False))
     gc.collect()
     assert len(samples) == len(ids)
@@ -43,8 +44,8 @@ def test_a_flipped_bit_is_found_and_located(digits: Dataset, tmp_path: Path) -> 
     (folder / shard).write_bytes(data)
     damaged = open_dataset(open_store(folder.as_uri()))
     with pytest.raises(StoreError, match=rf"{shard} at offset {offset}: sample '{digits.train.keys[250]}'"):
-        read_samples(damaged.store, damaged.train, np.arange(245, 260))
-    assert len(read_samples(damaged.store, damaged.train, np.arange(0, 240))) == 240
+        read_all(damaged.store, damaged.train, range(245, 260))
+    assert len(read_all(damaged.store, damaged.train, range(0, 240))) == 240
 
 
 def test_a_shard_cut_after_indexing_is_an_error(digits: Dataset, tmp_path: Path) -> None:
@@ -53,7 +54,7 @@ def test_a_shard_cut_after_indexing_is_an_error(digits: Dataset, tmp_path: Path)
     shard.write_bytes(shard.read_bytes()[:100_000])
     cut = open_dataset(open_store(folder.as_uri()))
     with pytest.raises(StoreError, match="too early"):
-        read_samples(cut.store, cut.train, np.arange(0, 240))
+        read_all(cut.store, cut.train, range(0, 240))
 
 
 def test_an_empty_dataset_is_refused(tmp_path: Path) -> None:

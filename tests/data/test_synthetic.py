@@ -16,7 +16,8 @@ from PIL import Image, JpegImagePlugin
 
 from alexvgg.data import synthetic
 from alexvgg.data.decode import decode
-from alexvgg.data.shards import Dataset, open_dataset, read_samples
+from alexvgg.data.fetch import read_all
+from alexvgg.data.shards import Dataset, open_dataset
 from alexvgg.data.store import open_store
 from alexvgg.data.synthetic import SyntheticSpec, pack_synthetic
 
@@ -33,7 +34,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture(scope="module")
 def images(made: Dataset) -> list[bytes]:
-    return list(read_samples(made.store, made.train, np.arange(200)).values())
+    return list(read_all(made.store, made.train, range(200)).values())
 
 
 def test_counts_labels_and_shard_sizes(made: Dataset) -> None:
@@ -107,7 +108,7 @@ def test_colour_statistics_are_the_training_pixels(tmp_path: Path) -> None:
     store = open_store(tmp_path.as_uri())
     pack_synthetic(store, replace(SMALL, images=10))
     dataset = open_dataset(store)
-    images = read_samples(store, dataset.train, np.arange(10)).values()
+    images = read_all(store, dataset.train, range(10)).values()
     pixels = np.concatenate([np.asarray(decode(data)).reshape(-1, 3) for data in images])
     np.testing.assert_allclose(dataset.mean_rgb, pixels.mean(axis=0))
     axes, std = np.array(dataset.colour_axes), np.array(dataset.colour_std)

@@ -9,7 +9,8 @@ from images import mixed_dataset
 
 from alexvgg.data import validation as module
 from alexvgg.data.decode import Pixels, decode
-from alexvgg.data.shards import Dataset, read_samples
+from alexvgg.data.fetch import read_all
+from alexvgg.data.shards import Dataset
 from alexvgg.data.undecodable import Undecodable
 from alexvgg.data.validation import Validation, parts
 from alexvgg.data.views import resized_size, whole
@@ -39,7 +40,7 @@ def test_parts_cover_every_image_once(images: int) -> None:
 
 
 def images_of(dataset: Dataset, samples: range) -> dict[int, Pixels]:
-    found = read_samples(dataset.store, dataset.val, np.array(samples))
+    found = read_all(dataset.store, dataset.val, samples)
     return {i: decode(found[i]) for i in samples if i not in (0, 70)}
 
 
