@@ -21,13 +21,14 @@ from pathlib import Path
 
 import boto3
 import numpy as np
+from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from PIL import Image
 from report import report
 
 from alexvgg.data.pack import PackOptions, pack
 from alexvgg.data.source import open_source
-from alexvgg.data.store import create_bucket, open_store
+from alexvgg.data.store import PART, create_bucket, open_store
 
 ROUNDS = 7
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
@@ -63,9 +64,14 @@ def copy(source: Path, target: Path) -> None:
 
 
 def upload(files: list[Path], bucket: str, prefix: str) -> None:
-    client = boto3.client("s3", config=Config(s3={"addressing_style": "path"}))
+    """With the settings that our store uses: by default boto3 adds checksums and 8 MiB parts, which is slower."""
+    settings = Config(request_checksum_calculation="when_required", s3={"addressing_style": "path"})
+    client, parts = (
+        boto3.client("s3", config=settings),
+        TransferConfig(multipart_threshold=PART, multipart_chunksize=PART),
+    )
     with ThreadPoolExecutor(THREADS) as pool:
-        list(pool.map(lambda p: client.upload_file(str(p), bucket, f"{prefix}/{p.name}"), files))
+        list(pool.map(lambda p: client.upload_file(str(p), bucket, f"{prefix}/{p.name}", Config=parts), files))
 
 
 def pack_to(source: Path, url: str) -> None:
