@@ -27,8 +27,9 @@ from PIL import Image
 from report import report
 
 from alexvgg.data.pack import PackOptions, pack
+from alexvgg.data.s3 import PART
 from alexvgg.data.source import open_source
-from alexvgg.data.store import PART, create_bucket, open_store
+from alexvgg.data.store import create_bucket, open_store
 
 ROUNDS = 7
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
