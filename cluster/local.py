@@ -249,6 +249,7 @@ def _spawn(cluster: LocalCluster, name: str, command: list[str]) -> psutil.Proce
         MARK: f"{cluster.state}:{name}",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_enable_worker_prestart": "0",
+        "RAY_metrics_report_interval_ms": "2000",  # an epoch of the digits takes no longer
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     }

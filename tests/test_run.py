@@ -59,7 +59,13 @@ def launched(ranks: int, digits_url: str, folder: Path) -> dict[int, tuple[list[
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--master-port", str(free_port())]
     arguments = ["-m", "alexvgg", "train", "vgg_a-s256", "--geometry", "small", "--dataset", digits_url]
     arguments += ["--storage", (folder / "storage").as_uri(), "--sample-log", str(folder / "log")]
-    for setting in ("train.max_steps=20", "train.global_batch=192", "train.lr=0.001", "test_scales=[[224]]"):
+    for setting in (
+        "train.max_steps=20",
+        "train.global_batch=192",
+        "train.lr=0.001",
+        "init.std=0.05",
+        "test_scales=[[224]]",
+    ):
         arguments += ["--set", setting]
     command = [sys.executable, *(launcher if ranks > 1 else []), *arguments]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 import webdataset
 from PIL import Image
@@ -32,6 +33,7 @@ from alexvgg.data.undecodable import Undecodable
 
 IMAGES, BATCH, SIDE, SCALES = 1500, 250, 224, (256, 512)
 ROUNDS = 3
+MANY = 20_000  # images, over which memory must stay flat
 
 
 def augmentation(dataset: Dataset) -> Augmentation:
@@ -88,8 +90,7 @@ def by_webdataset(urls: list[str]) -> int:
 
 
 def by_torch(urls: list[str]) -> int:
-    split = stock(urls).compose(webdataset.split_by_worker) if len(urls) > 1 else stock(urls)
-    return count(torch.utils.data.DataLoader(split, batch_size=None, num_workers=2))
+    return count(torch.utils.data.DataLoader(stock(urls), batch_size=None, num_workers=2))
 
 
 def by_datasets(urls: list[str]) -> int:
@@ -120,6 +121,15 @@ def rate(work: Callable[[], int], cores: int) -> float:
         os.sched_setaffinity(0, available)
 
 
+def resident(dataset: Dataset) -> tuple[float, float]:
+    """MB of this process after some images and after many, on two decode threads."""
+    seen, early = 0, 0.0
+    while seen < MANY:
+        seen += ours(dataset, 2)
+        early = early or (psutil.Process().memory_info().rss if seen >= 2000 else 0.0)
+    return early / 1e6, psutil.Process().memory_info().rss / 1e6
+
+
 def main() -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -148,6 +158,8 @@ def main() -> None:
         for _ in range(ROUNDS):
             for name, (work, cores) in ways.items():
                 rates[name].append(rate(work, cores))
+        memory = resident(dataset)
+    print(f"memory: {memory[0]:.0f} MB after 2,000 images, {memory[1]:.0f} MB after {MANY:,}")
     report_rates("loader", rates, "images/s")
 
 

@@ -16,7 +16,7 @@ from processes import command_line, processes_with, wait_for
 from alexvgg.data.shards import write_dataset
 from alexvgg.data.store import Store, create_bucket, open_store
 from alexvgg.runs import clear_failure, mark_failed, read_run
-from cluster.local import LocalCluster
+from cluster.local import LocalCluster, _ray_folder
 
 QUICK = ("--set", "train.epochs=2", "--set", "test_scales=[[256]]")
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -117,10 +117,20 @@ def test_a_submission_trains_the_lineage_and_fills_the_table(
     assert f"[2/2] {b} finished" in alexvgg("logs").stdout
 
 
+def numbers_of(cluster: LocalCluster, name: str) -> str:
+    """What Prometheus would collect of one of our numbers from all nodes."""
+    places = json.loads((_ray_folder(cluster.state) / "prom_metrics_service_discovery.json").read_text())
+    text = ""
+    for target in (t for place in places for t in place["targets"]):
+        with urllib.request.urlopen(f"http://{target}/metrics", timeout=10) as answer:
+            text += answer.read().decode()
+    return "\n".join(line for line in text.splitlines() if line.startswith(f"ray_alexvgg_{name}{{"))
+
+
 def test_a_killed_worker_costs_no_sample_and_repeats_none(
     local_cluster: LocalCluster, alexvgg: Command, storage: Store, tmp_path: Path
 ) -> None:
-    submit = ("submit", "--model", "vgg_a", "--nodes", "4", "--set", "train.epochs=5", "--set", "test_scales=[[256]]")
+    submit = ("submit", "--model", "vgg_a", "--nodes", "4", "--set", "train.epochs=6", "--set", "test_scales=[[256]]")
     sent = json.loads(alexvgg(*submit, "--sample-log", str(tmp_path), "--json").stdout)
     assert sent["new"]
     again = json.loads(alexvgg(*submit, "--json").stdout)
@@ -133,6 +143,10 @@ def test_a_killed_worker_costs_no_sample_and_repeats_none(
         family = processes_with(f"ALEXVGG_LOCAL_CLUSTER={local_cluster.state}:")
         return [p for p in family if "RayTrainWorker" in command_line(p)]
 
+    wait_for(lambda: epochs() >= 1, "the first epoch", 120)
+    wait_for(
+        lambda: f'run="{sent["run"]}"' in numbers_of(local_cluster, "perf_images_per_s"), "a number in Ray's metrics"
+    )
     wait_for(lambda: epochs() >= 2, "the second epoch", 120)
     victims = workers()
     assert len(victims) == 4
@@ -142,8 +156,8 @@ def test_a_killed_worker_costs_no_sample_and_repeats_none(
     record = read_run(storage, sent["run"])
     starts = [e["step"] for e in record.journal if e["event"] == "start"]
     assert len(starts) == 2, "one attempt before the kill, one after it"
-    assert starts[1] in (46, 69, 92), "it went on from a checkpoint, not from the beginning"
-    assert [e["epoch"] for e in record.journal if e["event"] == "epoch"] == [1, 2, 3, 4, 5]
+    assert starts[1] in (46, 69, 92, 115), "it went on from a checkpoint, not from the beginning"
+    assert [e["epoch"] for e in record.journal if e["event"] == "epoch"] == [1, 2, 3, 4, 5, 6]
 
     # Of the first attempt only the steps up to the checkpoint survive.
     consumed: dict[int, list[int]] = {}
@@ -152,7 +166,7 @@ def test_a_killed_worker_costs_no_sample_and_repeats_none(
         for line in map(json.loads, file.read_text().splitlines()):
             if attempt == 2 or line["step"] <= starts[1]:
                 consumed.setdefault(line["epoch"], []).extend(line["samples"])
-    assert sorted(consumed) == [0, 1, 2, 3, 4]
+    assert sorted(consumed) == [0, 1, 2, 3, 4, 5]
     for epoch, samples in consumed.items():
         assert sorted(samples) == list(range(1437)), f"epoch {epoch}"
 
@@ -246,24 +260,26 @@ def test_a_failed_parent_keeps_its_children_back_until_it_is_retried(
 
 
 def test_an_evaluation_on_the_cluster_gives_what_one_process_gives(
-    alexvgg: Command, storage: Store, local_cluster: LocalCluster, tmp_path: Path
+    alexvgg: Command, storage: Store, digits_url: str, tmp_path: Path
 ) -> None:
-    submit = ("submit", "--model", "vgg_a", "--nodes", "4", "--set", "train.seed=5", *QUICK)
+    submit = ("submit", "--model", "vgg_a", "--nodes", "4", *QUICK)  # the lineage's: it is there already, as a rule
     run = json.loads(alexvgg(*submit, "--dry-run", "--json").stdout)["runs"][-1]["name"]
     alexvgg(*submit, "--wait")
     row = (run, "--method", "both", "--test-scales", "256")
     out = alexvgg("evaluate", *row, "--nodes", "3", "--wait").stdout
     assert "Submitted evaluate-" in out
     assert f"{run} at Q=256, both: top-1 error " in out
-    again = alexvgg("evaluate", *row, "--nodes", "3", "--wait").stdout
-    assert "parts of this rank's images" not in again, "stored posteriors were computed again"
+    again = alexvgg("evaluate", *row, "--json")
+    assert "parts of this rank's images" not in again.stderr, "stored posteriors were computed again"
 
     elsewhere = open_store(tmp_path.as_uri())
     for key in storage.list(f"runs/{run}/"):
         if "/posteriors/" not in key:
             elsewhere.put(key, storage.get(key))
-    places = ("--storage", tmp_path.as_uri(), "--dataset", "s3://alexvgg/datasets/digits")
-    (here,), (there,) = (json.loads(alexvgg("evaluate", *row, *where, "--json").stdout) for where in (places, ()))
+    places = ("--storage", tmp_path.as_uri(), "--dataset", digits_url)
+    (here,), (there,) = (
+        json.loads(text) for text in (alexvgg("evaluate", *row, *places, "--json").stdout, again.stdout)
+    )
     assert [here[k] for k in ("images", "top1_wrong", "top5_wrong")] == [
         there[k] for k in ("images", "top1_wrong", "top5_wrong")
     ]

@@ -1,11 +1,15 @@
 """The same batches for any threads, prefetch and number of ranks; each image once; damage costs one image."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from alexvgg.batch import Batch
 from alexvgg.data import fetch
@@ -15,6 +19,8 @@ from alexvgg.data.plan import EpochPlan, plan_epoch
 from alexvgg.data.shards import Dataset
 from alexvgg.data.undecodable import Undecodable
 from alexvgg.errors import InputError
+
+Samples = dict[int, tuple[bytes, bytes, int, int]]  # pixels, colour shift, label and key by sample
 
 AUGMENTATION = Augmentation((256, 512), 32, True, 0.1, np.eye(3))
 
@@ -28,7 +34,7 @@ def plan_of(dataset: Dataset) -> EpochPlan:
     return plan_epoch(dataset.train.shard_sizes, 192, 8, seed=7, epoch=2)
 
 
-def by_sample(batches: Sequence[Batch]) -> dict[int, tuple[bytes, bytes, int, int]]:
+def by_sample(batches: Sequence[Batch]) -> Samples:
     found = {}
     for b in batches:
         for i, sample in enumerate(b.samples.tolist()):
@@ -37,6 +43,12 @@ def by_sample(batches: Sequence[Batch]) -> dict[int, tuple[bytes, bytes, int, in
                 label, key = int(b.labels[i]), int(b.keys[i])
                 found[sample] = (b.images[i].numpy().tobytes(), b.colour[i].numpy().tobytes(), label, key)
     return found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(digits: Dataset) -> list[Samples]:
+    """An epoch's steps on one rank."""
+    return [by_sample([b]) for b in loader(digits).training(plan_of(digits), 2, 0)]
 
 
 def test_pixels_do_not_depend_on_threads_prefetch_or_ranks(digits: Dataset) -> None:
@@ -63,6 +75,27 @@ def test_an_epoch_can_begin_at_any_step(digits: Dataset) -> None:
     for a, b in zip(whole[5:], rest, strict=True):
         assert torch.equal(a.images, b.images)
         assert torch.equal(a.samples, b.samples)
+
+
+@given(st.lists(st.tuples(st.integers(0, 8), st.integers(1, 64)), max_size=4), st.integers(0, 8))
+@settings(max_examples=12, deadline=None)
+def test_a_changing_world_shows_each_sample_once_with_the_same_pixels(
+    digits: Dataset, undisturbed: list[Samples], changes: list[tuple[int, int]], end: int
+) -> None:
+    """The number of ranks changes at random steps, as nodes come and go."""
+    plan, seen = plan_of(digits), {}
+    bounds = [*sorted(changes), (plan.steps, 1)]
+    world = 2
+    step = 0
+    for until, next_world in bounds:
+        if until > step:
+            for rank in range(world):
+                with closing(loader(digits, rank, world, 1, 2).training(plan, 2, step)) as batches:
+                    seen.update(by_sample(list(islice(batches, until - step))))
+        step, world = max(step, until), next_world
+    assert seen == {sample: view for views in undisturbed for sample, view in views.items()}
+    resumed = [by_sample([b]) for b in loader(digits).training(plan, 2, min(end, plan.steps - 1))]
+    assert resumed == undisturbed[min(end, plan.steps - 1) :]
 
 
 def test_epochs_show_other_views(digits: Dataset) -> None:
