@@ -25,7 +25,7 @@ lint: $(VENV)/ready
 
 # make bench NAME=startup
 bench: $(VENV)/ready
-	$(BIN)/python tests/bench/$(NAME).py
+	PYTHONPATH=tests $(BIN)/python tests/bench/$(NAME).py
 
 # Write the expected outputs in tests/golden anew; read the diff before you commit it.
 golden: $(VENV)/ready

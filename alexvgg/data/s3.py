@@ -140,23 +140,12 @@ class _Download:
         self._body: Any = None
         self._patience = _Patience(store, f"reading {key}")
 
-    def read(self, length: int | None = None) -> bytes:
-        """The next `length` bytes, exactly; all of the object if None."""
-        if length is None:
-            first = self._block(READ_BLOCK)  # after this, the end is known
-            assert self.end is not None
-            length, parts = self.end, [first]
-        else:
-            parts = [self._block(min(length, READ_BLOCK))]
-        missing = length - len(parts[0])
-        while missing:
-            parts.append(self._block(min(missing, READ_BLOCK)))
-            missing -= len(parts[-1])
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def skip_to(self, position: int) -> None:
-        while self.position < position:
-            self._block(min(position - self.position, READ_BLOCK))
+    def read(self) -> bytes:
+        """All of it."""
+        parts = [self.block()]  # after this, the end is known
+        while self.position != self.end:
+            parts.append(self.block())
+        return b"".join(parts)
 
     def close(self) -> None:
         """Close the connection, unless all was read: then it is back in the pool already."""
@@ -164,12 +153,14 @@ class _Download:
             self._body.close()
             self._body = None
 
-    def _block(self, length: int) -> bytes:
+    def block(self) -> bytes:
+        """The next bytes, up to READ_BLOCK; none only at the end."""
         while True:
             try:
                 if self._body is None:
                     self._request()
-                block: bytes = self._body.read(length)
+                assert self.end is not None
+                block: bytes = self._body.read(min(READ_BLOCK, self.end - self.position))
                 if not block and self.position != self.end:
                     raise _WrongLengthError(f"the answer ended before byte {self.end}")
             except _transient() as error:
@@ -262,12 +253,19 @@ class S3Store:
         return next(self.stream(key, [(start, length)]))
 
     def stream(self, key: str, spans: Sequence[Span]) -> Iterator[bytes]:
-        end = spans[-1][0] + spans[-1][1]
-        download = _Download(self, key, spans[0][0], end)
+        # In blocks, which are many times as fast as reading each span from the connection.
+        block, at = b"", spans[0][0]  # the bytes from `at` on
+        download = _Download(self, key, at, spans[-1][0] + spans[-1][1])
         try:
             for start, length in spans:
-                download.skip_to(start)
-                yield download.read(length) if length else b""
+                parts, wanted, end = [], start, start + length
+                while wanted < end:
+                    if wanted >= at + len(block):
+                        at, block = at + len(block), download.block()
+                    elif part := block[wanted - at : end - at]:
+                        parts.append(part)
+                        wanted += len(part)
+                yield parts[0] if len(parts) == 1 else b"".join(parts)
         finally:
             download.close()
 
