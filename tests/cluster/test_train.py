@@ -70,7 +70,7 @@ def mlflow_run(cluster: LocalCluster, name: str) -> dict[str, Any]:
 def test_a_submission_trains_the_lineage_and_fills_the_table(
     local_cluster: LocalCluster, alexvgg: Command, storage: Store
 ) -> None:
-    submit = ("submit", "--model", "vgg_b", "--nodes", "4", *QUICK)
+    submit = ("submit", "--model", "vgg_b", "--nodes", "2", *QUICK)
     plan = json.loads(alexvgg(*submit, "--dry-run", "--json").stdout)
     a, b = (run["name"] for run in plan["runs"])
     assert all(run["state"] == "planned" for run in plan["runs"])
@@ -179,7 +179,7 @@ def test_a_killed_worker_costs_no_sample_and_repeats_none(
 
 
 def test_a_stopped_job_goes_on_where_it_was(alexvgg: Command, storage: Store) -> None:
-    submit = ("submit", "--model", "vgg_a", "--nodes", "2", "--set", "train.epochs=4", "--set", "test_scales=[[256]]")
+    submit = ("submit", "--model", "vgg_a", "--nodes", "2", "--set", "train.epochs=12", "--set", "test_scales=[[256]]")
     sent = json.loads(alexvgg(*submit, "--json").stdout)
     wait_for(lambda: read_run(storage, sent["run"]).last_epoch is not None, "the first epoch", 120)
     alexvgg("stop", sent["job"])
@@ -262,11 +262,11 @@ def test_a_failed_parent_keeps_its_children_back_until_it_is_retried(
 def test_an_evaluation_on_the_cluster_gives_what_one_process_gives(
     alexvgg: Command, storage: Store, digits_url: str, tmp_path: Path
 ) -> None:
-    submit = ("submit", "--model", "vgg_a", "--nodes", "4", *QUICK)  # the lineage's: it is there already, as a rule
+    submit = ("submit", "--model", "vgg_a", "--nodes", "2", *QUICK)  # the lineage's: it is there already, as a rule
     run = json.loads(alexvgg(*submit, "--dry-run", "--json").stdout)["runs"][-1]["name"]
     alexvgg(*submit, "--wait")
     row = (run, "--method", "both", "--test-scales", "256")
-    out = alexvgg("evaluate", *row, "--nodes", "3", "--wait").stdout
+    out = alexvgg("evaluate", *row, "--nodes", "2", "--wait").stdout
     assert "Submitted evaluate-" in out
     assert f"{run} at Q=256, both: top-1 error " in out
     again = alexvgg("evaluate", *row, "--json")
@@ -285,6 +285,6 @@ def test_an_evaluation_on_the_cluster_gives_what_one_process_gives(
     ]
 
     before = jobs(alexvgg)
-    refused = alexvgg("evaluate", f"{run}x", "--nodes", "3", code=2)
+    refused = alexvgg("evaluate", f"{run}x", "--nodes", "2", code=2)
     assert f"did you mean '{run}'" in refused.stderr
     assert jobs(alexvgg) == before
