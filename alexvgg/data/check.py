@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from alexvgg.data.decode import EXTENSIONS, UndecodableError, decode
-from alexvgg.data.shards import ShardIndex
+from alexvgg.data.index import ShardIndex, described_label
 from alexvgg.data.store import MissingKeyError, Store, StoreError
 from alexvgg.data.tars import DamagedTarError, open_object, read_members
 
@@ -198,7 +198,7 @@ class _Check:
     def label(self, key: str, extension: str, offset: int, data: bytes) -> None:
         """A label that the tar has: a number in KEY.cls or, without it, "label" in KEY.json."""
         if extension == "json":
-            value = _described(data)
+            value = described_label(data)
             if value is not None:
                 self.labelled.setdefault(key, (offset, value))
             return
@@ -235,11 +235,3 @@ class _Check:
         for key, (offset, _) in self.labelled.items():
             if key not in self.seen and not self.stopped:
                 self.wrong("stray", key, offset, "the tar has a label, but no image of this key")
-
-
-def _described(data: bytes) -> int | None:
-    try:
-        label = json.loads(data)["label"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    return label if isinstance(label, int) else None

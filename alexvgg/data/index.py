@@ -118,7 +118,7 @@ class _Found:
             self._once(key, self.labels, "label")
             self.labels[key] = self._label(key, self._body(archive, member))
         elif extension == "json":
-            label = _described(self._body(archive, member))
+            label = described_label(self._body(archive, member))
             if label is not None:
                 self.described[key] = label
 
@@ -156,7 +156,7 @@ class _Found:
         )  # fmt: skip
 
 
-def _described(text: bytes) -> int | None:
+def described_label(text: bytes) -> int | None:
     """The label in a sample's JSON, if it has one."""
     try:
         label = json.loads(text)["label"]

@@ -72,9 +72,7 @@ class Loader:
                 for step in islice(steps, self.prefetch.batches):
                     pending.append(self._start(plan, epoch, step, fetcher, decoders))
                 while pending:
-                    began = time.perf_counter()
                     batch = pending.popleft().result()
-                    self.meters.wait.record(time.perf_counter() - began)
                     if (step := next(steps, plan.steps)) < plan.steps:
                         pending.append(self._start(plan, epoch, step, fetcher, decoders))
                     yield batch

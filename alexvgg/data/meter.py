@@ -3,8 +3,6 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 
@@ -27,13 +25,6 @@ class Stage:
             self.seconds += seconds
             self._recent.append(seconds)
 
-    @contextmanager
-    def timed(self) -> Iterator[None]:
-        """Record the block's duration."""
-        began = time.perf_counter()
-        yield
-        self.record(time.perf_counter() - began)
-
     def quantile(self, share: float) -> float:
         """Of the recent durations, in seconds; 0 if there is none."""
         with self._lock:
@@ -42,12 +33,11 @@ class Stage:
 
 class Meters:
     """The loader's stages: `read` one ranged GET, `starve` a decode thread's wait for bytes, `decode` one image to
-    its view, `wait` the trainer's wait for a batch. `fill` is how much of the byte budget held images when one was
-    taken."""
+    its view. `fill` is the share of the byte budget that was in use when a batch was begun."""
 
     def __init__(self, retries: int = 0) -> None:
         self.began, self._retries = time.perf_counter(), retries
-        self.read, self.starve, self.decode, self.wait, self.fill = (Stage() for _ in range(5))
+        self.read, self.starve, self.decode, self.fill = (Stage() for _ in range(4))
         self.starving = 0  # decode threads that wait for bytes just now
 
     def summary(self, retries: int) -> dict[str, float]:
