@@ -11,22 +11,20 @@ import json
 import logging
 import shlex
 import sys
-import tempfile
 from typing import Any
 
 import ray
 from ray.job_submission import JobSubmissionClient
-from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
 
 from alexvgg.config import Execution, from_dict, to_dict
 from alexvgg.data.shards import open_dataset
 from alexvgg.data.store import open_store
-from alexvgg.engine.world import COLLECTIVE_TIMEOUT, World
+from alexvgg.engine.world import World
 from alexvgg.evaluate import Request, describe, evaluate, find_finished, plan_rows
 from alexvgg.profiles import Profile
 from jobs.client import ENDED, jobs_of
 from jobs.submit import ENVIRONMENT
+from jobs.workers import run_workers
 
 
 def send(request: Request, place: Profile, nodes: int, jobs: JobSubmissionClient) -> tuple[str, bool]:
@@ -64,25 +62,8 @@ def run(name: str, request: Request, execution: Execution) -> None:
 
     Raises ray.train.TrainingFailedError with the worker's error after `execution.max_failures` of those.
     """
-    gpus = execution.gpus_per_worker
-    with tempfile.TemporaryDirectory(prefix="alexvgg-") as scratch:
-        TorchTrainer(
-            worker,
-            train_loop_config={"request": to_dict(request), "execution": to_dict(execution)},
-            torch_config=TorchConfig(timeout_s=int(COLLECTIVE_TIMEOUT.total_seconds())),
-            scaling_config=ScalingConfig(
-                num_workers=execution.workers,
-                use_gpu=gpus > 0,
-                resources_per_worker={"CPU": 1, "GPU": gpus} if gpus else {"CPU": 1},
-                placement_strategy="SPREAD",
-            ),
-            run_config=RunConfig(
-                name=name,
-                storage_path=scratch,
-                failure_config=FailureConfig(max_failures=execution.max_failures),
-                logging_config=LoggingConfig(log_level="WARNING"),  # type: ignore[call-arg]  # only V2 has it
-            ),
-        ).fit()
+    config = {"request": to_dict(request), "execution": to_dict(execution)}
+    run_workers(worker, config, name, execution)
 
 
 def worker(config: dict[str, Any]) -> None:

@@ -1,23 +1,22 @@
 """One training run on Ray Train: the same `alexvgg.run.train`, on every worker of a group that Ray restarts."""
 
 import logging
-import tempfile
 from collections.abc import Callable
 from typing import Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.train import FailureConfig, LoggingConfig, PreemptionInfo, RunConfig, ScalingConfig, get_preemption_info
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train import PreemptionInfo, get_preemption_info
 
 from alexvgg.config import Execution, RunSpec, from_dict, to_dict
 from alexvgg.data.store import open_store
 from alexvgg.engine.guards import DivergedError
 from alexvgg.engine.wishes import Stopped, Wishes
-from alexvgg.engine.world import COLLECTIVE_TIMEOUT, World
+from alexvgg.engine.world import World
 from alexvgg.run import train
 from alexvgg.runs import mark_failed
 from jobs.metrics import Gauges
+from jobs.workers import run_workers
 
 
 class StopSign:
@@ -46,26 +45,8 @@ def fit(spec: RunSpec, execution: Execution, stop_sign: "ActorHandle[StopSign]")
     that are taken away after a notice, of which training writes a checkpoint, don't count.
     Raises ray.train.TrainingFailedError with the worker's error after that.
     """
-    gpus = execution.gpus_per_worker
-    # Ray Train's own bookkeeping stays on the driver's node: what must outlive it is in the run's storage.
-    with tempfile.TemporaryDirectory(prefix="alexvgg-") as scratch:
-        TorchTrainer(
-            worker,
-            train_loop_config={"spec": to_dict(spec), "execution": to_dict(execution), "stop_sign": stop_sign},
-            torch_config=TorchConfig(timeout_s=int(COLLECTIVE_TIMEOUT.total_seconds())),
-            scaling_config=ScalingConfig(
-                num_workers=execution.workers,
-                use_gpu=gpus > 0,
-                resources_per_worker={"CPU": 1, "GPU": gpus} if gpus else {"CPU": 1},
-                placement_strategy="SPREAD",
-            ),
-            run_config=RunConfig(
-                name=spec.name,
-                storage_path=scratch,
-                failure_config=FailureConfig(max_failures=execution.max_failures),
-                logging_config=LoggingConfig(log_level="WARNING"),  # type: ignore[call-arg]  # only V2 has it
-            ),
-        ).fit()
+    config = {"spec": to_dict(spec), "execution": to_dict(execution), "stop_sign": stop_sign}
+    run_workers(worker, config, spec.name, execution)
 
 
 def worker(config: dict[str, Any]) -> None:

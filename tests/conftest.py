@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 import swift as openstack
+import torch
 from processes import free_port, listens, processes_with, wait_for
 
 from alexvgg.data.sample import pack_digits
@@ -35,6 +36,15 @@ def golden() -> Callable[[str, str], None]:
         assert text == path.read_text(), f"differs from {path}; `make golden` renews it, then read the diff"
 
     return check
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Float sums in one order, whatever the machine's cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """What training does to the loss: the same as when it was last looked at, and what the VGG paper says of deep nets."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,12 +20,7 @@ ALONE = World(0, 1, torch.device("cpu"))
 GOLDEN = Path(__file__).with_name("golden") / "losses.json"
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def plan(digits: Dataset, recipe: str, **settings: str) -> list[RunSpec]:

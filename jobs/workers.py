@@ -1,0 +1,41 @@
+"""A group of workers on Ray Train, as training and evaluation need it."""
+
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from alexvgg.config import Execution
+from alexvgg.engine.world import COLLECTIVE_TIMEOUT
+
+
+def run_workers(
+    worker: Callable[[dict[str, Any]], None], config: dict[str, Any], name: str, execution: Execution
+) -> None:
+    """Call `worker(config)` on `execution.workers` workers that form a process group.
+
+    A lost worker or node restarts the group, `execution.max_failures` times.
+    Raises ray.train.TrainingFailedError with the worker's error after that.
+    """
+    gpus = execution.gpus_per_worker
+    # Ray Train's own bookkeeping stays on the driver's node: what must outlive it is in the storage.
+    with tempfile.TemporaryDirectory(prefix="alexvgg-") as scratch:
+        TorchTrainer(
+            worker,
+            train_loop_config=config,
+            torch_config=TorchConfig(timeout_s=int(COLLECTIVE_TIMEOUT.total_seconds())),
+            scaling_config=ScalingConfig(
+                num_workers=execution.workers,
+                use_gpu=gpus > 0,
+                resources_per_worker={"CPU": 1, "GPU": gpus} if gpus else {"CPU": 1},
+                placement_strategy="SPREAD",
+            ),
+            run_config=RunConfig(
+                name=name,
+                storage_path=scratch,
+                failure_config=FailureConfig(max_failures=execution.max_failures),
+                logging_config=LoggingConfig(log_level="WARNING"),  # type: ignore[call-arg]  # only V2 has it
+            ),
+        ).fit()
