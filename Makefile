@@ -16,7 +16,7 @@ demo: $(VENV)/ready
 	$(BIN)/alexvgg cluster status
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

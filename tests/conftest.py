@@ -25,6 +25,20 @@ def pytest_configure() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is loaded
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run in two processes: a file stays in one of them, and so do all tests on the one real cluster.
+
+    Those come first, as they take the longest.
+    """
+    items.sort(key=lambda item: not _on_cluster(item))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("cluster" if _on_cluster(item) else str(item.path)))
+
+
+def _on_cluster(item: pytest.Item) -> bool:
+    return "local_cluster" in getattr(item, "fixturenames", ())
+
+
 @pytest.fixture
 def golden() -> Callable[[str, str], None]:
     """`golden(name, text)`: text equals tests/golden/<name>; `make golden` writes the files anew."""
@@ -118,10 +132,9 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
 def local_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.LocalCluster]:
     """A real cluster of four nodes. Afterwards nothing of it may be left running."""
     state = tmp_path_factory.mktemp("project") / ".alexvgg"
-    cluster = local.up(NODES, state=state)
-    mark = f"{local.MARK}={cluster.state}:"
+    mark = f"{local.MARK}={state}:"
     try:
-        yield cluster
+        yield local.up(NODES, state=state)
     finally:
         family = processes_with(mark)
         local.down(state=state)

@@ -1,17 +1,22 @@
 """Starting, awaiting and finding processes."""
 
+import random
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 
 def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
+    """Below the ports that the system hands out by itself, so that nobody else gets it meanwhile."""
+    while True:
+        port = random.randrange(21_000, 32_000)
+        with socket.socket() as s, suppress(OSError):
+            s.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_for(ready: Callable[[], bool], what: str, seconds: float = 60) -> None:

@@ -43,6 +43,7 @@ def several(ranks: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path
     finally:
         for process in processes:
             process.kill()
+            process.communicate()
     return folder
 
 
