@@ -62,8 +62,8 @@ HOMES = {
     "botocore": ("alexvgg.data.s3",),
     "click": ("alexvgg.cli",),
     "psutil": ("cluster",),
-    "scipy": ("alexvgg.data.ilsvrc",),
-    "webdataset": ("alexvgg.data.pack", "alexvgg.data.sample", "alexvgg.data.synthetic"),
+    "scipy": ("alexvgg.data.packing.ilsvrc",),
+    "webdataset": ("alexvgg.data.packing.pack", "alexvgg.data.packing.sample", "alexvgg.data.packing.synthetic"),
 }
 
 

@@ -42,10 +42,10 @@ def sample(
       alexvgg data sample digits s3://my-bucket/digits
       alexvgg data sample synthetic file:///tmp/synthetic --images 5000 --val 500 --classes 1000
     """
-    from alexvgg.data.sample import pack_digits
+    from alexvgg.data.packing.sample import pack_digits
+    from alexvgg.data.packing.synthetic import SyntheticSpec, pack_synthetic
     from alexvgg.data.shards import open_dataset
     from alexvgg.data.store import open_store
-    from alexvgg.data.synthetic import SyntheticSpec, pack_synthetic
     from alexvgg.errors import InputError
 
     given = {"images": images, "val": val, "classes": classes, "shard_bytes": shard_bytes}
@@ -91,8 +91,8 @@ def bench(
       alexvgg data bench s3://my-bucket/imagenet --workers 8
     """
     from alexvgg.data.cache import Cache
+    from alexvgg.data.checking.measure import measure
     from alexvgg.data.loader import Prefetch
-    from alexvgg.data.measure import measure
     from alexvgg.data.shards import open_dataset
     from alexvgg.data.store import open_store
     from alexvgg.recipes import SCALES, choose
@@ -121,9 +121,9 @@ def verify(url: str, report: Path | None, threads: int | None, as_json: bool) ->
     Example:
       alexvgg data verify s3://my-bucket/imagenet --report report.json
     """
+    from alexvgg.data.checking.verify import summary
+    from alexvgg.data.checking.verify import verify as read_all
     from alexvgg.data.store import open_store
-    from alexvgg.data.verify import summary
-    from alexvgg.data.verify import verify as read_all
 
     found = read_all(open_store(url), _progress(), threads)
     document = json.dumps(found.to_dict(), indent=2)
@@ -146,7 +146,7 @@ def stat(url: str, images: int, as_json: bool) -> None:
     Example:
       alexvgg data stat s3://my-bucket/imagenet --json
     """
-    from alexvgg.data.stat import describe, to_text
+    from alexvgg.data.checking.stat import describe, to_text
     from alexvgg.data.store import open_store
 
     facts = describe(open_store(url), images)

@@ -23,10 +23,10 @@ from report import hardware
 from alexvgg.data.augment import Augmentation
 from alexvgg.data.fetch import Read, read_samples, reads_of
 from alexvgg.data.loader import Loader, Prefetch
+from alexvgg.data.packing.synthetic import SyntheticSpec, pack_synthetic
 from alexvgg.data.plan import plan_epoch
 from alexvgg.data.shards import Dataset, ShardIndex, open_dataset, write_dataset
 from alexvgg.data.store import create_bucket, open_store
-from alexvgg.data.synthetic import SyntheticSpec, pack_synthetic
 from alexvgg.data.undecodable import Undecodable
 
 IMAGES, THREADS, ROUNDS, LANES = 4000, 8, 7, 64

@@ -11,8 +11,8 @@ from alexvgg.data import fetch
 from alexvgg.data import s3 as services
 from alexvgg.data.augment import Augmentation
 from alexvgg.data.loader import Loader, Prefetch
+from alexvgg.data.packing.sample import pack_digits
 from alexvgg.data.plan import plan_epoch
-from alexvgg.data.sample import pack_digits
 from alexvgg.data.shards import Dataset, open_dataset
 from alexvgg.data.store import Store, StoreError, open_store
 from alexvgg.data.undecodable import Undecodable

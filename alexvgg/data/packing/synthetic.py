@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from alexvgg.data.colour import NONE, ColourSums
 from alexvgg.data.decode import Pixels, decode
 from alexvgg.data.index import ShardIndex, index_shard, write_dataset
 from alexvgg.data.keyed import Ints
+from alexvgg.data.packing.colour import NONE, ColourSums
 from alexvgg.data.store import Store
 
 Texture = NDArray[np.float32]  # (TEXTURE_SIDE, TEXTURE_SIDE, 3)

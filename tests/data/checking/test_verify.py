@@ -13,11 +13,11 @@ from faults import Answer, Drop, FaultProxy, Reset
 from smalldata import SPLITS, members_of, pack, picture, tar_of
 
 from alexvgg.cli import main
-from alexvgg.data import tars
-from alexvgg.data.check import Problem
+from alexvgg.data.checking import tars
+from alexvgg.data.checking.check import Problem
+from alexvgg.data.checking.verify import Report, summary, verify
 from alexvgg.data.shards import Dataset
 from alexvgg.data.store import Store, open_store
-from alexvgg.data.verify import Report, summary, verify
 from alexvgg.errors import InputError
 
 

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from alexvgg.data import colour
-from alexvgg.data.commit import Summary, begin, finish, missing, summary
 from alexvgg.data.decode import UndecodableError, can_open, decode
 from alexvgg.data.index import BLOCK, ShardIndex, write_index
 from alexvgg.data.keyed import Ints
+from alexvgg.data.packing import colour
+from alexvgg.data.packing.commit import Summary, begin, finish, missing, summary
+from alexvgg.data.packing.source import Reader, Source
 from alexvgg.data.progress import Progress, Say
-from alexvgg.data.source import Reader, Source
 from alexvgg.data.store import Store
 from alexvgg.data.views import whole
 

@@ -7,10 +7,10 @@ import zlib
 from dataclasses import dataclass
 from typing import Literal
 
+from alexvgg.data.checking.tars import DamagedTarError, open_object, read_members
 from alexvgg.data.decode import EXTENSIONS, UndecodableError, decode
 from alexvgg.data.index import ShardIndex, described_label
 from alexvgg.data.store import MissingKeyError, Store, StoreError
-from alexvgg.data.tars import DamagedTarError, open_object, read_members
 
 # What WebDataset takes for a sample's file: the key ends at the first dot of the last part of the path.
 SAMPLE_FILE = re.compile(r"((?:.*/)?[^/.]+)\.([^/]*)")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from alexvgg.data import tars
+from alexvgg.data.checking import tars
+from alexvgg.data.checking.tars import DamagedTarError, open_object, read_members
 from alexvgg.data.store import open_store
-from alexvgg.data.tars import DamagedTarError, open_object, read_members
 
 NAMES = ["short.jpg", "folder/ä ö.jpg", "l" * 90 + "/" + "o" * 90 + ".jpg", "empty.cls"]
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from alexvgg.data.index import open_tar
-from alexvgg.data.source import Member, Source, members
+from alexvgg.data.packing.source import Member, Source, members
 from alexvgg.errors import InputError
 
 TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"

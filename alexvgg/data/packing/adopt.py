@@ -10,12 +10,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from alexvgg.data import colour
-from alexvgg.data.commit import RECORD, Summary, begin, missing, summarise
-from alexvgg.data.ilsvrc import is_ilsvrc
-from alexvgg.data.imagefolder import is_imagefolder
 from alexvgg.data.index import ShardIndex, index_shard, read_index, write_about, write_dataset, write_index
 from alexvgg.data.keyed import Ints
+from alexvgg.data.packing import colour
+from alexvgg.data.packing.commit import RECORD, Summary, begin, missing, summarise
+from alexvgg.data.packing.ilsvrc import is_ilsvrc
+from alexvgg.data.packing.imagefolder import is_imagefolder
 from alexvgg.data.progress import Progress, Say
 from alexvgg.data.store import Store
 from alexvgg.errors import InputError

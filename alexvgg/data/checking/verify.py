@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from alexvgg.data.check import CheckedShard, Place, Problem, check_shard
+from alexvgg.data.checking.check import CheckedShard, Place, Problem, check_shard
 from alexvgg.data.shards import ShardIndex, fingerprint, read_about
 from alexvgg.data.store import Store
 
