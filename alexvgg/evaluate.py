@@ -9,6 +9,7 @@ import safetensors.torch
 import torch
 
 from alexvgg.config import PAPER_CROP, Execution, RunSpec
+from alexvgg.data.loader import decoding_threads
 from alexvgg.data.shards import open_dataset
 from alexvgg.data.store import Store, open_store
 from alexvgg.data.undecodable import Undecodable
@@ -18,7 +19,6 @@ from alexvgg.errors import InputError
 from alexvgg.models import Net, build
 from alexvgg.recording import mlflow_params
 from alexvgg.results.paper import cells
-from alexvgg.run import own_cores
 from alexvgg.runs import read_run
 from alexvgg.scoring import Member, Progress, Row, RowMethod, record, score
 from alexvgg.tracking import MlflowSink
@@ -113,7 +113,7 @@ def evaluate(
     undecodable = Undecodable(dataset.store.url)
     score(
         nets, rows, dataset, storage, world,
-        decode_threads=execution.decode_threads or own_cores(), undecodable=undecodable, progress=progress,
+        decode_threads=decoding_threads(execution.decode_threads), undecodable=undecodable, progress=progress,
     )  # fmt: skip
     if world.rank != 0:
         return []

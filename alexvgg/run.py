@@ -11,7 +11,6 @@ Everything a run leaves behind lies under `runs/<name>/` of its storage:
 import functools
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -24,7 +23,7 @@ import torch
 from alexvgg.config import Execution, RunSpec
 from alexvgg.data.augment import Augmentation
 from alexvgg.data.cache import Cache
-from alexvgg.data.loader import Loader, Prefetch
+from alexvgg.data.loader import Loader, Prefetch, decoding_threads
 from alexvgg.data.plan import Cursor, plan_epoch
 from alexvgg.data.shards import Dataset, open_dataset
 from alexvgg.data.store import Store, open_store
@@ -97,7 +96,7 @@ class _Run:
         self.undecodable = Undecodable(dataset.store.url)
         self.prefetch = Prefetch(
             bytes=execution.prefetch_bytes, batches=execution.prefetch_batches, read_threads=execution.read_threads,
-            decode_threads=execution.decode_threads or own_cores(),
+            decode_threads=decoding_threads(execution.decode_threads),
         )  # fmt: skip
         self.loader = self._loader()
         self.validation = Validation(dataset, world.rank, world.size, self.prefetch.decode_threads, self.undecodable)
@@ -192,7 +191,7 @@ class _Run:
         ]
         score(
             {self.spec.name: self.net}, rows, d, self.storage, self.world,
-            decode_threads=self.execution.decode_threads or own_cores(), undecodable=self.undecodable,
+            decode_threads=self.prefetch.decode_threads, undecodable=self.undecodable,
         )  # fmt: skip
         if self.world.rank == 0:
             self._write_final([record(self.storage, row) for row in rows], weights, sha256)
@@ -213,8 +212,3 @@ class _Run:
         if self.saver is not None:
             self.saver.close()
         self.recording.close(status)
-
-
-def own_cores() -> int:
-    """The cores of this host that one rank has for itself."""
-    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

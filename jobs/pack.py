@@ -17,11 +17,11 @@ import ray
 from ray.job_submission import JobSubmissionClient
 
 from alexvgg.config import from_dict
-from alexvgg.data.adopt import is_shards
-from alexvgg.data.commit import Summary, missing
-from alexvgg.data.pack import PackOptions, Shard, complete, pack_shards, prepare, report_plan
+from alexvgg.data.packing.adopt import is_shards
+from alexvgg.data.packing.commit import Summary, missing
+from alexvgg.data.packing.pack import PackOptions, Shard, complete, pack_shards, prepare, report_plan
+from alexvgg.data.packing.source import Source, open_source
 from alexvgg.data.progress import Progress
-from alexvgg.data.source import Source, open_source
 from alexvgg.data.store import open_store
 from alexvgg.errors import InputError
 from jobs.client import jobs_of

@@ -12,7 +12,7 @@ import swift as openstack
 import torch
 from processes import free_port, listens, processes_with, wait_for
 
-from alexvgg.data.sample import pack_digits
+from alexvgg.data.packing.sample import pack_digits
 from alexvgg.data.shards import Dataset, open_dataset
 from alexvgg.data.store import create_bucket, open_store
 from cluster import local

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from webdataset import TarWriter
 
-from alexvgg.data.colour import ColourSums
+from alexvgg.data.packing.colour import ColourSums
 from alexvgg.data.shards import Dataset, index_shard, open_dataset, write_dataset
 from alexvgg.data.store import open_store
 

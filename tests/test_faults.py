@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from faults import Answer, Drop, Fault, FaultProxy, Flip, Ignore, Request, Reset, Stall, Trickle, WrongLength
 
-from alexvgg.data import s3 as services
+from alexvgg.data import patience
 from alexvgg.data.store import Store, open_store
 
 DATA = bytes(range(256)) * 4000  # 1 MB
@@ -31,7 +31,7 @@ def proxy(
 
 @pytest.fixture
 def store(proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setattr(services.time, "sleep", lambda _: None)
+    monkeypatch.setattr(patience.time, "sleep", lambda _: None)
     return open_store("s3://bucket")
 
 

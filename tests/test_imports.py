@@ -47,7 +47,7 @@ ALLOWED = {
     "alexvgg.first_weights": CONFIG | PARTS,
     "alexvgg.recording": CONFIG | PARTS,
     "alexvgg.run": CONFIG | PARTS | {"alexvgg.runs", "alexvgg.recording", "alexvgg.first_weights", "alexvgg.scoring"},
-    "alexvgg.evaluate": CONFIG | PARTS | {"alexvgg.runs", "alexvgg.recording", "alexvgg.scoring", "alexvgg.run"},
+    "alexvgg.evaluate": CONFIG | PARTS | {"alexvgg.runs", "alexvgg.recording", "alexvgg.scoring"},
     "jobs": CONFIG | PARTS | RUNS,
     "cluster": BASE,
     "alexvgg.cli": {"alexvgg", "jobs", "cluster"},
@@ -59,11 +59,11 @@ HOMES = {
     "ray": ("jobs", "cluster", "alexvgg.cli"),
     "mlflow": ("alexvgg.tracking", "alexvgg.results"),
     "boto3": ("alexvgg.data.s3",),
-    "botocore": ("alexvgg.data.s3",),
+    "botocore": ("alexvgg.data.s3", "alexvgg.data.patience"),
     "click": ("alexvgg.cli",),
     "psutil": ("cluster",),
-    "scipy": ("alexvgg.data.ilsvrc",),
-    "webdataset": ("alexvgg.data.pack", "alexvgg.data.sample", "alexvgg.data.synthetic"),
+    "scipy": ("alexvgg.data.packing.ilsvrc",),
+    "webdataset": ("alexvgg.data.packing.pack", "alexvgg.data.packing.sample", "alexvgg.data.packing.synthetic"),
 }
 
 

@@ -2,8 +2,6 @@
 
 import json
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -11,8 +9,6 @@ import click
 from alexvgg.cli.execution import loader_options
 from alexvgg.cli.pack import index, pack
 from alexvgg.cli.place import say
-
-PROGRESS_SECONDS = 5.0  # between two lines
 
 
 @click.group()
@@ -42,10 +38,10 @@ def sample(
       alexvgg data sample digits s3://my-bucket/digits
       alexvgg data sample synthetic file:///tmp/synthetic --images 5000 --val 500 --classes 1000
     """
-    from alexvgg.data.sample import pack_digits
+    from alexvgg.data.packing.sample import pack_digits
+    from alexvgg.data.packing.synthetic import SyntheticSpec, pack_synthetic
     from alexvgg.data.shards import open_dataset
     from alexvgg.data.store import open_store
-    from alexvgg.data.synthetic import SyntheticSpec, pack_synthetic
     from alexvgg.errors import InputError
 
     given = {"images": images, "val": val, "classes": classes, "shard_bytes": shard_bytes}
@@ -91,14 +87,13 @@ def bench(
       alexvgg data bench s3://my-bucket/imagenet --workers 8
     """
     from alexvgg.data.cache import Cache
-    from alexvgg.data.loader import Prefetch
-    from alexvgg.data.measure import measure
+    from alexvgg.data.checking.measure import measure
+    from alexvgg.data.loader import Prefetch, decoding_threads
     from alexvgg.data.shards import open_dataset
     from alexvgg.data.store import open_store
     from alexvgg.recipes import SCALES, choose
-    from alexvgg.run import own_cores
 
-    prefetch = Prefetch(bytes=prefetch_bytes, decode_threads=decode_threads or own_cores())
+    prefetch = Prefetch(bytes=prefetch_bytes, decode_threads=decoding_threads(decode_threads))
     speed = measure(
         open_dataset(open_store(url)), choose(SCALES, scale, "scale"), crop, batch=batch, world=workers,
         prefetch=prefetch, cache=Cache(Path(cache_dir), cache_bytes) if cache_dir else None, seconds=seconds,
@@ -121,11 +116,11 @@ def verify(url: str, report: Path | None, threads: int | None, as_json: bool) ->
     Example:
       alexvgg data verify s3://my-bucket/imagenet --report report.json
     """
+    from alexvgg.data.checking.verify import summary
+    from alexvgg.data.checking.verify import verify as read_all
     from alexvgg.data.store import open_store
-    from alexvgg.data.verify import summary
-    from alexvgg.data.verify import verify as read_all
 
-    found = read_all(open_store(url), _progress(), threads)
+    found = read_all(open_store(url), say, threads)
     document = json.dumps(found.to_dict(), indent=2)
     if report is not None:
         report.write_text(document)
@@ -146,25 +141,11 @@ def stat(url: str, images: int, as_json: bool) -> None:
     Example:
       alexvgg data stat s3://my-bucket/imagenet --json
     """
-    from alexvgg.data.stat import describe, to_text
+    from alexvgg.data.checking.stat import describe, to_text
     from alexvgg.data.store import open_store
 
     facts = describe(open_store(url), images)
     click.echo(json.dumps(facts.to_dict(), indent=2) if as_json else "\n".join(to_text(facts)))
-
-
-def _progress() -> Callable[[int, int, int], None]:
-    """A line on stderr every few seconds, and a last one."""
-    began = said = time.monotonic()
-
-    def tell(shards: int, of: int, size: int) -> None:
-        nonlocal said
-        now = time.monotonic()
-        if shards == of or now - said >= PROGRESS_SECONDS:
-            said = now
-            say(f"{shards} of {of} shards, {size / 1e9:.3f} GB, {size / 1e6 / max(now - began, 1e-3):.0f} MB/s")
-
-    return tell
 
 
 data.add_command(pack)

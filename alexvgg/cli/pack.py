@@ -71,9 +71,9 @@ def pack(src: Path, dst: str, nodes: int | None, profile: str | None, **options:
       alexvgg data pack /data/ILSVRC2012 s3://my-bucket/imagenet
       alexvgg data pack /data/ILSVRC2012 s3://my-bucket/imagenet --nodes 4 --profile lab
     """
-    from alexvgg.data.adopt import copy_shards, is_shards
-    from alexvgg.data.pack import pack as pack_images
-    from alexvgg.data.source import open_source
+    from alexvgg.data.packing.adopt import copy_shards, is_shards
+    from alexvgg.data.packing.pack import pack as pack_images
+    from alexvgg.data.packing.source import open_source
     from alexvgg.data.store import open_store
 
     threads = options["threads"]
@@ -102,7 +102,7 @@ def index(url: str, **options: Any) -> None:
     Example:
       alexvgg data index s3://my-bucket/imagenet-wds --train '*train*.tar' --val '*val*.tar' --name imagenet
     """
-    from alexvgg.data.adopt import index_shards
+    from alexvgg.data.packing.adopt import index_shards
     from alexvgg.data.store import open_store
 
     name = url.rstrip("/").rpartition("/")[2]
@@ -111,7 +111,7 @@ def index(url: str, **options: Any) -> None:
 
 
 def _shard_options(name: str, given: dict[str, Any]) -> Any:
-    from alexvgg.data.adopt import ShardOptions
+    from alexvgg.data.packing.adopt import ShardOptions
 
     classes = given["classes"]
     return ShardOptions(
@@ -124,6 +124,6 @@ def _shard_options(name: str, given: dict[str, Any]) -> Any:
 def _pack_options(given: dict[str, Any]) -> Any:
     from dataclasses import fields
 
-    from alexvgg.data.pack import PackOptions
+    from alexvgg.data.packing.pack import PackOptions
 
     return PackOptions(**{f.name: given[f.name] for f in fields(PackOptions)})

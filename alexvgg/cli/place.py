@@ -53,7 +53,7 @@ def place_to_submit(name: str | None, nodes: int, *, dry_run: bool, **changes: s
 
     A dry run starts nothing: if the local cluster isn't up, it plans against the sample dataset in a temporary folder.
     """
-    from alexvgg.data.sample import pack_digits
+    from alexvgg.data.packing.sample import pack_digits
     from alexvgg.data.store import create_bucket, open_store
     from alexvgg.profiles import LOCAL, Profile, chosen_profile
     from cluster import local

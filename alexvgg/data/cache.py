@@ -11,10 +11,11 @@ import logging
 import os
 import threading
 import time
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+
+from zlib_ng.zlib_ng import crc32
 
 from alexvgg.data.shards import Split
 from alexvgg.data.store import Store
@@ -52,7 +53,7 @@ class Cache:
             for sample in samples:
                 with suppress(OSError):
                     data = os.pread(file, int(split.sizes[sample]), int(split.offsets[sample]))
-                    if len(data) == split.sizes[sample] and zlib.crc32(data) == split.crc32[sample]:
+                    if len(data) == split.sizes[sample] and crc32(data) == split.crc32[sample]:
                         yield sample, data
         finally:
             os.close(file)

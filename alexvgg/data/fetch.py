@@ -3,13 +3,13 @@
 import heapq
 import threading
 import time
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
+from zlib_ng.zlib_ng import crc32
 
 from alexvgg.data.cache import Cache
 from alexvgg.data.meter import Meters
@@ -252,9 +252,9 @@ def read_samples(store: Store, split: Split, samples: Sequence[int]) -> Iterator
     spans = [(int(split.offsets[s]), int(split.sizes[s])) for s in samples]
     for sample, span, data in zip(samples, spans, store.stream(shard, spans), strict=True):
         intact = data
-        if zlib.crc32(data) != split.crc32[sample]:
+        if crc32(data) != split.crc32[sample]:
             intact = store.get_range(shard, *span)
-            if zlib.crc32(intact) != split.crc32[sample]:
+            if crc32(intact) != split.crc32[sample]:
                 raise StoreError(
                     f"{store.url}/{shard} at offset {span[0]}: sample {split.keys[sample]!r} isn't what was indexed "
                     "(crc32 differs). The shard was damaged or replaced; restore it, or pack and index it again."

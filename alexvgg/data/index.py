@@ -8,18 +8,18 @@ import io
 import json
 import re
 import tarfile
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
+from zlib_ng.zlib_ng import crc32
+
 from alexvgg.data.decode import EXTENSIONS, MAX_BYTES, can_open
 from alexvgg.data.store import Store
+from alexvgg.data.tars import DamagedTarError, body, members
 from alexvgg.errors import InputError
 
 FORMAT = 1
-BLOCK = 512  # of a tar
-# What WebDataset takes for a sample's file: the key ends at the first dot of the last part of the path.
 SAMPLE_FILE = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)")
 META_FILE = re.compile(r"__[^/]*__($|/)")
 
@@ -41,24 +41,13 @@ class ShardIndex:
         return json.dumps(vars(self), separators=(",", ":")).encode()
 
 
-class _Header(tarfile.TarInfo):
-    """A tar's header. tarfile takes a damaged one, or none, for the end of the tar; here only zeros are the end."""
+def sample_file(name: str) -> tuple[str, str] | None:
+    """Key and lower-case ending of a sample's file, None for other names, as WebDataset takes them.
 
-    @classmethod
-    def fromtarfile(cls, archive: tarfile.TarFile) -> "_Header":
-        try:
-            return super().fromtarfile(archive)
-        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # undocumented, but not private
-            raise
-        except tarfile.HeaderError as error:
-            raise tarfile.ReadError(f"{error} at byte {archive.offset}: it was cut off or damaged") from error
-
-
-def open_tar(file: BinaryIO, *, streaming: bool) -> tarfile.TarFile:
-    """A tar from the file's position on, never decompressed; iterating raises tarfile.ReadError where it is damaged."""
-    if streaming:
-        return tarfile.open(fileobj=file, mode="r|", tarinfo=_Header)
-    return tarfile.TarFile(fileobj=file, mode="r", tarinfo=_Header)
+    The key ends at the first dot of the last part of the path.
+    """
+    found = SAMPLE_FILE.fullmatch(name)
+    return None if found is None or META_FILE.match(name) else (found[1], found[2].lower())
 
 
 def index_shard(shard: str, tar: BinaryIO | bytes) -> ShardIndex:
@@ -67,69 +56,51 @@ def index_shard(shard: str, tar: BinaryIO | bytes) -> ShardIndex:
     A sample is KEY.jpg, .jpeg, .png or .webp in any case, and KEY.cls or, without it, "label" in KEY.json. Raises
     InputError for a cut or damaged tar, a key that comes twice, and a sample without image or without label.
     """
-    stream = io.BytesIO(tar) if isinstance(tar, bytes) else tar
-    found = _Found(shard)
+    file = io.BytesIO(tar) if isinstance(tar, bytes) else tar
+    found = _Found(shard, file)
     try:
-        with open_tar(stream, streaming=True) as archive:
-            for member in archive:
-                found.take(archive, member)
-            size = _end(archive)
-    except tarfile.TarError as error:
+        for member in members(file):
+            found.take(member)
+    except DamagedTarError as error:
         raise InputError(f"{shard} is no intact tar: {error}") from error
-    return found.index(size)
-
-
-def _end(archive: tarfile.TarFile) -> int:
-    """The tar's size, after checking that nothing but zeros follows the end mark's first block, and its second does."""
-    stream: Any = archive.fileobj
-    second = stream.read(BLOCK)
-    if len(second) < BLOCK:
-        raise tarfile.ReadError(f"it ends at byte {stream.tell()}, within its end mark: it was cut off")
-    block = second
-    while block:
-        if block.count(0) != len(block):
-            raise tarfile.ReadError(f"there is more after its end mark, before byte {stream.tell()}: were tars joined?")
-        block = stream.read(1 << 20)
-    return int(stream.tell())
+    return found.index(file.tell())
 
 
 class _Found:
     """The samples of one tar as they come by."""
 
-    def __init__(self, shard: str) -> None:
-        self.shard = shard
+    def __init__(self, shard: str, file: BinaryIO) -> None:
+        self.shard, self.file = shard, file
         self.images: dict[str, tuple[int, int, int]] = {}  # key -> offset, size, crc32
         self.labels: dict[str, int] = {}
         self.described: dict[str, int] = {}  # labels in .json files
         self.unreadable: list[str] = []
 
-    def take(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
-        name = SAMPLE_FILE.fullmatch(member.name)
-        if name is None or META_FILE.match(member.name) or member.isdir():
+    def take(self, member: tarfile.TarInfo) -> None:
+        name = sample_file(member.name)
+        if name is None or member.isdir():
             return
-        key, extension = name[1], name[2].lower()
+        key, extension = name
         if extension in EXTENSIONS:
-            body = self._body(archive, member)
+            image = self._body(member)
             self._once(key, self.images, "image")
-            self.images[key] = (member.offset_data, member.size, zlib.crc32(body))
-            if not can_open(body):
+            self.images[key] = (member.offset_data, member.size, crc32(image))
+            if not can_open(image):
                 self.unreadable.append(key)
         elif extension == "cls":
             self._once(key, self.labels, "label")
-            self.labels[key] = self._label(key, self._body(archive, member))
+            self.labels[key] = self._label(key, self._body(member))
         elif extension == "json":
-            label = described_label(self._body(archive, member))
+            label = described_label(self._body(member))
             if label is not None:
                 self.described[key] = label
 
-    def _body(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    def _body(self, member: tarfile.TarInfo) -> bytes:
         if not member.isreg():
             raise InputError(f"{self.shard}: {member.name} is a link or a device, not a plain file")
         if member.size > MAX_BYTES:
             raise InputError(f"{self.shard}: {member.name} has {member.size} bytes, over the limit of {MAX_BYTES}")
-        file = archive.extractfile(member)
-        assert file is not None, "plain files have a body"
-        return file.read()
+        return body(self.file, member)
 
     def _once(self, key: str, seen: Mapping[str, object], what: str) -> None:
         if key in seen:
@@ -149,9 +120,9 @@ class _Found:
                 f"{self.shard}: sample {odd!r} has only one of image and label; a label is a number in KEY.cls, or "
                 'called "label" in KEY.json'
             )
-        offsets, sizes, crc32 = ([place[i] for place in self.images.values()] for i in range(3))
+        offsets, sizes, checksums = ([place[i] for place in self.images.values()] for i in range(3))
         return ShardIndex(
-            self.shard, size, list(self.images), offsets, sizes, [labels[k] for k in self.images], crc32,
+            self.shard, size, list(self.images), offsets, sizes, [labels[k] for k in self.images], checksums,
             self.unreadable,
         )  # fmt: skip
 

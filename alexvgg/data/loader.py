@@ -3,6 +3,7 @@
 Threads, not processes: reading, JPEG decoding and resizing release the interpreter lock.
 """
 
+import os
 import time
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -35,6 +36,11 @@ class Prefetch:
     batches: int = 4
     read_threads: int = 16
     decode_threads: int = 2
+
+
+def decoding_threads(asked: int | None) -> int:
+    """How many threads decode on one rank: as many as asked, or one for each core that the rank has for itself."""
+    return asked or max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 @dataclass

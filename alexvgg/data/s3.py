@@ -1,20 +1,17 @@
-"""Any S3-compatible service, by boto3. All trying again is decided here, by one rule."""
+"""Any S3-compatible service, by boto3."""
 
 import functools
 import os
-import random
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from alexvgg.data.store import MissingKeyError, Span, StoreError
+from alexvgg.data.download import Download, pieces
+from alexvgg.data.patience import Patience, error_code, transient
+from alexvgg.data.store import MissingKeyError, Span
 from alexvgg.errors import InputError
 
-READ_BLOCK = 1 << 20  # bytes; a connection that breaks costs at most the block it was in
-GIVE_UP_SECONDS = 120.0  # without a single new byte
-LONGEST_PAUSE = 5.0  # seconds between two tries
 CONNECTIONS = 64  # one for each lane
 PART = 32 << 20  # bytes of one part of a file's upload
 
@@ -40,7 +37,7 @@ def _client_of(process: int, endpoint: str | None) -> Any:
         config=Config(
             connect_timeout=5,
             read_timeout=15,
-            retries={"total_max_attempts": 1},  # trying again is decided here: boto3 would, but never within a body
+            retries={"total_max_attempts": 1},  # Patience decides: boto3 would try again, but never within a body
             max_pool_connections=CONNECTIONS,
             # Newer checksums are refused by some S3-compatible services; every sample has its own crc32 anyway.
             request_checksum_calculation="when_required",
@@ -48,161 +45,6 @@ def _client_of(process: int, endpoint: str | None) -> Any:
             s3={"addressing_style": "path" if endpoint else "auto"},
         ),
     )
-
-
-EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired")
-REFUSED = ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403", *EXPIRED)
-PASSING = (
-    "SlowDown",
-    "RequestTimeout",
-    "RequestTimeTooSkewed",
-    "ConditionalRequestConflict",
-    "OperationAborted",
-    "429",
-)
-NOT_IMPLEMENTED = 501  # the one server error that no patience mends
-
-
-class _Patience:
-    """Decides, error after error, whether to try again: as long as something arrives every GIVE_UP_SECONDS.
-
-    Pauses double from 0.1 s, each cut by a random half, so that many ranks don't come back at the same moment.
-    """
-
-    def __init__(self, store: "S3Store", doing: str) -> None:
-        self._store, self._doing = store, doing
-        self._since, self._pause = time.monotonic(), 0.1
-        self.tries = 0
-
-    def progress(self) -> None:
-        """Something arrived: the patience is whole again."""
-        self._since, self._pause = time.monotonic(), 0.1
-
-    def after(self, error: Exception, where: str = "") -> None:
-        """Wait, or raise what `error` means if trying again is no use or has lasted too long."""
-        from botocore.exceptions import ClientError
-
-        self.tries += 1
-        doing = f"{self._doing}{where}"
-        if isinstance(error, ClientError):
-            code, answer = _code(error), error.response
-            status = answer["ResponseMetadata"]["HTTPStatusCode"]
-            if code in ("NoSuchKey", "404"):
-                raise MissingKeyError(f"{self._store.url}: {doing}: it does not exist") from None
-            if code in EXPIRED and self.tries == 1:
-                self._store.renew()  # credentials of a profile or an environment that was refreshed meanwhile
-            elif code in REFUSED:
-                raise StoreError(
-                    f"{self._store.url}: {doing}: {code}: {answer['Error'].get('Message', '')}. Renew the "
-                    "AWS credentials of this host; what was trained so far is kept in the last checkpoint."
-                ) from None
-            elif (status < 500 and code not in PASSING) or status == NOT_IMPLEMENTED:
-                raise StoreError(f"{self._store.url}: {doing}: {error}") from error
-        if time.monotonic() - self._since > GIVE_UP_SECONDS:
-            raise StoreError(
-                f"{self._store.url}: {doing}: {error}; gave up after {self.tries} tries, the last "
-                f"{GIVE_UP_SECONDS:.0f} s without a byte"
-            ) from error
-        self._store.count_retry()
-        time.sleep(self._pause * random.uniform(0.5, 1.0))
-        self._pause = min(2 * self._pause, LONGEST_PAUSE)
-
-
-def _code(error: Exception) -> str | None:
-    """The service's own error code; None if the error isn't the service's."""
-    from botocore.exceptions import ClientError
-
-    return str(error.response["Error"]["Code"]) if isinstance(error, ClientError) else None
-
-
-def _transient() -> tuple[type[Exception], ...]:
-    from botocore.exceptions import ClientError, CredentialRetrievalError, HTTPClientError, IncompleteReadError
-    from urllib3.exceptions import HTTPError
-
-    network = (HTTPClientError, IncompleteReadError, HTTPError, OSError, _WrongLengthError)
-    return (ClientError, CredentialRetrievalError, *network)
-
-
-class _WrongLengthError(Exception):
-    """A body is shorter than was announced, or of another length than was asked for."""
-
-
-class _Download:
-    """One object or range of it as a stream that goes on where it broke off.
-
-    boto3 repeats a request, but never a body. `If-Match` makes sure that all parts are of the same object.
-    """
-
-    def __init__(self, store: "S3Store", key: str, start: int, end: int | None) -> None:
-        self.position, self.end = start, end
-        self._store, self._key, self._name = store, key, f"{store.url}/{key}"
-        self._etag: str | None = None
-        self._body: Any = None
-        self._patience = _Patience(store, f"reading {key}")
-
-    def read(self) -> bytes:
-        """All of it."""
-        parts = [self.block()]  # after this, the end is known
-        while self.position != self.end:
-            parts.append(self.block())
-        return b"".join(parts)
-
-    def close(self) -> None:
-        """Close the connection, unless all was read: then it is back in the pool already."""
-        if self._body is not None:
-            self._body.close()
-            self._body = None
-
-    def block(self) -> bytes:
-        """The next bytes, up to READ_BLOCK; none only at the end."""
-        while True:
-            try:
-                if self._body is None:
-                    self._request()
-                assert self.end is not None
-                block: bytes = self._body.read(min(READ_BLOCK, self.end - self.position))
-                if not block and self.position != self.end:
-                    raise _WrongLengthError(f"the answer ended before byte {self.end}")
-            except _transient() as error:
-                self.close()
-                self._check(error)
-                self._patience.after(error, f" at byte {self.position}")
-            else:
-                self.position += len(block)
-                self._patience.progress()
-                return block
-
-    def _request(self) -> None:
-        request = {}
-        if self.position or self.end is not None:
-            request["Range"] = f"bytes={self.position}-{'' if self.end is None else self.end - 1}"
-        if self._etag is not None:
-            request["IfMatch"] = self._etag
-        answer = self._store.get_object(self._key, **request)
-        self._body = answer["Body"]
-        if self._etag not in (None, answer["ETag"]):  # some services take no notice of If-Match when reading
-            raise self._replaced()
-        self._etag = answer["ETag"]
-        offered = self.position + answer["ContentLength"]
-        if self.end is None:
-            self.end = offered
-        if offered != self.end:
-            size = int(str(answer.get("ContentRange", "/0")).rpartition("/")[2])
-            if size and size < self.end:
-                raise StoreError(f"{self._name} has {size} bytes, {self.end - size} too few")
-            raise _WrongLengthError(f"the answer would end at byte {offered}, not {self.end}")
-
-    def _replaced(self) -> StoreError:
-        return StoreError(f"{self._name} was replaced while it was being read, at byte {self.position}")
-
-    def _check(self, error: Exception) -> None:
-        code = _code(error)
-        if code in ("PreconditionFailed", "412"):
-            raise self._replaced() from None
-        if code in ("InvalidRange", "416"):
-            raise StoreError(f"{self._name} is shorter than {self.position + 1} bytes") from None
-        if code in ("NoSuchKey", "404"):
-            raise MissingKeyError(f"{self._name} does not exist") from None
 
 
 class S3Store:
@@ -243,7 +85,7 @@ class S3Store:
         return self._s3.get_object(Bucket=self.bucket, Key=self.prefix + key, **request)
 
     def get(self, key: str) -> bytes:
-        download = _Download(self, key, 0, None)
+        download = Download(self, key, 0, None)
         try:
             return download.read()
         finally:
@@ -253,19 +95,9 @@ class S3Store:
         return next(self.stream(key, [(start, length)]))
 
     def stream(self, key: str, spans: Sequence[Span]) -> Iterator[bytes]:
-        # In blocks, which are many times as fast as reading each span from the connection.
-        block, at = b"", spans[0][0]  # the bytes from `at` on
-        download = _Download(self, key, at, spans[-1][0] + spans[-1][1])
+        download = Download(self, key, spans[0][0], spans[-1][0] + spans[-1][1])
         try:
-            for start, length in spans:
-                parts, wanted, end = [], start, start + length
-                while wanted < end:
-                    if wanted >= at + len(block):
-                        at, block = at + len(block), download.block()
-                    elif part := block[wanted - at : end - at]:
-                        parts.append(part)
-                        wanted += len(part)
-                yield parts[0] if len(parts) == 1 else b"".join(parts)
+            yield from pieces(download, spans)
         finally:
             download.close()
 
@@ -320,9 +152,9 @@ class S3Store:
             try:
                 self._put(key, data, IfNoneMatch="*")
             except ClientError as error:
-                if _code(error) == "NotImplemented":
+                if error_code(error) == "NotImplemented":
                     raise self._unconditional(key, "it refuses If-None-Match: *") from None
-                if _code(error) not in ("PreconditionFailed", "412"):
+                if error_code(error) not in ("PreconditionFailed", "412"):
                     raise
                 return sent > 1 and self.get(key) == data
             return True
@@ -366,11 +198,11 @@ class S3Store:
         self._call(f"deleting {key}", lambda: self._s3.delete_object(Bucket=self.bucket, Key=self.prefix + key))
 
     def _call(self, doing: str, act: Callable[[], T]) -> T:
-        patience = _Patience(self, doing)
+        patience = Patience(self, doing)
         while True:
             try:
                 return act()
-            except _transient() as error:
+            except transient() as error:
                 patience.after(error)
 
 

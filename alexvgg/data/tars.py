@@ -1,4 +1,4 @@
-"""Tars read member by member with nothing taken for granted: where the first damage is, and why."""
+"""Tars followed from header to header, with nothing taken for granted: where the first damage is, and why."""
 
 import io
 import tarfile
@@ -8,7 +8,6 @@ from typing import BinaryIO
 from alexvgg.data.store import Store
 
 BLOCK = 512
-END_MARK = bytes(2 * BLOCK)
 READ_AHEAD = 8 << 20  # bytes of one ranged read
 
 
@@ -20,41 +19,64 @@ class DamagedTarError(ValueError):
         self.offset = offset
 
 
-def read_members(file: BinaryIO) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
-    """Each member's header and bytes, in order. Raises DamagedTarError at the first damage, and for a cut tar.
+class _Header(tarfile.TarInfo):
+    """A tar's header. tarfile takes a damaged one, or none, for the end of the tar; here only zeros are the end."""
 
-    Python's reader takes a damaged header, and a cut between two members, for the end of the tar: the end mark must
-    therefore lie where it stopped, and nothing behind that.
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> "_Header":
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # undocumented, but not private
+            raise
+        except (tarfile.EmptyHeaderError, tarfile.TruncatedHeaderError) as error:  # type: ignore[attr-defined]
+            raise tarfile.ReadError("it was cut off") from error
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(str(error)) from error
+
+
+def headers(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
+    """The members of a plain tar that begins where the file stands; nothing is decompressed.
+
+    Between two of them the file may be read and moved at will; in the end it stands within the end mark, which is two
+    blocks of zeros, behind the first. Raises DamagedTarError where it can't go on.
     """
-    end = 0
+    end = file.tell()
     try:
-        with tarfile.open(fileobj=file, mode="r:") as tar:
-            for member in tar:
-                file.seek(member.offset_data)
-                data = file.read(member.size if member.isreg() else 0)
-                end = tar.offset
-                if member.isreg() and len(data) < member.size:
-                    at = member.offset_data + len(data)
-                    raise DamagedTarError(at, f"it ends at byte {at}, inside {member.name}: it was cut off")
-                yield member, data
-            end = tar.offset
+        with tarfile.TarFile(fileobj=file, mode="r", tarinfo=_Header) as archive:
+            for member in archive:
+                end = archive.offset
+                yield member
     except tarfile.TarError as error:
         raise DamagedTarError(end, f"there is no intact header at byte {end} ({error})") from error
-    _check_end(file, end)
 
 
-def _check_end(file: BinaryIO, end: int) -> None:
-    file.seek(end)
-    mark = file.read(len(END_MARK))
-    if any(mark):
-        raise DamagedTarError(end, f"the header at byte {end} is damaged")
-    if len(mark) < len(END_MARK):
-        raise DamagedTarError(end, f"it ends at byte {end + len(mark)} without an end mark: it was cut off")
-    at = end + len(mark)
-    while block := file.read(READ_AHEAD):
-        if any(block):
+def members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
+    """`headers` of a file that is one tar. When this is through, the file was read, and stands, to its end.
+
+    Raises DamagedTarError also for an end mark that was cut, and for anything but zeros behind it.
+    """
+    yield from headers(file)
+    at = end = file.tell()
+    block = file.read(BLOCK)
+    if len(block) < BLOCK:
+        raise DamagedTarError(end, f"it ends at byte {end + len(block)}, within its end mark: it was cut off")
+    while block:
+        if block.count(0) != len(block):
             raise DamagedTarError(at, f"there is more behind its end mark at byte {end}: tars were put together")
         at += len(block)
+        block = file.read(READ_AHEAD)
+
+
+def body(file: BinaryIO, member: tarfile.TarInfo) -> bytes:
+    """A plain file's bytes; of anything else none. Raises DamagedTarError if the tar ends within them."""
+    if not member.isreg():
+        return b""
+    file.seek(member.offset_data)
+    data = file.read(member.size)
+    if len(data) < member.size:
+        at = member.offset_data + len(data)
+        raise DamagedTarError(at, f"it ends at byte {at}, inside {member.name}: it was cut off")
+    return data
 
 
 def open_object(store: Store, key: str, size: int) -> BinaryIO:

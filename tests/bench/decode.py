@@ -23,9 +23,9 @@ from report import hardware
 from alexvgg.data.decode import Pixels, decode
 from alexvgg.data.fetch import read_all
 from alexvgg.data.keyed import sample_keys, uniforms
+from alexvgg.data.packing.synthetic import SyntheticSpec, pack_synthetic
 from alexvgg.data.shards import open_dataset
 from alexvgg.data.store import open_store
-from alexvgg.data.synthetic import SyntheticSpec, pack_synthetic
 from alexvgg.data.views import RESAMPLE, random_crop
 
 IMAGES, SIDE, ROUNDS = 300, 224, 5

@@ -25,10 +25,10 @@ from alexvgg.data.augment import Augmentation
 from alexvgg.data.fetch import read_samples, reads_of
 from alexvgg.data.keyed import sample_keys
 from alexvgg.data.loader import Loader, Prefetch
+from alexvgg.data.packing.synthetic import SyntheticSpec, pack_synthetic
 from alexvgg.data.plan import plan_epoch
 from alexvgg.data.shards import Dataset, open_dataset
 from alexvgg.data.store import open_store
-from alexvgg.data.synthetic import SyntheticSpec, pack_synthetic
 from alexvgg.data.undecodable import Undecodable
 
 IMAGES, BATCH, SIDE, SCALES = 1500, 250, 224, (256, 512)

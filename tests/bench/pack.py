@@ -26,9 +26,9 @@ from botocore.config import Config
 from PIL import Image
 from report import report
 
-from alexvgg.data.pack import PackOptions, pack
+from alexvgg.data.packing.pack import PackOptions, pack
+from alexvgg.data.packing.source import open_source
 from alexvgg.data.s3 import PART
-from alexvgg.data.source import open_source
 from alexvgg.data.store import create_bucket, open_store
 
 ROUNDS = 7

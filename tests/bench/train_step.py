@@ -25,8 +25,8 @@ from report import hardware, report
 from alexvgg.batch import Batch
 from alexvgg.config import TrainConfig
 from alexvgg.data.augment import Augmentation
-from alexvgg.data.colour import ColourSums
 from alexvgg.data.loader import Loader
+from alexvgg.data.packing.colour import ColourSums
 from alexvgg.data.plan import plan_epoch
 from alexvgg.data.shards import Dataset, index_shard, open_dataset, write_dataset
 from alexvgg.data.store import open_store

@@ -13,6 +13,7 @@ import swift as openstack
 from botocore.exceptions import ClientError, ReadTimeoutError
 from faults import Answer, Drop, FaultProxy, Ignore, Reset, WrongLength
 
+from alexvgg.data import patience
 from alexvgg.data import s3 as services
 from alexvgg.data.store import MissingKeyError, Store, StoreError, open_store
 from alexvgg.errors import InputError
@@ -76,7 +77,7 @@ def test_files(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_failed_upload_leaves_no_parts(
     moto: str, s3: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(services, "GIVE_UP_SECONDS", 0.0)
+    monkeypatch.setattr(patience, "GIVE_UP_SECONDS", 0.0)
     store = open_store(s3(moto))
     assert isinstance(store, services.S3Store)
     path = tmp_path / "upload"
@@ -189,7 +190,7 @@ def wire(request: pytest.FixtureRequest, s3: Callable[[str], str], monkeypatch: 
     direct.put("data", DATA)
     with FaultProxy(endpoint) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
-        monkeypatch.setattr(services.time, "sleep", lambda _: None)
+        monkeypatch.setattr(patience.time, "sleep", lambda _: None)
         yield Wire(direct, open_store("s3://bucket"), proxy)
 
 
@@ -212,7 +213,7 @@ def test_an_object_replaced_in_mid_body_is_an_error(wire: Wire) -> None:
 
 
 def test_it_gives_up_after_a_time_without_a_byte(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(services, "GIVE_UP_SECONDS", 0.3)
+    monkeypatch.setattr(patience, "GIVE_UP_SECONDS", 0.3)
     wire.proxy.play(lambda request: Drop(0) if request.reads_object else None)
     with pytest.raises(
         StoreError, match=r"reading data at byte 0: .* gave up after \d+ tries, the last 0 s without a byte"

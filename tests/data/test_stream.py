@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 from faults import Answer, Drop, Fault, FaultProxy, Flip, Request, Reset, Stall, Trickle, WrongLength
 
-from alexvgg.data import fetch
-from alexvgg.data import s3 as services
+from alexvgg.data import fetch, patience
 from alexvgg.data.augment import Augmentation
 from alexvgg.data.loader import Loader, Prefetch
+from alexvgg.data.packing.sample import pack_digits
 from alexvgg.data.plan import plan_epoch
-from alexvgg.data.sample import pack_digits
 from alexvgg.data.shards import Dataset, open_dataset
 from alexvgg.data.store import Store, StoreError, open_store
 from alexvgg.data.undecodable import Undecodable
@@ -45,8 +44,8 @@ def wire(
         pack_digits(direct)
     with FaultProxy(endpoint) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
-        monkeypatch.setattr(services, "LONGEST_PAUSE", 0.01)
-        monkeypatch.setattr(services, "GIVE_UP_SECONDS", 2.0)
+        monkeypatch.setattr(patience, "LONGEST_PAUSE", 0.01)
+        monkeypatch.setattr(patience, "GIVE_UP_SECONDS", 2.0)
         monkeypatch.setattr(fetch, "PATIENCE_SECONDS", 0.3)
         yield Wire(direct, open_dataset(open_store(f"s3://bucket/{own}")), proxy)
 

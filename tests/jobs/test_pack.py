@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from made import ilsvrc, tar_of
 
-from alexvgg.data.pack import PackOptions, pack
-from alexvgg.data.source import open_source
+from alexvgg.data.packing.pack import PackOptions, pack
+from alexvgg.data.packing.source import open_source
 from alexvgg.data.store import open_store
 from alexvgg.errors import InputError
 from jobs.pack import PackJob, submit

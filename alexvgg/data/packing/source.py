@@ -138,8 +138,8 @@ class Reader:
 
 def open_source(folder: Path, threads: int) -> Source:
     """ILSVRC2012 as distributed, or a folder with train/CLASS/ and val/CLASS/. Raises InputError for anything else."""
-    from alexvgg.data.ilsvrc import TRAIN, VAL, is_ilsvrc, open_ilsvrc
-    from alexvgg.data.imagefolder import is_imagefolder, open_imagefolder
+    from alexvgg.data.packing.ilsvrc import TRAIN, VAL, is_ilsvrc, open_ilsvrc
+    from alexvgg.data.packing.imagefolder import is_imagefolder, open_imagefolder
 
     if is_ilsvrc(folder):
         return open_ilsvrc(folder, threads)

@@ -14,9 +14,9 @@ from PIL import Image
 from smalldata import members_of, pack, picture
 
 from alexvgg.cli import main
-from alexvgg.data import stat
+from alexvgg.data.checking import stat
+from alexvgg.data.checking.stat import describe, to_text
 from alexvgg.data.shards import open_dataset
-from alexvgg.data.stat import describe, to_text
 from alexvgg.data.store import FileStore, Store, open_store
 from alexvgg.errors import InputError
 

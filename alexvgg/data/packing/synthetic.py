@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from alexvgg.data.colour import NONE, ColourSums
 from alexvgg.data.decode import Pixels, decode
 from alexvgg.data.index import ShardIndex, index_shard, write_dataset
 from alexvgg.data.keyed import Ints
+from alexvgg.data.packing.colour import NONE, ColourSums
 from alexvgg.data.store import Store
+from alexvgg.data.tars import BLOCK
 
 Texture = NDArray[np.float32]  # (TEXTURE_SIDE, TEXTURE_SIDE, 3)
 
@@ -29,7 +30,7 @@ SMOOTH, ROUGH = 1.3, 0.8  # amplitudes fall as 1/f^a; of photographs a is around
 RGB_AXES = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]]) / np.sqrt([[3], [2], [6]])
 RGB_STD = np.sqrt([0.2175, 0.0188, 0.0045])  # of ImageNet's pixels along about these axes, in 0 to 1
 MEAN_RGB = np.array([123.7, 116.8, 103.9])  # of ImageNet's pixels
-TAR_BLOCK, TAR_END = 512, 10_240  # bytes; the end mark is padded to a record of twenty blocks
+TAR_END = 20 * BLOCK  # bytes; the end mark is padded to a record
 
 # (percent, (width, height)), after ILSVRC2012's frequent sizes; None is any size.
 SIZES: tuple[tuple[int, tuple[int, int] | None], ...] = (
@@ -166,7 +167,7 @@ def _shards(samples: Iterable[_Sample], spec: SyntheticSpec) -> Iterator[list[_S
     shard: list[_Sample] = []
     size = TAR_END
     for sample in samples:
-        room = 3 * TAR_BLOCK + -(-len(sample.image) // TAR_BLOCK) * TAR_BLOCK  # headers, the label, the padded image
+        room = 3 * BLOCK + -(-len(sample.image) // BLOCK) * BLOCK  # headers, the label, the padded image
         if shard and size + room > spec.shard_bytes:
             yield shard
             shard, size = [], TAR_END

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from alexvgg.data.colour import ColourSums
 from alexvgg.data.index import ShardIndex, index_shard, write_dataset
+from alexvgg.data.packing.colour import ColourSums
 from alexvgg.data.store import Store
 
 SHARD_SAMPLES = 240

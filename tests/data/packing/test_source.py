@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from made import ILSVRC_IDS, SYNSETS, ilsvrc, image, imagefolder, pictures, tar_of
 
-from alexvgg.data.source import Member, Reader, Source, members, open_source
+from alexvgg.data.packing.source import Member, Reader, Source, members, open_source
 from alexvgg.errors import InputError
 
 SOURCES = [ilsvrc, imagefolder]

@@ -6,16 +6,15 @@ offset. Equal images are found by content: one that is both in train and in val 
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from alexvgg.data.check import CheckedShard, Place, Problem, check_shard
+from alexvgg.data.checking.check import CheckedShard, Place, Problem, check_shard
+from alexvgg.data.progress import Progress, Say
 from alexvgg.data.shards import ShardIndex, fingerprint, read_about
 from alexvgg.data.store import Store
-
-Progress = Callable[[int, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -39,26 +38,25 @@ class Report:
         return {**asdict(self), "intact": self.intact}
 
 
-def verify(store: Store, progress: Progress = lambda shards, of, size: None, threads: int | None = None) -> Report:
-    """Read the whole dataset. `progress` is told (shards done, shards of all, bytes so far) after every shard.
-
-    Raises InputError if there is no dataset, or one of another format.
-    """
+def verify(store: Store, say: Say = lambda line: None, threads: int | None = None) -> Report:
+    """Read the whole dataset. Raises InputError if there is no dataset, or one of another format."""
     about = read_about(store)
     todo: list[tuple[str, str]] = [(split, shard) for split, shards in about["splits"].items() for shard in shards]
-    classes = len(about["classes"])
-    found: list[CheckedShard] = []
-    size = 0
+    classes, progress = len(about["classes"]), Progress("read", len(todo), say)
+
+    def check(place: tuple[str, str]) -> CheckedShard:
+        checked = check_shard(store, *place, classes)
+        progress.add(checked.size)
+        return checked
+
     with ThreadPoolExecutor(threads or 2 * (os.cpu_count() or 1)) as pool:
-        for checked in pool.map(lambda place: check_shard(store, place[0], place[1], classes), todo):
-            found.append(checked)
-            size += checked.size
-            progress(len(found), len(todo), size)
+        found = list(pool.map(check, todo))
     duplicates = _duplicates(found)
     problems = [problem for shard in found for problem in shard.problems]
     problems += _check_fingerprint(about, [split for split, _ in todo], found)
     problems += [_leak(group) for group in duplicates if len({place.split for place in group}) > 1]
     samples = sum(len(shard.images) for shard in found)
+    size = sum(shard.size for shard in found)
     return Report(store.url, about["fingerprint"], len(todo), samples, size, problems, duplicates)
 
 

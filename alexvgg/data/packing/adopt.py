@@ -1,7 +1,6 @@
 """WebDataset shards that exist already, ours or anyone's: indexed where they lie, or copied as they are and indexed."""
 
 import hashlib
-import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,17 +9,16 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from alexvgg.data import colour
-from alexvgg.data.commit import RECORD, Summary, begin, missing, summarise
-from alexvgg.data.ilsvrc import is_ilsvrc
-from alexvgg.data.imagefolder import is_imagefolder
 from alexvgg.data.index import ShardIndex, index_shard, read_index, write_about, write_dataset, write_index
 from alexvgg.data.keyed import Ints
+from alexvgg.data.packing import colour
+from alexvgg.data.packing.commit import RECORD, Summary, begin, missing, summarise
+from alexvgg.data.packing.ilsvrc import is_ilsvrc
+from alexvgg.data.packing.imagefolder import is_imagefolder
 from alexvgg.data.progress import Progress, Say
 from alexvgg.data.store import Store
+from alexvgg.data.tars import READ_AHEAD, open_object
 from alexvgg.errors import InputError
-
-READ_AHEAD = 8 << 20  # bytes of one ranged GET
 
 
 @dataclass(frozen=True)
@@ -67,8 +65,7 @@ def index_shards(store: Store, options: ShardOptions, threads: int, say: Say) ->
     progress = Progress("indexed", sum(map(len, splits.values())), say)
 
     def index(shard: str) -> ShardIndex:
-        with io.BufferedReader(_Object(store, shard), READ_AHEAD) as stream:
-            found = index_shard(shard, stream)
+        found = index_shard(shard, open_object(store, shard, store.size(shard)))
         progress.add(found.size)
         return found
 
@@ -100,8 +97,8 @@ def copy_shards(folder: Path, store: Store, options: ShardOptions, threads: int,
 
     def copy(shard: str) -> None:
         path = folder / shard
-        with path.open("rb", READ_AHEAD) as stream:
-            index = index_shard(shard, stream)
+        with path.open("rb", READ_AHEAD) as file:
+            index = index_shard(shard, file)
         store.put_file(shard, path)
         write_index(store, index)
         progress.add(index.size)
@@ -141,19 +138,3 @@ def _describe(
         **colour.measure(read, drawn, threads), "packed": {"source": "shards", "seed": options.seed},
     }  # fmt: skip
     return about, summary
-
-
-class _Object(io.RawIOBase):
-    """An object in a store as a file that is read once from its beginning."""
-
-    def __init__(self, store: Store, key: str) -> None:
-        self._store, self._key, self._size, self._at = store, key, store.size(key), 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        length = min(len(buffer), self._size - self._at)
-        buffer[:length] = self._store.get_range(self._key, self._at, length)
-        self._at += length
-        return length

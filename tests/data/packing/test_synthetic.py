@@ -14,12 +14,12 @@ import pytest
 import webdataset
 from PIL import Image, JpegImagePlugin
 
-from alexvgg.data import synthetic
 from alexvgg.data.decode import decode
 from alexvgg.data.fetch import read_all
+from alexvgg.data.packing import synthetic
+from alexvgg.data.packing.synthetic import SyntheticSpec, pack_synthetic
 from alexvgg.data.shards import Dataset, open_dataset
 from alexvgg.data.store import open_store
-from alexvgg.data.synthetic import SyntheticSpec, pack_synthetic
 
 SPEC = SyntheticSpec(images=200, val=40, classes=7, seed=3, shard_bytes=4 << 20)
 SMALL = SyntheticSpec(images=30, val=5, classes=3, shard_bytes=1 << 20)

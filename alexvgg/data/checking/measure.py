@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from alexvgg.config import Scale
+from alexvgg.config import DataConfig, Scale
 from alexvgg.data.augment import Augmentation
 from alexvgg.data.cache import Cache
 from alexvgg.data.loader import Loader, Prefetch
@@ -16,7 +16,6 @@ from alexvgg.data.plan import plan_epoch
 from alexvgg.data.shards import Dataset
 from alexvgg.data.undecodable import Undecodable
 
-WINDOW = 128
 STARVED = 0.1  # of the decode threads' time: more than this waiting for bytes means that reading is what lacks
 
 
@@ -77,7 +76,7 @@ def measure(
     loader = Loader(dataset, augmentation, 0, 0, world, prefetch, Undecodable(dataset.store.url), cache)
     retries, began, first, epoch = dataset.store.retries, time.perf_counter(), 0.0, 0
     while True:
-        plan = plan_epoch(dataset.train.shard_sizes, batch, WINDOW, 0, epoch)
+        plan = plan_epoch(dataset.train.shard_sizes, batch, DataConfig.window, 0, epoch)
         epoch_began, images = time.perf_counter(), 0
         with closing(loader.training(plan, epoch, 0)) as batches:
             for shown in batches:

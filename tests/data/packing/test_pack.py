@@ -26,9 +26,9 @@ from alexvgg.data import s3 as services
 from alexvgg.data.decode import decode
 from alexvgg.data.fetch import read_all
 from alexvgg.data.index import index_shard, read_index
-from alexvgg.data.pack import PackOptions, pack, plan, plan_shards
+from alexvgg.data.packing.pack import PackOptions, pack, plan, plan_shards
+from alexvgg.data.packing.source import open_source
 from alexvgg.data.shards import Dataset, open_dataset
-from alexvgg.data.source import open_source
 from alexvgg.data.store import FileStore, Store, StoreError, create_bucket, open_store
 from alexvgg.errors import InputError
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from made import image, tar_of
 
-from alexvgg.data.adopt import ShardOptions, assign, copy_shards, index_shards, is_shards
-from alexvgg.data.commit import Summary
 from alexvgg.data.fetch import read_all
+from alexvgg.data.packing.adopt import ShardOptions, assign, copy_shards, index_shards, is_shards
+from alexvgg.data.packing.commit import Summary
 from alexvgg.data.shards import Dataset, open_dataset
 from alexvgg.data.store import Store, open_store
 from alexvgg.errors import InputError

@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 
 from alexvgg.data.decode import decode
 from alexvgg.data.fetch import read_all
-from alexvgg.data.sample import pack_digits
+from alexvgg.data.packing.sample import pack_digits
 from alexvgg.data.shards import Dataset
 from alexvgg.data.store import open_store
 

@@ -7,7 +7,7 @@ import pytest
 from made import image
 from numpy.typing import NDArray
 
-from alexvgg.data.colour import NONE, SHORTER, ColourSums, chosen, colours_of, measure
+from alexvgg.data.packing.colour import NONE, SHORTER, ColourSums, chosen, colours_of, measure
 from alexvgg.errors import InputError
 
 

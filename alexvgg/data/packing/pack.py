@@ -5,7 +5,6 @@ The same images, seed and options give the same bytes on any number of threads a
 
 import io
 import tempfile
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
@@ -14,15 +13,17 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from zlib_ng.zlib_ng import crc32
 
-from alexvgg.data import colour
-from alexvgg.data.commit import Summary, begin, finish, missing, summary
 from alexvgg.data.decode import UndecodableError, can_open, decode
-from alexvgg.data.index import BLOCK, ShardIndex, write_index
+from alexvgg.data.index import ShardIndex, write_index
 from alexvgg.data.keyed import Ints
+from alexvgg.data.packing import colour
+from alexvgg.data.packing.commit import Summary, begin, finish, missing, summary
+from alexvgg.data.packing.source import Reader, Source
 from alexvgg.data.progress import Progress, Say
-from alexvgg.data.source import Reader, Source
 from alexvgg.data.store import Store
+from alexvgg.data.tars import BLOCK
 from alexvgg.data.views import whole
 
 JPEG_QUALITY = 95  # of images that --resize-shorter encodes anew
@@ -163,7 +164,7 @@ def write_shard(source: Source, shard: Shard, path: Path, options: PackOptions) 
                 # The writer sorts a sample's files by ending, so the image comes last.
                 index.offsets.append(writer.tarstream.offset - -(-len(data) // BLOCK) * BLOCK)
                 index.sizes.append(len(data))
-                index.crc32.append(zlib.crc32(data))
+                index.crc32.append(crc32(data))
                 if not can_open(data):
                     index.unreadable.append(key)
         size = file.tell()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from alexvgg.data.decode import EXTENSIONS
-from alexvgg.data.source import Member, Members, Source, members
+from alexvgg.data.packing.source import Member, Members, Source, members
 from alexvgg.errors import InputError
 
 SPLITS = ("train", "val")

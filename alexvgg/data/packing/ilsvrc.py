@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from alexvgg.data.index import open_tar
-from alexvgg.data.source import Member, Source, members
+from alexvgg.data.packing.source import Member, Source, members
+from alexvgg.data.tars import DamagedTarError, headers
 from alexvgg.errors import InputError
 
 TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
@@ -100,13 +100,12 @@ def _entries(path: Path, start: int, size: int) -> Iterator[tarfile.TarInfo]:
     try:
         with path.open("rb", buffering=0) as file:  # of a tar's 138 GB only the headers are wanted
             file.seek(start)
-            with open_tar(file, streaming=False) as archive:
-                for member in archive:
-                    if member.offset_data + member.size > start + size:
-                        raise tarfile.ReadError(f"{member.name} goes beyond its end, byte {start + size}")
-                    if member.isreg():
-                        yield member
-    except tarfile.TarError as error:
+            for member in headers(file):
+                if member.offset_data + member.size > start + size:
+                    raise DamagedTarError(start + size, f"{member.name} goes beyond its end, byte {start + size}")
+                if member.isreg():
+                    yield member
+    except DamagedTarError as error:
         raise InputError(f"{path} is no intact tar: {error}. Compare its checksum and download it again.") from error
 
 

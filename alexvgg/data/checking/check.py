@@ -2,18 +2,16 @@
 
 import hashlib
 import json
-import re
-import zlib
 from dataclasses import dataclass
 from typing import Literal
 
-from alexvgg.data.decode import EXTENSIONS, UndecodableError, decode
-from alexvgg.data.index import ShardIndex, described_label
-from alexvgg.data.store import MissingKeyError, Store, StoreError
-from alexvgg.data.tars import DamagedTarError, open_object, read_members
+from zlib_ng.zlib_ng import crc32
 
-# What WebDataset takes for a sample's file: the key ends at the first dot of the last part of the path.
-SAMPLE_FILE = re.compile(r"((?:.*/)?[^/.]+)\.([^/]*)")
+from alexvgg.data.decode import EXTENSIONS, UndecodableError, decode
+from alexvgg.data.index import ShardIndex, described_label, index_key, sample_file
+from alexvgg.data.store import MissingKeyError, Store, StoreError
+from alexvgg.data.tars import DamagedTarError, body, members, open_object
+
 COLUMNS = ("keys", "offsets", "sizes", "labels", "crc32")
 DIGEST_BYTES = 16
 
@@ -97,7 +95,7 @@ def check_shard(store: Store, split: str, shard: str, classes: int) -> CheckedSh
 
 def _read_index(store: Store, shard: str) -> tuple[ShardIndex | None, list[Problem]]:
     """A shard's index if it can be used, and what is wrong with it."""
-    where = f"index/{shard}.json"
+    where = index_key(shard)
 
     def wrong(what: str) -> tuple[None, list[Problem]]:
         return None, [Problem("index", where, None, None, f"{what}; `alexvgg data index` makes it anew")]
@@ -154,15 +152,18 @@ class _Check:
     def follow(self) -> None:
         """Read the tar from header to header."""
         try:
-            for member, data in read_members(open_object(self.store, self.shard, self.size)):
-                name = SAMPLE_FILE.fullmatch(member.name)
-                extension = name[2].lower() if name else ""
-                if name and not member.isreg() and not member.isdir():
-                    self.wrong("tar", name[1], member.offset, f"{member.name} is no plain file")
-                elif name and extension in EXTENSIONS:
-                    self.image(name[1], member.offset_data, data)
-                elif name and extension in ("cls", "json"):
-                    self.label(name[1], extension, member.offset_data, data)
+            file = open_object(self.store, self.shard, self.size)
+            for member in members(file):
+                name = sample_file(member.name)
+                if name is None or member.isdir():
+                    continue
+                key, extension = name
+                if not member.isreg():
+                    self.wrong("tar", key, member.offset, f"{member.name} is no plain file")
+                elif extension in EXTENSIONS:
+                    self.image(key, member.offset_data, body(file, member))
+                elif extension in ("cls", "json"):
+                    self.label(key, extension, member.offset_data, body(file, member))
         except DamagedTarError as error:
             self.stopped = True
             self.wrong("tar", None, error.offset, f"it is no intact tar: {error}")
@@ -184,7 +185,7 @@ class _Check:
     def content(self, key: str, offset: int, data: bytes, entry: _Indexed | None) -> None:
         """The bytes of an image, wherever they were found."""
         self.images.append((hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest(), self.place(key, offset, entry)))
-        if entry is not None and zlib.crc32(data) != entry.crc32:
+        if entry is not None and crc32(data) != entry.crc32:
             self.wrong("crc32", key, offset, "the image isn't what was indexed (crc32 differs): damaged or replaced")
             return
         try:

@@ -1,0 +1,98 @@
+"""When to ask an S3 service again, by one rule for everything that is asked of it."""
+
+import random
+import time
+from typing import Protocol
+
+from alexvgg.data.store import MissingKeyError, StoreError
+
+GIVE_UP_SECONDS = 120.0  # without a single new byte
+LONGEST_PAUSE = 5.0  # seconds between two tries
+
+EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired")
+REFUSED = ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403", *EXPIRED)
+PASSING = (
+    "SlowDown",
+    "RequestTimeout",
+    "RequestTimeTooSkewed",
+    "ConditionalRequestConflict",
+    "OperationAborted",
+    "429",
+)
+NOT_IMPLEMENTED = 501  # the one server error that no patience mends
+
+
+class Asking(Protocol):
+    """Whoever asks a service: which, and what it does when it must ask again."""
+
+    url: str
+
+    def renew(self) -> None:
+        """Read the credentials again."""
+
+    def count_retry(self) -> None: ...
+
+
+class Patience:
+    """Decides, error after error, whether to try again: as long as something arrives every GIVE_UP_SECONDS.
+
+    Pauses double from 0.1 s, each cut by a random half, so that many ranks don't come back at the same moment.
+    """
+
+    def __init__(self, asking: Asking, doing: str) -> None:
+        self._asking, self._doing = asking, doing
+        self._since, self._pause = time.monotonic(), 0.1
+        self.tries = 0
+
+    def progress(self) -> None:
+        """Something arrived: the patience is whole again."""
+        self._since, self._pause = time.monotonic(), 0.1
+
+    def after(self, error: Exception, where: str = "") -> None:
+        """Wait, or raise what `error` means if trying again is no use or has lasted too long."""
+        from botocore.exceptions import ClientError
+
+        self.tries += 1
+        doing = f"{self._doing}{where}"
+        if isinstance(error, ClientError):
+            code, answer = error_code(error), error.response
+            status = answer["ResponseMetadata"]["HTTPStatusCode"]
+            if code in ("NoSuchKey", "404"):
+                raise MissingKeyError(f"{self._asking.url}: {doing}: it does not exist") from None
+            if code in EXPIRED and self.tries == 1:
+                self._asking.renew()  # credentials of a profile or an environment that was refreshed meanwhile
+            elif code in REFUSED:
+                raise StoreError(
+                    f"{self._asking.url}: {doing}: {code}: {answer['Error'].get('Message', '')}. Renew the "
+                    "AWS credentials of this host; what was trained so far is kept in the last checkpoint."
+                ) from None
+            elif (status < 500 and code not in PASSING) or status == NOT_IMPLEMENTED:
+                raise StoreError(f"{self._asking.url}: {doing}: {error}") from error
+        if time.monotonic() - self._since > GIVE_UP_SECONDS:
+            raise StoreError(
+                f"{self._asking.url}: {doing}: {error}; gave up after {self.tries} tries, the last "
+                f"{GIVE_UP_SECONDS:.0f} s without a byte"
+            ) from error
+        self._asking.count_retry()
+        time.sleep(self._pause * random.uniform(0.5, 1.0))
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+
+
+def error_code(error: Exception) -> str | None:
+    """The service's own error code; None if the error isn't the service's."""
+    from botocore.exceptions import ClientError
+
+    return str(error.response["Error"]["Code"]) if isinstance(error, ClientError) else None
+
+
+def transient() -> tuple[type[Exception], ...]:
+    from http.client import HTTPException
+
+    from botocore.exceptions import ClientError, CredentialRetrievalError, HTTPClientError
+
+    network = (HTTPClientError, HTTPException, OSError, WrongLengthError)
+    return (ClientError, CredentialRetrievalError, *network)
+
+
+class WrongLengthError(Exception):
+    """A body is shorter than was announced, or of another length than was asked for."""
