@@ -13,6 +13,7 @@ from alexvgg.cli.evaluate import evaluate
 from alexvgg.cli.jobs import logs, status, stop
 from alexvgg.cli.models import models
 from alexvgg.cli.recipe import recipe
+from alexvgg.cli.reproduce import reproduce
 from alexvgg.cli.submit import submit
 from alexvgg.cli.table import table
 from alexvgg.cli.train import train
@@ -42,9 +43,10 @@ def main() -> None:
     \b
     Start here:
       alexvgg submit --model vgg_e --nodes 4     train VGG E (and the A it starts from) on a local cluster
-      alexvgg table table4                       our scale-jitter results beside the paper's
+      alexvgg reproduce table4 --nodes 4         every net of the scale-jitter table
+      alexvgg table table4                       our results beside the paper's
     """
 
 
-for command in (submit, status, logs, stop, evaluate, table, cluster, train, data, models, recipe):
+for command in (submit, reproduce, status, logs, stop, evaluate, table, cluster, train, data, models, recipe):
     main.add_command(command)

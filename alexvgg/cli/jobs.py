@@ -72,12 +72,14 @@ def status(profile: str | None, as_json: bool) -> None:
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job ends; Ctrl-C detaches and stops nothing.")
 @profile_option
 def logs(job: str | None, follow: bool, profile: str | None) -> None:
-    """Print a job's log: the newest job's if none is named.
+    """Print a job's log: the newest submission's if none is named.
+
+    A submission's job (…-d1) drives one job for each run (…-a1); followed, it shows their logs, too.
 
     \b
     Examples:
       alexvgg logs -f
-      alexvgg logs vgg_e-s256-3f2a91c4-a1
+      alexvgg logs vgg_e-s256-3f2a91c4-d1
     """
     _, jobs = connect(profile)
     name = _known_job(jobs, job)
@@ -90,11 +92,13 @@ def logs(job: str | None, follow: bool, profile: str | None) -> None:
 @click.argument("job", required=False)
 @profile_option
 def stop(job: str | None, profile: str | None) -> None:
-    """Stop a job: the newest if none is named. What its last checkpoint holds is kept; submitting again goes on.
+    """Stop a job: the newest submission if none is named. A run that trains ends after a checkpoint.
+
+    Submitting the same thing again goes on from there.
 
     \b
     Example:
-      alexvgg stop vgg_e-s256-3f2a91c4-a1
+      alexvgg stop vgg_e-s256-3f2a91c4-d1
     """
     _, jobs = connect(profile)
     name = _known_job(jobs, job)
@@ -121,8 +125,11 @@ def follow_to_end(jobs: JobSubmissionClient, job: str) -> int:
 def _known_job(jobs: JobSubmissionClient, job: str | None) -> str:
     from jobs.client import jobs_of
 
-    known = [j.submission_id for j in jobs_of(jobs)]
+    found = jobs_of(jobs)
+    known = [str(j.submission_id) for j in found]
     if not known or (job is not None and job not in known):
         say(f"alexvgg: no job {job!r} on this cluster; it has {', '.join(known)}" if known else "alexvgg: no job yet")
         sys.exit(NOT_FOUND)
-    return job or known[-1]
+    return (
+        job or [str(j.submission_id) for j in found if "campaign" not in j.metadata][-1]
+    )  # not one that a driver started

@@ -150,7 +150,8 @@ class FileStore:
             raise MissingKeyError(f"{self.url}/{key} does not exist") from None
 
     def list(self, prefix: str) -> list[str]:
-        files = (p for p in self.root.rglob("*") if p.is_file() and not p.name.startswith(".writing-"))
+        below = self._path(prefix.rpartition("/")[0])
+        files = (p for p in below.rglob("*") if p.is_file() and not p.name.startswith(".writing-"))
         return sorted(k for k in (p.relative_to(self.root).as_posix() for p in files) if k.startswith(prefix))
 
     def delete(self, key: str) -> None:
