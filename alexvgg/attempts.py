@@ -3,6 +3,7 @@
 All of it lies in the storage, in the work's folder (`runs/<run>/` or `evaluations/<name>/`):
 
     attempts/<n>.json           the claim: of all that want to, one wins it (`put_new`) and starts the job that it names
+    attempts/<n>.begin.json     that job has begun, or someone has seen to it that it never will
     attempts/<n>.beat           a counter that grows while that job lives
     attempts/<n>.stop.json      someone asked it to stop
     attempts/<n>.end.json       how it ended; the first to know writes it
@@ -81,6 +82,10 @@ class Attempt:
 
     def read(self) -> Claim:
         return Claim(**json.loads(self.storage.get(f"{self._key}.json")))
+
+    def begin(self) -> bool:
+        """Begin to carry it out, or keep its job from ever doing so; False if either was done before."""
+        return self.storage.put_new(f"{self._key}.begin.json", _json({"time": time.time()}))
 
     def beat(self, count: int) -> None:
         self.storage.put(f"{self._key}.beat", str(count).encode())

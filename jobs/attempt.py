@@ -25,7 +25,7 @@ def carry_out(attempt: Attempt, work: Callable[[Execution], None], on_stop: Call
     `work` returns when it is done, or has written down itself how the attempt ended. Anything else that it raises
     counts as lost: it will be tried again. SIGTERM becomes a wish in the storage, and `on_stop` is called.
     """
-    if attempt.signs()[1]:
+    if not attempt.begin() or attempt.signs()[1]:
         print(f"attempt {attempt.number} at {attempt.folder} is over; nothing to do", flush=True)
         return 1
     execution = from_dict(Execution, attempt.read().execution)

@@ -194,7 +194,9 @@ def send_evaluation(
         job = records[-1].claim.job
         if _running([j for j in jobs_of(jobs, request.name) if j.submission_id == job]) is not None:
             return job, False
-        Attempt(storage, work.folder, records[-1].number).end("lost", "its job is gone from the cluster")
+        gone = Attempt(storage, work.folder, records[-1].number)
+        gone.begin()
+        gone.end("lost", "its job is gone from the cluster")
     number = len(records) + 1
     claim = Claim(f"{request.name}-a{number}", to_dict(execution_on(place, (nodes, nodes))))
     work.describe(storage)

@@ -45,7 +45,7 @@ class Jobs(Protocol):
 
 @dataclass
 class _Watched:
-    """What a driver knows of one work. `since` is when its beat was last seen to change."""
+    """What a driver knows of one work. `since` is when the beat of an attempt whose job is unknown last changed."""
 
     work: Work
     records: list[Record]
@@ -53,6 +53,7 @@ class _Watched:
     retry_at: float = 0.0
     beat: bytes | None = None
     since: float = 0.0
+    begun: bool = False
     looked: float = 0.0
     began: float = 0.0
 
@@ -130,7 +131,7 @@ class Driver:
         if watched.state == "open" and lost:
             watched.state, watched.retry_at = "waiting", self._clock() + attempts.pause(lost)
         if watched.state == "live":
-            watched.beat, watched.since = None, self._clock()
+            watched.beat, watched.since, watched.begun = None, self._clock(), False
             watched.began = watched.began or self._clock()
 
     def _start_ready(self) -> None:
@@ -184,7 +185,7 @@ class Driver:
             watched.state = "open"  # another campaign was stopped, this one wasn't
 
     def _is_silent(self, watched: _Watched, attempt: Attempt) -> bool:
-        """Whether nothing is heard any more of an attempt whose job this cluster doesn't know, or it has ended."""
+        """Whether an attempt has ended, or nothing is heard any more of it, whose job this cluster doesn't know."""
         now = self._clock()
         if now - watched.looked < attempts.BEAT_SECONDS:
             return False
@@ -192,8 +193,14 @@ class Driver:
         beat = attempt.last_beat()
         if beat != watched.beat:
             watched.beat, watched.since = beat, now
-        _, over = attempt.signs()
-        return over or now - watched.since > attempts.DEAD_SECONDS
+        if attempt.signs()[1]:
+            return True
+        if now - watched.since <= attempts.DEAD_SECONDS:
+            return False
+        if not watched.begun and not attempt.begin():
+            watched.begun, watched.since = True, now  # its job was slow to start, and this look at the cluster is older
+            return False
+        return True
 
     def _tell(self, name: str, watched: _Watched) -> None:
         """Say how the last attempt ended."""
