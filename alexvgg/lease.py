@@ -93,8 +93,7 @@ class Newcomer:
     def _is_free(self, fence: int) -> bool:
         if self._storage.exists(f"{_folder(self._campaign)}{fence}.end.json"):
             return True
-        holder = Holder(**json.loads(self._storage.get(f"{_folder(self._campaign)}{fence}.json")))
-        if self._has_ended(holder.job):
+        if self._has_ended(holder_of(self._storage, self._campaign, fence).job):
             return True
         now, seen = self._clock(), (fence, self._last_beat(fence))
         if seen != self._seen:
@@ -106,6 +105,11 @@ class Newcomer:
             return self._storage.get(f"{_folder(self._campaign)}{fence}.beat")
         except MissingKeyError:
             return None
+
+
+def holder_of(storage: Store, campaign: str, fence: int) -> Holder:
+    """Who took a number."""
+    return Holder(**json.loads(storage.get(f"{_folder(campaign)}{fence}.json")))
 
 
 def outcome_of(storage: Store, campaign: str, fence: int) -> DriverOutcome | None:
