@@ -27,6 +27,11 @@ class RunRecord:
     weights: str | None = None
 
     @property
+    def consumed(self) -> int:
+        """Images trained on up to the newest epoch's end, about."""
+        return self.last_epoch["step"] * self.spec.train.global_batch if self.last_epoch and self.spec else 0
+
+    @property
     def last_epoch(self) -> dict[str, Any] | None:
         """The newest `epoch` event of the journal."""
         return next((e for e in reversed(self.journal) if e["event"] == "epoch"), None)
@@ -60,6 +65,11 @@ def read_run(storage: Store, name: str, present: Iterable[str] | None = None) ->
         error=failure,
         weights=weights,
     )
+
+
+def read_spec(storage: Store, name: str) -> RunSpec:
+    """What a run is. Raises MissingKeyError if nobody has begun it."""
+    return from_dict(RunSpec, json.loads(storage.get(f"runs/{name}/spec.json")))
 
 
 def is_finished(storage: Store, run: str) -> bool:

@@ -16,9 +16,10 @@ from ray.util.state import list_nodes
 
 from alexvgg.attempts import Claim
 from alexvgg.campaign.driver import JobState
+from alexvgg.campaign.overview import resolve
 from alexvgg.campaign.plan import Training, Work
 from alexvgg.config import Execution, from_dict
-from alexvgg.errors import InputError
+from alexvgg.errors import InputError, NotFoundError
 
 ENDED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED)
 
@@ -52,6 +53,29 @@ def jobs_of(jobs: JobSubmissionClient, target: str | None = None, kind: str | No
     ours: list[Any] = [j for j in jobs.list_jobs() if j.submission_id and "alexvgg" in (j.metadata or {})]
     ours.sort(key=lambda j: j.start_time or 0)
     return [j for j in ours if target in (None, j.metadata["alexvgg"]) and kind in (None, j.metadata.get("kind"))]
+
+
+def find_job(jobs: JobSubmissionClient, name: str | None, attempt: int | None = None) -> str:
+    """The id of a job by its own, or by what it is for: a campaign, a run, an evaluation. Names may be cut short.
+
+    Without a name, the newest that no driver started; with `attempt`, that one of a run or an evaluation.
+    Raises NotFoundError.
+    """
+    found = jobs_of(jobs)
+    if name in [j.submission_id for j in found]:
+        return str(name)
+    if name is None:
+        found = [j for j in found if "campaign" not in j.metadata]
+    else:
+        target = resolve(name, {j.metadata["alexvgg"] for j in found}, f"on the cluster at {jobs.get_address()}")
+        found = [j for j in found if j.metadata["alexvgg"] == target]
+        drivers = [j for j in found if j.metadata.get("kind") == "driver"]
+        found = drivers if drivers and attempt is None else found
+    if attempt is not None:
+        found = [j for j in found if j.metadata.get("attempt") == str(attempt)]
+    if not found:
+        raise NotFoundError(f"there is no such job on the cluster at {jobs.get_address()}; `alexvgg status` shows them")
+    return str(found[-1].submission_id)
 
 
 def follow(jobs: JobSubmissionClient, job_id: str) -> Iterator[str]:

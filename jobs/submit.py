@@ -1,14 +1,18 @@
 """Deciding what a submission would start, checking that it can, and sending it through Ray's Jobs API."""
 
+import functools
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ray.job_submission import JobSubmissionClient
 
 from alexvgg import attempts
 from alexvgg.attempts import Attempt, Claim
+from alexvgg.campaign.dag import State, duration
+from alexvgg.campaign.estimate import Estimate, Speed, as_dict, estimate, measured, speed
+from alexvgg.campaign.overview import overview
 from alexvgg.campaign.plan import Campaign, Evaluation, Training, Work, name_of
 from alexvgg.config import Execution, RunSpec, from_dict, to_dict
 from alexvgg.data.store import Store
@@ -17,7 +21,7 @@ from alexvgg.lease import fences
 from alexvgg.models import size
 from alexvgg.profiles import Profile
 from alexvgg.request import Request
-from alexvgg.runs import read_run
+from alexvgg.runs import list_runs, read_run
 from jobs.client import ENDED, ENVIRONMENT, jobs_of, start, worker_slots
 
 Nodes = tuple[int, int]  # the least and the most
@@ -28,11 +32,12 @@ DRIVER_ENVIRONMENT = ENVIRONMENT | {"RAY_JOB_STOP_WAIT_TIME_S": "120"}
 
 @dataclass(frozen=True)
 class Step:
-    """One run of a submission: its spec, what storage says about it, its number of parameters."""
+    """One run of a submission: its spec, what storage says about it, its number of parameters, what is left to do."""
 
     spec: RunSpec
     state: str
     params: int
+    estimate: Estimate
 
 
 @dataclass(frozen=True)
@@ -73,15 +78,30 @@ class Submission:
                 "how": s.spec.parent.how if s.spec.parent else s.spec.init.kind,
                 "scale": s.spec.data.train_scale, "state": s.state, "params": s.params,
                 "epochs": s.spec.train.epochs, "global_batch": s.spec.train.global_batch, "lr": s.spec.train.lr,
-                "resources": resources,
+                "resources": resources, "estimate": as_dict(s.estimate),
             }
             for s in self.steps
         ]  # fmt: skip
         evaluations = [{"name": r.name, "state": state, **to_dict(r)} for r, state in self.evaluations]
         return {
             "target": self.target, "runs": runs, "evaluations": evaluations,
+            "estimate": {"hours": self.hours(), "gpu_hours": self.worker_hours},
             "dataset": e.dataset_url, "storage": e.storage_url,
         }  # fmt: skip
+
+    @property
+    def worker_hours(self) -> float | None:
+        """Of all runs together; None if one can't be estimated."""
+        hours = [s.estimate.worker_hours for s in self.pending]
+        return None if None in hours else sum(h for h in hours if h is not None)
+
+    def hours(self, total_workers: int = 0) -> float | None:
+        """On the clock, on a cluster of so many workers; without, one run after the other."""
+        if self.worker_hours is None:
+            return None
+        nodes = [replace(Training(s.spec).node, cost=s.estimate.hours or 0.0) for s in self.steps]
+        states: dict[str, State] = {s.spec.name: "finished" if s.state == "finished" else "open" for s in self.steps}
+        return duration(nodes, states, total_workers, self.campaign.workers)
 
 
 def decide(
@@ -91,6 +111,7 @@ def decide(
     profile: Profile,
     nodes: Nodes,
     storage: Store,
+    train_images: int,
     *,
     retry: bool = False,
     **how: Any,
@@ -102,13 +123,15 @@ def decide(
     """
     steps = []
     works: list[Work] = []
+    execution, speed_of = execution_on(profile, nodes, **how), _speeds(storage, profile)
     for spec in runs:
         record = read_run(storage, spec.name)
         if record.state == "failed" and not retry:
             raise _failed_before(spec.name, str(record.error))
         m = spec.model
         net = size(m.name, num_classes=m.num_classes, width=m.width, crop=m.crop)
-        steps.append(Step(spec, record.state, net.params))
+        left = estimate(spec, train_images, execution.workers, speed_of(spec), record.consumed)
+        steps.append(Step(spec, record.state, net.params, left))
         works.append(Training(spec, float(net.macs * spec.train.epochs)))
     evaluations = []
     for request in requests:
@@ -119,8 +142,19 @@ def decide(
         evaluations.append((request, _state(attempts.standing(records))))
         works.append(work)
     name = runs[-1].name if target is None else name_of(target, works)
-    campaign = Campaign(name, tuple(works), execution_on(profile, nodes, **how))
+    campaign = Campaign(name, tuple(works), execution)
     return Submission(campaign, tuple(steps), tuple(evaluations), nodes)
+
+
+def _speeds(storage: Store, profile: Profile) -> Callable[[RunSpec], Speed | None]:
+    """Images/s of a worker for each spec, from the runs in the storage or from the profile's GPU."""
+    known, device = measured(list_runs(storage)), "cuda" if profile.gpus_per_node else "cpu"
+
+    @functools.cache
+    def macs(model: str, width: float, crop: int) -> int:
+        return size(model, width=width, crop=crop).macs
+
+    return lambda spec: speed(spec, macs, profile.gpu, device, known)
 
 
 def execution_on(profile: Profile, nodes: Nodes, **how: Any) -> Execution:
@@ -158,13 +192,15 @@ def check_cluster(profile: Profile, nodes: int) -> None:
         )
 
 
-def send(submission: Submission, storage: Store, jobs: JobSubmissionClient) -> tuple[str, bool]:
-    """Start the campaign's driver as a Ray job, unless it is running: (job id, whether it is new)."""
-    campaign = submission.campaign
+def send(campaign: Campaign, storage: Store, jobs: JobSubmissionClient, *, forgive: bool = True) -> tuple[str, bool]:
+    """Start the campaign's driver as a Ray job, unless it is running: (job id, whether it is new).
+
+    What failed before is tried again if it is forgiven.
+    """
     drivers = jobs_of(jobs, campaign.name, "driver")
     if (running := _running(drivers)) is not None:
         return running, False
-    for work in campaign.works:
+    for work in campaign.works if forgive else ():
         records = attempts.history(storage, work.folder)
         if attempts.failure(records) is not None:
             Attempt(storage, work.folder, records[-1].number).forgive()
@@ -174,7 +210,7 @@ def send(submission: Submission, storage: Store, jobs: JobSubmissionClient) -> t
         jobs.submit_job(
             entrypoint=shlex.join(["python", "-m", "jobs.campaign", storage.url, campaign.name, job_id]),
             submission_id=job_id,
-            metadata={"alexvgg": campaign.name, "kind": "driver", "nodes": "{}:{}".format(*submission.nodes)},
+            metadata={"alexvgg": campaign.name, "kind": "driver"},
             runtime_env={"env_vars": DRIVER_ENVIRONMENT},
         )
     except RuntimeError:  # Ray refuses an id that exists: the same was submitted at the same moment
@@ -182,6 +218,35 @@ def send(submission: Submission, storage: Store, jobs: JobSubmissionClient) -> t
             raise
         return job_id, False
     return job_id, True
+
+
+def go_on(name: str, storage: Store, jobs: JobSubmissionClient, *, forgive: bool) -> list[tuple[str, bool]]:
+    """`send` each unfinished campaign of that name, or with a run of that name, as it was planned.
+
+    Raises NotFoundError, and InputError if there is nothing to go on with or only a retry would help.
+    """
+    found = overview(storage).about(name).campaigns
+    unfinished = [c for c in found if any(w.phase != "finished" for w in c.works)]
+    if not unfinished:
+        raise InputError(f"{name} belongs to no campaign that is unfinished: there is nothing to go on with")
+    failed = [w.name for c in unfinished for w in c.works if w.phase == "failed"]
+    if failed and not forgive:
+        raise InputError(f"{failed[0]} failed; when its cause is mended, `alexvgg retry {failed[0]}` tries again")
+    return [send(Campaign.load(storage, c.name), storage, jobs, forgive=forgive) for c in unfinished]
+
+
+def give_up(jobs: JobSubmissionClient, job: str, storage: Store) -> None:
+    """End the live attempts of a campaign, or a single one, at once: what came after the last checkpoint is lost."""
+    about = jobs.get_job_info(job).metadata or {}
+    if about.get("kind") == "driver":
+        works = list(Campaign.load(storage, about["alexvgg"]).works)
+        folders = [work.folder for work in works]
+    else:
+        folders = [f"{'runs' if about.get('kind') == 'training' else 'evaluations'}/{about['alexvgg']}/"]
+    for folder in folders:
+        records = attempts.history(storage, folder)
+        if attempts.standing(records) == "live":
+            Attempt(storage, folder, records[-1].number).end("stopped", "stopped without a checkpoint")
 
 
 def send_evaluation(

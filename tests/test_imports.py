@@ -47,15 +47,16 @@ ALLOWED = {
     "alexvgg.planning": CONFIG | {"alexvgg.data"},
     "alexvgg.attempts": {"alexvgg.data.store"},
     "alexvgg.lease": {"alexvgg.data.store"},
+    "alexvgg.live": {"alexvgg.data.store"},
     "alexvgg.request": CONFIG | {"alexvgg.results.paper"},
     "alexvgg.campaign": CONFIG
-    | {"alexvgg.data.store", "alexvgg.attempts", "alexvgg.lease", "alexvgg.runs", "alexvgg.request"}
+    | {"alexvgg.data.store", "alexvgg.attempts", "alexvgg.lease", "alexvgg.live", "alexvgg.runs", "alexvgg.request"}
     | {"alexvgg.planning", "alexvgg.results.paper"},
     "alexvgg.runs": CONFIG | {"alexvgg.data", "alexvgg.tracking", "alexvgg.attempts"},
     "alexvgg.results.table": CONFIG | {"alexvgg.runs", "alexvgg.results.paper"},
     "alexvgg.scoring": CONFIG | PARTS,
     "alexvgg.first_weights": CONFIG | PARTS,
-    "alexvgg.recording": CONFIG | PARTS,
+    "alexvgg.recording": CONFIG | PARTS | {"alexvgg.live"},
     "alexvgg.run": CONFIG
     | PARTS
     | {"alexvgg.runs", "alexvgg.recording", "alexvgg.first_weights", "alexvgg.scoring", "alexvgg.attempts"},

@@ -47,6 +47,18 @@ def connect(name: str | None) -> tuple[Profile, JobSubmissionClient]:
     return place, client(place.dashboard)
 
 
+def jobs_alive(place: Profile) -> dict[str, bool] | None:
+    """The id of each of our jobs on the cluster, and whether it is still going; None if the cluster doesn't answer."""
+    from alexvgg.errors import InputError
+    from jobs.client import ENDED, client, jobs_of
+
+    try:
+        return {j.submission_id: j.status not in ENDED for j in jobs_of(client(place.dashboard))}
+    except InputError as error:
+        say(f"Only what the storage says: {error}")
+        return None
+
+
 @contextmanager
 def place_to_submit(name: str | None, nodes: int, *, dry_run: bool, **changes: str | None) -> Iterator[Profile]:
     """`open_place`, after bringing up the local cluster if that is what is asked for.

@@ -12,8 +12,10 @@ import click
 from alexvgg.cli.execution import execution_options
 from alexvgg.cli.jobs import follow_to_end
 from alexvgg.cli.place import place_to_submit, profile_option
+from alexvgg.cli.status import duration
 
 if TYPE_CHECKING:
+    from alexvgg.campaign.estimate import Estimate
     from alexvgg.config import RunSpec
     from alexvgg.planning import Images
     from alexvgg.profiles import Profile
@@ -57,6 +59,7 @@ OPTIONS = (
     execution_options,
     click.option("--wait", is_flag=True, help="Show the log and wait for the end; exit code 100 if it fails."),
     click.option("--dry-run", is_flag=True, help="Print what would be started, and start nothing."),
+    click.option("--price-per-gpu-hour", type=click.FloatRange(min=0), help="To estimate what it costs."),
     click.option("--json", "as_json", is_flag=True, help="Print JSON."),
 )
 
@@ -80,6 +83,7 @@ def plan_and_send(
     retry: bool,
     wait: bool,
     dry_run: bool,
+    price_per_gpu_hour: float | None,
     as_json: bool,
     **execution: Any,
 ) -> None:
@@ -100,25 +104,27 @@ def plan_and_send(
         from jobs.submit import check_cluster, decide, send
 
         kept = open_store(place.storage)
-        images = images_of(open_dataset(open_store(place.dataset)))
-        runs, requests = planner(images, choose(GEOMETRIES, place.geometry, "geometry"))
-        submission = decide(target, runs, requests, place, nodes, kept, retry=retry, **execution)
+        images = open_dataset(open_store(place.dataset))
+        runs, requests = planner(images_of(images), choose(GEOMETRIES, place.geometry, "geometry"))
+        submission = decide(target, runs, requests, place, nodes, kept, len(images.train), retry=retry, **execution)
         if dry_run or not as_json:
-            _show(submission, as_json)
+            _show(submission, price_per_gpu_hour, as_json)
         if dry_run:
             return
         jobs, job, new = client(place.dashboard), None, False
         if not submission.is_done:
             check_cluster(place, nodes[0])
-            job, new = send(submission, kept, jobs)
+            job, new = send(submission.campaign, kept, jobs)
     _sent(submission, place, job, new, as_json)
     if wait and job is not None:
         sys.exit(follow_to_end(jobs, job))
 
 
-def _show(submission: Submission, as_json: bool) -> None:
+def _show(submission: Submission, price: float | None, as_json: bool) -> None:
+    hours = submission.worker_hours
+    cost = None if price is None or hours is None else price * hours
     if as_json:
-        click.echo(json.dumps(submission.to_dict(), indent=2))
+        click.echo(json.dumps(submission.to_dict() | {"cost": cost}, indent=2))
         return
     e, (least, most) = submission.execution, submission.nodes
     device = f"{e.gpus_per_worker} GPU each" if e.gpus_per_worker else "CPU"
@@ -136,9 +142,22 @@ def _show(submission: Submission, as_json: bool) -> None:
             f"  {s.name:<24} {step.state:<9} S={scale:<9} {step.params:>11,} parameters, "
             f"{s.train.epochs} epochs at lr {s.train.lr:g}; {start}"
         )
+        if step.state != "finished":
+            click.echo(f"    {_how_long(step.estimate)}")
     for request, state in submission.evaluations:
         scales = ",".join(map(str, request.test_scales)) if request.test_scales else "each net's own"
         click.echo(f"  {request.name:<24} {state:<9} {request.method} at Q={scales} of {' + '.join(request.runs)}")
+    if hours is not None and submission.pending:
+        money = "" if cost is None else f", {cost:,.2f} at {price:g} for each"
+        gpu_hours = f"{hours:,.1f} GPU-hours{money}, " if e.gpus_per_worker else ""
+        clock = duration(3600 * (submission.hours() or 0.0))
+        click.echo(f"Training takes about {gpu_hours}{clock} if its runs follow one another.")
+
+
+def _how_long(e: Estimate) -> str:
+    if e.speed is None or e.hours is None:
+        return "no figure for this hardware yet: the first run measures it (or name the profile's `gpu`)"
+    return f"about {duration(3600 * e.hours)} at {e.speed.images_per_s:,.0f} images/s a worker, {e.speed.source}"
 
 
 def _sent(submission: Submission, place: Profile, job: str | None, new: bool, as_json: bool) -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from alexvgg.estimate import Measured, estimate, speed
+from alexvgg.campaign.estimate import Measured, estimate, speed
 from alexvgg.models import size
 from alexvgg.planning import Images, plan_runs
 from alexvgg.recipes import GEOMETRIES, RECIPES
@@ -36,8 +36,10 @@ def test_another_geometry_or_device_says_nothing(unlike: dict[str, object]) -> N
 
 
 def test_published_figures_come_next_then_the_makers_peak() -> None:
-    exact, scaled, computed = speed(E, macs, "RTX3090", "cuda", []), speed(E, macs, "A100", "cuda", []), speed(E, macs, "H100", "cuda", [])  # fmt: skip
-    assert exact is not None and scaled is not None and computed is not None
+    exact, scaled, computed = (speed(E, macs, gpu, "cuda", []) for gpu in ("RTX3090", "A100", "H100"))
+    assert exact is not None
+    assert scaled is not None
+    assert computed is not None
     assert (exact.images_per_s, exact.source) == (457, "published for vgg_e on one RTX3090")
     assert scaled.images_per_s == pytest.approx(1190 * 15_470_264_320 / 19_632_062_464)
     assert "vgg_d on one A100, scaled" in scaled.source

@@ -14,8 +14,9 @@ from alexvgg.attempts import Record
 from alexvgg.campaign.dag import State, kept_back
 from alexvgg.campaign.plan import Campaign, Evaluation, Training, Work
 from alexvgg.data.store import Store
+from alexvgg.errors import NotFoundError
 from alexvgg.live import read_live
-from alexvgg.runs import RunRecord, read_run
+from alexvgg.runs import RunRecord, read_run, read_spec
 
 READERS = 16
 
@@ -40,7 +41,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class WorkView:
-    """One training or evaluation. `job` is the newest attempt's, `error` its, or that of the work that keeps it back."""
+    """One training or evaluation. `job` and `error` are the newest attempt's, or what keeps it back is the error."""
 
     name: str
     kind: Literal["training", "evaluation"]
@@ -77,26 +78,43 @@ class Overview:
     campaigns: tuple[CampaignView, ...]
     runs: tuple[WorkView, ...]
 
+    def about(self, name: str) -> "Overview":
+        """Only the campaigns of that name or with a work of that name, or the run; names may be cut short.
+
+        Raises NotFoundError if there is none, or several are meant.
+        """
+        campaigns = {c.name: (c.name, *(w.name for w in c.works)) for c in self.campaigns}
+        every = {n for names in campaigns.values() for n in names} | {r.name for r in self.runs}
+        full = resolve(name, every)
+        return Overview(
+            tuple(c for c in self.campaigns if full in campaigns[c.name]), tuple(r for r in self.runs if r.name == full)
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """For `--json`."""
         return asdict(self)
 
 
-def overview(storage: Store, jobs: Jobs | None = None, names: Iterable[str] | None = None) -> Overview:
-    """Look at the storage; `jobs` are those that the cluster knows, None if it wasn't asked.
+def resolve(name: str, known: Iterable[str], where: str = "in the storage") -> str:
+    """The one of `known` that is `name` or begins with it. Raises NotFoundError if there is none, or several."""
+    names = sorted(known)
+    found = [n for n in names if n == name] or [n for n in names if n.startswith(name)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise NotFoundError(f"{name!r} may be {', '.join(found)}; write more of the one you mean")
+    raise NotFoundError(f"there is no {name!r} {where}; `alexvgg status` shows what there is")
 
-    `names` are the campaigns to look at, None for all and for the runs of none.
-    """
-    keys = storage.list("campaigns/")
-    found = sorted({key.split("/")[1] for key in keys if key.endswith("/plan.json")})
-    chosen = [name for name in found if names is None or name in names]
+
+def overview(storage: Store, jobs: Jobs | None = None) -> Overview:
+    """Look at the storage; `jobs` are those that the cluster knows, None if it wasn't asked."""
+    chosen = sorted({key.split("/")[1] for key in storage.list("campaigns/") if key.endswith("/plan.json")})
     with ThreadPoolExecutor(READERS) as pool:
         plans = list(pool.map(lambda name: Campaign.load(storage, name), chosen))
         works = {work.node.name: work for plan in plans for work in plan.works}
-        if names is None:
-            stored = {key.split("/")[1] for key in storage.list("runs/")} - set(works)
-            loose = [r for r in pool.map(lambda name: read_run(storage, name), sorted(stored)) if r.spec is not None]
-            works |= {r.name: Training(r.spec) for r in loose if r.spec is not None}
+        stored = sorted({key.split("/")[1] for key in storage.list("runs/") if key.endswith("/spec.json")} - set(works))
+        loose = pool.map(lambda name: Training(read_spec(storage, name)), stored)
+        works |= {work.node.name: work for work in loose}
         views = dict(zip(works, pool.map(lambda work: _look(storage, work, jobs), works.values()), strict=True))
         drivers = list(pool.map(lambda name: _driver(storage, name, jobs), chosen))
     campaigns = [

@@ -18,7 +18,7 @@ PUBLISHED: Mapping[str, Mapping[str, float]] = {
     "A100": {"vgg_d": 1190, "alexnet": 16_487},
     "V100": {"vgg_d": 456, "alexnet": 9319},
 }
-# Dense 16-bit matrix products in TFLOP/s, as the makers print them, and the share of it that training is taken to reach.
+# Dense 16-bit matrix products in TFLOP/s, as the makers print them, and the share that training is taken to reach.
 PEAK_TFLOPS: Mapping[str, float] = {"V100": 125, "A100": 312, "H100": 989, "H200": 989, "L4": 121}
 SHARE_OF_PEAK = 0.4
 GPUS = tuple(sorted({*PUBLISHED, *PEAK_TFLOPS}))
