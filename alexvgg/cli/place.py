@@ -47,16 +47,25 @@ def connect(name: str | None) -> tuple[Profile, JobSubmissionClient]:
     return place, client(place.dashboard)
 
 
-def jobs_alive(place: Profile) -> dict[str, bool] | None:
-    """The id of each of our jobs on the cluster, and whether it is still going; None if the cluster doesn't answer."""
+def known_jobs(place: Profile) -> list[dict[str, str]] | None:
+    """Our jobs on the cluster, oldest first; None, after saying so, if the cluster doesn't answer."""
     from alexvgg.errors import InputError
-    from jobs.client import ENDED, client, jobs_of
+    from jobs.client import client, jobs_of
 
     try:
-        return {j.submission_id: j.status not in ENDED for j in jobs_of(client(place.dashboard))}
+        jobs = jobs_of(client(place.dashboard))
     except InputError as error:
         say(f"Only what the storage says: {error}")
         return None
+    return [
+        {"job": j.submission_id, "for": j.metadata["alexvgg"], "status": j.status.value, "message": j.message or ""}
+        for j in jobs
+    ]
+
+
+def alive(jobs: list[dict[str, str]] | None) -> dict[str, bool] | None:
+    """Of `known_jobs`: whether each is still going, by its id."""
+    return None if jobs is None else {j["job"]: j["status"] in ("PENDING", "RUNNING") for j in jobs}
 
 
 @contextmanager

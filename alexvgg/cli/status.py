@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alexvgg.cli.place import jobs_alive, open_place, profile_option
+from alexvgg.cli.place import alive, known_jobs, open_place, profile_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -45,13 +45,13 @@ def status(name: str | None, watch: bool, profile: str | None, as_json: bool) ->
 
     storage = open_store(place.storage)
     while True:
-        jobs = jobs_alive(place)
+        jobs = known_jobs(place)
         teams = groups(place.dashboard) if jobs is not None else {}
-        view = overview(storage, jobs)
+        view = overview(storage, alive(jobs))
         if name is not None:
             view = view.about(name)
         if as_json:
-            more = {"groups": {job: asdict(group) for job, group in teams.items()}}
+            more = {"jobs": jobs, "groups": {job: asdict(group) for job, group in teams.items()}}
             where = {"dashboard": place.dashboard, "mlflow": place.mlflow}
             click.echo(json.dumps(view.to_dict() | more | where, indent=2))
         else:
@@ -80,7 +80,7 @@ def list_campaigns(profile: str | None, as_json: bool) -> None:
 
     place = open_place(profile)
     rows = []
-    for c in overview(open_store(place.storage), jobs_alive(place)).campaigns:
+    for c in overview(open_store(place.storage), alive(known_jobs(place))).campaigns:
         done, driver = sum(w.phase == "finished" for w in c.works), c.driver.phase if c.driver else None
         rows.append({"campaign": c.name, "driver": driver, "finished": done, "works": len(c.works)})
     if as_json:
