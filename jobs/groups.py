@@ -2,13 +2,13 @@
 
 import json
 import os
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
-
-from ray.util.state import get_log
 
 from alexvgg.errors import NotFoundError
 
@@ -38,11 +38,8 @@ def groups(dashboard: str) -> dict[str, Group]:
 
     Ray calls this interface a developers' one: whatever it answers that isn't understood counts as nothing.
     """
-    url = f"{dashboard}/api/train/v2/runs/v1"
     try:
-        with urllib.request.urlopen(
-            urllib.request.Request(url, headers=_authorization()), timeout=TIMEOUT_SECONDS
-        ) as answer:
+        with _get(f"{dashboard}/api/train/v2/runs/v1", timeout=TIMEOUT_SECONDS) as answer:
             runs = json.loads(answer.read())["train_runs"]
         return {run["name"]: _group(run["attempts"]) for run in runs if run["attempts"]}
     except (OSError, ValueError, KeyError, TypeError):
@@ -63,8 +60,15 @@ def worker_log(dashboard: str, job: str, rank: int, *, follow: bool) -> Iterator
     worker = next((w for w in group.workers if w.rank == rank), None)
     if worker is None:
         raise NotFoundError(f"{job} has ranks 0 to {len(group.workers) - 1}, no rank {rank}")
-    for suffix in ("out",) if follow else ("out", "err"):
-        yield from get_log(address=dashboard, actor_id=worker.actor, suffix=suffix, follow=follow)
+    # As `ray logs actor` asks for it; that command knows only the cluster's own address, not the dashboard's.
+    query = urllib.parse.urlencode({"actor_id": worker.actor, "suffix": "out", "lines": -1})
+    with _get(f"{dashboard}/api/v0/logs/{'stream' if follow else 'file'}?{query}") as answer:
+        yield from (line.decode(errors="replace") for line in answer)
+
+
+def _get(url: str, timeout: float | None = None) -> HTTPResponse:
+    request = urllib.request.Request(url, headers=_authorization())
+    return urllib.request.urlopen(request, timeout=timeout)  # type: ignore[no-any-return]
 
 
 def _authorization() -> dict[str, str]:

@@ -21,7 +21,9 @@ from alexvgg.runs import RunRecord, read_run, read_spec
 READERS = 16
 
 # gone: it hasn't ended, and the cluster doesn't know its job any more.
-Phase = Literal["planned", "kept back", "starting", "running", "gone", "finished", "failed", "stopped", "lost"]
+Phase = Literal[
+    "planned", "kept back", "starting", "running", "evaluating", "gone", "finished", "failed", "stopped", "lost"
+]
 STATES: Mapping[Phase, State] = {"finished": "finished", "failed": "failed", "stopped": "stopped"}  # the others: open
 Jobs = Mapping[str, bool]  # job id -> whether it is still going
 
@@ -162,7 +164,9 @@ def _phase(records: list[Record], progress: Progress | None, jobs: Jobs | None) 
         case "live":
             if jobs is not None and not jobs.get(records[-1].claim.job, False):
                 return "gone"
-            return "running" if progress is not None and progress.images_per_s is not None else "starting"
+            if progress is None or progress.images_per_s is None:
+                return "starting"
+            return "evaluating" if progress.seconds_left == 0 else "running"
         case "open":
             return "lost" if records else "planned"
         case ended:

@@ -142,22 +142,28 @@ def _show(submission: Submission, price: float | None, as_json: bool) -> None:
             f"  {s.name:<24} {step.state:<9} S={scale:<9} {step.params:>11,} parameters, "
             f"{s.train.epochs} epochs at lr {s.train.lr:g}; {start}"
         )
-        if step.state != "finished":
-            click.echo(f"    {_how_long(step.estimate)}")
+        if step.state != "finished" and (how_long := _how_long(step.estimate)) is not None:
+            click.echo(f"    {how_long}")
     for request, state in submission.evaluations:
         scales = ",".join(map(str, request.test_scales)) if request.test_scales else "each net's own"
         click.echo(f"  {request.name:<24} {state:<9} {request.method} at Q={scales} of {' + '.join(request.runs)}")
-    if hours is not None and submission.pending:
-        money = "" if cost is None else f", {cost:,.2f} at {price:g} for each"
-        gpu_hours = f"{hours:,.1f} GPU-hours{money}, " if e.gpus_per_worker else ""
-        clock = duration(3600 * (submission.hours() or 0.0))
-        click.echo(f"Training takes about {gpu_hours}{clock} if its runs follow one another.")
+    if submission.pending:
+        click.echo(_together(submission, price))
 
 
-def _how_long(e: Estimate) -> str:
+def _how_long(e: Estimate) -> str | None:
     if e.speed is None or e.hours is None:
-        return "no figure for this hardware yet: the first run measures it (or name the profile's `gpu`)"
+        return None
     return f"about {duration(3600 * e.hours)} at {e.speed.images_per_s:,.0f} images/s a worker, {e.speed.source}"
+
+
+def _together(submission: Submission, price: float | None) -> str:
+    hours, clock = submission.worker_hours, submission.hours()
+    if hours is None or clock is None:
+        return "How long it takes is unknown: the first run measures it, or name the profile's `gpu`."
+    money = "" if price is None else f", {price * hours:,.2f} at {price:g} for each"
+    gpu_hours = f"{hours:,.1f} GPU-hours{money}, " if submission.execution.gpus_per_worker else ""
+    return f"Training takes about {gpu_hours}{duration(3600 * clock)} if its runs follow one another."
 
 
 def _sent(submission: Submission, place: Profile, job: str | None, new: bool, as_json: bool) -> None:

@@ -137,7 +137,7 @@ def _work(w: WorkView, teams: Mapping[str, Group]) -> Iterator[str]:
     left = duration(p.seconds_left) if p and p.seconds_left is not None and w.phase == "running" else "-"
     yield f"  {w.name:<28}{w.phase:<12}{epoch:>7}{step:>8}{loss:>8}{error:>8}{speed:>10}{left:>9}{w.attempt or '-':>9}"
     group = teams.get(w.job or "")
-    if w.phase in ("starting", "running") and group is not None:
+    if w.phase in ("starting", "running", "evaluating") and group is not None:
         ranks = ", ".join(f"{worker.rank} on {worker.node}" for worker in group.workers)
         yield f"    ranks {ranks}" + (f"; restarted {group.restarts} times" if group.restarts else "")
     if w.error:
