@@ -143,6 +143,7 @@ class Execution:
     storage_url: str
     mlflow_url: str | None = None
     workers: Positive = 1
+    min_workers: Positive | None = None  # elastic: as many as there are from this to `workers`; None: just `workers`
     gpus_per_worker: Annotated[int, Field(ge=0)] = 0
     decode_threads: Positive | None = None  # None: one for each core that a rank has
     read_threads: Positive = 16

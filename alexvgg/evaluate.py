@@ -8,7 +8,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from alexvgg.config import PAPER_CROP, Execution, RunSpec
+from alexvgg.config import Execution, RunSpec
 from alexvgg.data.loader import decoding_threads
 from alexvgg.data.shards import open_dataset
 from alexvgg.data.store import Store, open_store
@@ -18,37 +18,11 @@ from alexvgg.engine.world import World
 from alexvgg.errors import InputError
 from alexvgg.models import Net, build
 from alexvgg.recording import mlflow_params
+from alexvgg.request import Request
 from alexvgg.results.paper import cells
 from alexvgg.runs import read_run
-from alexvgg.scoring import Member, Progress, Row, RowMethod, record, score
+from alexvgg.scoring import Member, Progress, Row, record, score
 from alexvgg.tracking import MlflowSink
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to evaluate: each run, or with `fuse` the mean of them all.
-
-    Without `test_scales` each run is tested at the Q's that its recipe averages (Table 4's for VGG).
-    Raises InputError for a request that makes no sense.
-    """
-
-    runs: tuple[str, ...]
-    method: RowMethod = "dense"
-    test_scales: tuple[int, ...] | None = None
-    fuse: bool = False
-
-    def __post_init__(self) -> None:
-        for q in self.test_scales or ():
-            if q < PAPER_CROP:
-                raise InputError(
-                    f"Q={q} is smaller than the {PAPER_CROP}-pixel crop that scales are given for: no crop fits. "
-                    f"Use {PAPER_CROP} or more (the paper uses 224 to 512)."
-                )
-        for name, values in (("run", self.runs), ("test scale", self.test_scales or ())):
-            if len(set(values)) < len(values):
-                raise InputError(f"a {name} stands twice in {', '.join(map(str, values))}; name each once")
-        if self.fuse and len(self.runs) == 1:
-            raise InputError(f"fusing needs at least two runs, and {self.runs[0]} is one; leave --fuse away")
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ storage = "s3://my-bucket/alexvgg"
 dataset = "s3://my-bucket/imagenet"
 mlflow = "http://mlflow:5000"
 gpus_per_node = 8
+gpu = "H100"
 """
 
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -33,6 +34,7 @@ class Profile:
     mlflow: str | None = None
     geometry: str = "paper"
     gpus_per_node: Annotated[int, Field(ge=0)] = 0
+    gpu: Literal["A100", "H100", "H200", "L4", "RTX3090", "V100"] | None = None  # for estimates of how long runs take
 
     @property
     def workers_per_node(self) -> int:

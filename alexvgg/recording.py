@@ -13,6 +13,7 @@ from alexvgg.config import Execution, RunSpec, to_dict
 from alexvgg.data.store import Store
 from alexvgg.engine.world import World
 from alexvgg.init import LayerOrigin, format_report
+from alexvgg.live import Live
 from alexvgg.tracking import Journal, MlflowSink
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ class Recording:
         self.attempt = 1 + sum(e["event"] == "start" for e in self.journal.events)
         self.epoch, self.steps = 0, 0
         self.sink: MlflowSink | None = None
+        self.live: Live | None = None
         self._samples = self._sample_log()
 
     def start(self, step: int, epoch: int, origins: list[LayerOrigin]) -> None:
@@ -41,6 +43,7 @@ class Recording:
         self.storage.put_new(self.folder + "transplant.json", json.dumps(about, indent=2).encode())
         self.journal.write("start", step, attempt=self.attempt, workers=self.world.size, device=self.world.device.type)
         self.journal.flush()
+        self.live = Live(self.storage, self.folder, self.spec.train.global_batch)
         if self.execution.mlflow_url is not None:
             parent = self.spec.parent.run if self.spec.parent else ""
             tags = {"alexvgg.parent": parent, "alexvgg.dataset": self.spec.data.fingerprint}
@@ -61,6 +64,8 @@ class Recording:
     def point(self, step: int, loss: float) -> None:
         """The mean training loss of the last few steps, over all ranks."""
         self._write("steps", step, {"train/loss": loss})
+        if self.live is not None:
+            self.live.point(step, loss)
 
     def metrics(self, step: int, metrics: dict[str, float]) -> None:
         """An epoch's end."""
@@ -90,6 +95,8 @@ class Recording:
         """End the MLflow run as `FINISHED`, `FAILED` or `KILLED`."""
         if self._samples is not None:
             self._samples.close()
+        if self.live is not None:
+            self.live.close()
         if self.sink is not None:
             self.sink.close(status)
 

@@ -20,6 +20,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
+from alexvgg.attempts import Attempt
 from alexvgg.config import Execution, RunSpec
 from alexvgg.data.augment import Augmentation
 from alexvgg.data.cache import Cache
@@ -54,12 +55,14 @@ def train(
     world: World,
     progress: Progress = lambda _: None,
     wishes: Wishes | None = None,
+    attempt: Attempt | None = None,
 ) -> None:
     """Train, evaluate and record one run, from its last checkpoint if it has one; a finished run returns at once.
 
     Every rank calls this. `progress` is called on every rank after each epoch with the epoch's journal event; through
-    `wishes` others ask for a checkpoint or the run's end. Raises InputError if the dataset isn't the spec's or the
-    parent isn't there or doesn't fit, Stopped if the run was asked to end, DivergedError and UploadError.
+    `wishes` others ask for a checkpoint or the run's end. Nothing is stored any more once `attempt` has a successor.
+    Raises InputError if the dataset isn't the spec's or the parent isn't there or doesn't fit, Stopped if the run was
+    asked to end, DivergedError, UploadError and SupersededError.
     """
     storage = open_store(execution.storage_url)
     if is_finished(storage, spec.name):
@@ -70,7 +73,7 @@ def train(
             f"the dataset at {execution.dataset_url} has fingerprint {dataset.fingerprint[:12]}…, but {spec.name} is "
             f"defined on {spec.data.fingerprint[:12]}…. Point it at the same images, or submit a new run."
         )
-    run = _Run(spec, execution, world, storage, dataset, wishes if wishes is not None else Wishes())
+    run = _Run(spec, execution, world, storage, dataset, wishes if wishes is not None else Wishes(), attempt)
     try:
         run.fit(progress)
         run.finish()
@@ -87,10 +90,12 @@ class _Run:
     """One run on one rank: the trainer, and what feeds it, scores it and stores its checkpoints."""
 
     def __init__(
-        self, spec: RunSpec, execution: Execution, world: World, storage: Store, dataset: Dataset, wishes: Wishes
-    ) -> None:
+        self, spec: RunSpec, execution: Execution, world: World, storage: Store, dataset: Dataset, wishes: Wishes,
+        attempt: Attempt | None,
+    ) -> None:  # fmt: skip
         self.spec, self.execution, self.world, self.storage, self.dataset = spec, execution, world, storage, dataset
         self.folder, self.checkpoints = f"runs/{spec.name}/", f"runs/{spec.name}/checkpoints/"
+        self.check = attempt.check if attempt is not None else lambda: None
         self.net, origins = first_weights(spec, storage)
         self.normalise = Normalisation(dataset.mean_rgb)
         self.undecodable = Undecodable(dataset.store.url)
@@ -175,8 +180,14 @@ class _Run:
         progress = self.trainer.progress()
         if self.saver is not None:
             progress |= {"spec": self.spec.digest, "fingerprint": self.dataset.fingerprint}
+            flush = self.journal.pending()
+
+            def before_commit() -> None:
+                self.check()
+                flush()
+
             self.saver.save(
-                self.trainer.step, self.trainer.tensors(), progress, error=error, before_commit=self.journal.pending()
+                self.trainer.step, self.trainer.tensors(), progress, error=error, before_commit=before_commit
             )
 
     def finish(self) -> None:
@@ -198,6 +209,7 @@ class _Run:
         self.world.barrier()
 
     def _write_final(self, evaluation: list[dict[str, Any]], weights: bytes, sha256: str) -> None:
+        self.check()
         filled, step = cells({self.spec.name: self.spec.recipe}, evaluation), self.trainer.step
         self.journal.write("final", step, metrics=filled)
         self.journal.flush()

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from alexvgg import attempts
 from alexvgg.config import RunSpec, from_dict
 from alexvgg.data.store import Store
 from alexvgg.tracking import read_journal
@@ -26,6 +27,11 @@ class RunRecord:
     weights: str | None = None
 
     @property
+    def consumed(self) -> int:
+        """Images trained on up to the newest epoch's end, about."""
+        return self.last_epoch["step"] * self.spec.train.global_batch if self.last_epoch and self.spec else 0
+
+    @property
     def last_epoch(self) -> dict[str, Any] | None:
         """The newest `epoch` event of the journal."""
         return next((e for e in reversed(self.journal) if e["event"] == "epoch"), None)
@@ -39,7 +45,8 @@ def read_run(storage: Store, name: str, present: Iterable[str] | None = None) ->
     def document(file: str) -> Any:
         return json.loads(storage.get(folder + file)) if file in files else None
 
-    failure, spec, final = document("failed.json"), document("spec.json"), document("final/record.json")
+    spec, final = document("spec.json"), document("final/record.json")
+    failure = attempts.failure(attempts.history(storage, folder, [folder + file for file in files]))
     weights = final["sha256"] if final else None
     rows = [document(f) for f in sorted(files) if f.startswith("eval/") and f.endswith(".json")]
     state: State = "planned"
@@ -55,9 +62,14 @@ def read_run(storage: Store, name: str, present: Iterable[str] | None = None) ->
         spec=None if spec is None else from_dict(RunSpec, spec),
         journal=read_journal(storage, folder + "journal.jsonl") if "journal.jsonl" in files else [],
         evaluation=[row for row in rows if row["members"][0]["weights"] == weights],
-        error=failure["error"] if failure else None,
+        error=failure,
         weights=weights,
     )
+
+
+def read_spec(storage: Store, name: str) -> RunSpec:
+    """What a run is. Raises MissingKeyError if nobody has begun it."""
+    return from_dict(RunSpec, json.loads(storage.get(f"runs/{name}/spec.json")))
 
 
 def is_finished(storage: Store, run: str) -> bool:
@@ -75,13 +87,3 @@ def list_fusions(storage: Store) -> list[dict[str, Any]]:
     """The documents of all rows that fuse several runs, the oldest first."""
     documents = [json.loads(storage.get(key)) | {"name": key[8:-5]} for key in storage.list("fusions/")]
     return sorted(documents, key=lambda d: d["time"])
-
-
-def mark_failed(storage: Store, name: str, error: str) -> None:
-    """Record that a run gave up, so that nothing starts from it until someone retries it."""
-    storage.put(f"runs/{name}/failed.json", json.dumps({"error": error}).encode())
-
-
-def clear_failure(storage: Store, name: str) -> None:
-    """Let a failed run go on from its last checkpoint."""
-    storage.delete(f"runs/{name}/failed.json")

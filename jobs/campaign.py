@@ -1,108 +1,92 @@
-"""The driver that a submission sends to the cluster as one Ray job: train a list of runs, parents first.
+"""The driver that a submission sends to the cluster as one Ray job: it carries a campaign to its end.
 
-    python -m jobs.campaign STORAGE_URL CAMPAIGN
+    python -m jobs.campaign STORAGE_URL CAMPAIGN JOB
 
-Everything it needs to know lies in storage; a finished run is skipped, so it can be killed and started again.
+Each training and evaluation is a Ray job of its own. Everything the driver needs to know lies in storage; so it can be
+killed while they go on, and the next one adopts them. A driver that finds another one at work stands by.
 """
 
-import json
-import logging
 import signal
 import sys
 import threading
 import time
-from dataclasses import dataclass
 from types import FrameType
 
-import ray
-
-from alexvgg.config import Execution, RunSpec, from_dict, to_dict
+from alexvgg.campaign.driver import Driver
+from alexvgg.campaign.plan import Campaign
 from alexvgg.data.store import Store, open_store
-from alexvgg.runs import is_finished, mark_failed, read_run
+from alexvgg.lease import Lease, LeaseLostError, Newcomer, outcome_of
+from jobs.client import RayJobs
 
 STOPPED = 143  # 128 + SIGTERM, as a shell shows it
+TICK_SECONDS = 1.0
+PATIENCE_SECONDS = 900.0  # with a storage or a cluster that doesn't answer
 
 
-@dataclass(frozen=True)
-class Campaign:
-    """Runs in the order in which they must be trained, and how."""
+def drive(storage: Store, campaign: Campaign, jobs: RayJobs, lease: Lease, stop: threading.Event) -> int:
+    """Carry the campaign to its end, or until `stop` is set and what it started has ended. Returns the exit code.
 
-    name: str
-    runs: tuple[RunSpec, ...]
-    execution: Execution
-
-    def save(self, storage: Store) -> None:
-        document = {"runs": [to_dict(r) for r in self.runs], "execution": to_dict(self.execution)}
-        storage.put(f"campaigns/{self.name}.json", json.dumps(document, indent=2).encode())
-
-    @classmethod
-    def load(cls, storage: Store, name: str) -> "Campaign":
-        document = json.loads(storage.get(f"campaigns/{name}.json"))
-        runs = tuple(from_dict(RunSpec, r) for r in document["runs"])
-        return cls(name, runs, from_dict(Execution, document["execution"]))
-
-
-def drive(storage: Store, campaign: Campaign, stop: threading.Event) -> bool:
-    """Train what isn't finished. A run that fails is recorded and keeps back only its descendants.
-
-    When `stop` is set the run that is training ends with a checkpoint, and none begins. Returns whether every run is
-    finished.
+    What goes wrong in a look at storage or cluster is tried again; after PATIENCE_SECONDS of that it is raised.
     """
-    from jobs.train import StopSign, fit  # submitting needs only what a campaign is, not what carries it out
-
-    stop_sign = StopSign.start()
-
-    def hand_on() -> None:
-        stop.wait()
-        stop_sign.set.remote()
-
-    threading.Thread(target=hand_on, daemon=True).start()
-    lost: set[str] = set()
-    campaign_began = time.monotonic()
-    for number, spec in enumerate(campaign.runs, start=1):
-        if stop.is_set():
-            return False
-        title = f"[{number}/{len(campaign.runs)}] {spec.name}"
-        if is_finished(storage, spec.name):
-            print(f"{title} is finished already", flush=True)
-            continue
-        if spec.parent is not None and spec.parent.run in lost:
-            print(f"{title} can't start: its parent {spec.parent.run} failed", flush=True)
-            lost.add(spec.name)
-            continue
-        start = f"from {spec.parent.run} ({spec.parent.how})" if spec.parent else f"from random ({spec.init.kind})"
-        print(f"{title} starts {start}, {campaign.execution.workers} workers", flush=True)
-        began = time.monotonic()
+    driver, over, asked, healthy = Driver(storage, campaign, jobs, lease, say=_say), False, False, time.monotonic()
+    began = time.monotonic()
+    while not over:
         try:
-            fit(spec, campaign.execution, stop_sign)
-        except Exception as error:  # Ray raises many types; each means that this run gave up
-            mark_failed(storage, spec.name, str(error))
-        record = read_run(storage, spec.name)
-        if record.state == "failed":
-            lost.add(spec.name)
-            print(f"{title} failed: {record.error}", flush=True)
-        elif record.state != "finished":
-            print(f"{title} was stopped; the same submission goes on from its checkpoint", flush=True)
-            return False
-        else:
-            print(f"{title} finished in {time.monotonic() - began:.0f} s", flush=True)
-    done = len(campaign.runs) - len(lost)
-    print(f"{done} of {len(campaign.runs)} runs are finished, {time.monotonic() - campaign_began:.0f} s", flush=True)
-    return not lost
+            if stop.is_set() and not asked:
+                driver.stop()
+                asked = True
+            over = driver.tick()
+            healthy = time.monotonic()
+        except LeaseLostError:
+            raise
+        except Exception as error:  # of many types: the storage's, the Jobs API's
+            if time.monotonic() - healthy > PATIENCE_SECONDS:
+                raise
+            _say(f"trying again: {error}")
+        if not over:
+            stop.wait(TICK_SECONDS) if not asked else time.sleep(TICK_SECONDS)
+    _say(f"{driver.summary()}, {time.monotonic() - began:.0f} s")
+    states = set(driver.states.values())
+    if states == {"finished"}:
+        lease.end("finished")
+        return 0
+    lease.end("stopped" if asked or "stopped" in states else "failed")
+    return STOPPED if asked or "stopped" in states else 1
+
+
+def stand_by(storage: Store, newcomer: Newcomer, campaign: str, stop: threading.Event) -> Lease | None:
+    """The lease, once it is free; None if this driver was stopped meanwhile, or the one that it waited for."""
+    waited = False
+    while (lease := newcomer.take()) is None:
+        if not waited:
+            _say(f"another driver is at work on {campaign}; this one takes over if that one is lost")
+        waited = True
+        if stop.wait(TICK_SECONDS):
+            return None
+    if waited and outcome_of(storage, campaign, lease.fence - 1) == "stopped":
+        lease.end("stopped")
+        return None
+    return lease
 
 
 def main() -> None:
-    storage_url, name = sys.argv[1:]
-    ray.init(logging_level=logging.WARNING)
+    storage_url, name, job = sys.argv[1:]
     stop = threading.Event()
 
     def ask(_signal: int, _frame: FrameType | None) -> None:
         stop.set()
 
-    signal.signal(signal.SIGTERM, ask)  # after ray.init, which sets its own
+    signal.signal(signal.SIGTERM, ask)
     storage = open_store(storage_url)
-    finished = drive(storage, Campaign.load(storage, name), stop)
-    sys.exit(0 if finished else STOPPED if stop.is_set() else 1)
+    campaign = Campaign.load(storage, name)
+    jobs = RayJobs(storage_url, campaign.execution)
+    newcomer = Newcomer(storage, name, job, jobs.has_ended)
+    lease = stand_by(storage, newcomer, name, stop)
+    sys.exit(STOPPED if lease is None else drive(storage, campaign, jobs, lease, stop))
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 if __name__ == "__main__":

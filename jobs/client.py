@@ -1,16 +1,37 @@
-"""Ray's Jobs API: finding our jobs on a cluster and following them."""
+"""Ray's Jobs API: finding our jobs on a cluster, following them, and starting those of a campaign.
+
+Every job of ours says in its metadata what it is: `alexvgg` (the campaign, run or evaluation), `kind` (driver,
+training, evaluation), and if a driver started it `campaign`.
+"""
 
 import os
+import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
+from ray.util.state import list_nodes
 
-from alexvgg.errors import InputError
+from alexvgg.attempts import Claim
+from alexvgg.campaign.driver import JobState
+from alexvgg.campaign.overview import resolve
+from alexvgg.campaign.plan import Training, Work
+from alexvgg.config import Execution, from_dict
+from alexvgg.errors import InputError, NotFoundError
 
 ENDED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED)
+
+# Of the jobs' own processes; Ray Train hands its own variables on to its workers.
+ENVIRONMENT = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # it would print every line twice
+    "PYTHONWARNINGS": "ignore:`ExecutionOptions.exclude_resources`",  # Ray warns itself of itself
+    "OMP_WAIT_POLICY": "PASSIVE",  # as `alexvgg.cli` sets it for a plain process, and why
+    "RAY_JOB_STOP_WAIT_TIME_S": "60",  # between SIGTERM and SIGKILL: time for a checkpoint
+}
 
 
 def client(dashboard: str) -> JobSubmissionClient:
@@ -27,22 +48,120 @@ def client(dashboard: str) -> JobSubmissionClient:
         raise InputError(f"no Ray cluster answers at {dashboard}: {error}") from None
 
 
-def jobs_of(jobs: JobSubmissionClient, target: str | None = None) -> list[Any]:
-    """The submissions that the cluster knows, oldest first; only those for one target run if it is given."""
-    ours = [j for j in jobs.list_jobs() if j.submission_id and "alexvgg" in (j.metadata or {})]
+def jobs_of(jobs: JobSubmissionClient, target: str | None = None, kind: str | None = None) -> list[Any]:
+    """The jobs of ours that the cluster knows, oldest first; only those for one target or of one kind if given."""
+    ours: list[Any] = [j for j in jobs.list_jobs() if j.submission_id and "alexvgg" in (j.metadata or {})]
     ours.sort(key=lambda j: j.start_time or 0)
-    return [j for j in ours if target is None or (j.metadata or {})["alexvgg"] == target]
+    return [j for j in ours if target in (None, j.metadata["alexvgg"]) and kind in (None, j.metadata.get("kind"))]
+
+
+def find_job(jobs: JobSubmissionClient, name: str | None, attempt: int | None = None) -> str:
+    """The id of a job by its own, or by what it is for: a campaign, a run, an evaluation. Names may be cut short.
+
+    Without a name, the newest that no driver started; with `attempt`, that one of a run or an evaluation.
+    Raises NotFoundError.
+    """
+    found = jobs_of(jobs)
+    if name in [j.submission_id for j in found]:
+        return str(name)
+    if name is None:
+        found = [j for j in found if "campaign" not in j.metadata]
+    else:
+        target = resolve(name, {j.metadata["alexvgg"] for j in found}, f"on the cluster at {jobs.get_address()}")
+        found = [j for j in found if j.metadata["alexvgg"] == target]
+        drivers = [j for j in found if j.metadata.get("kind") == "driver"]
+        found = drivers if drivers and attempt is None else found
+    if attempt is not None:
+        found = [j for j in found if j.metadata.get("attempt") == str(attempt)]
+    if not found:
+        raise NotFoundError(f"there is no such job on the cluster at {jobs.get_address()}; `alexvgg status` shows them")
+    return str(found[-1].submission_id)
 
 
 def follow(jobs: JobSubmissionClient, job_id: str) -> Iterator[str]:
-    """A job's log as it grows, until the job ends; goes on where it was if the connection breaks."""
-    seen = 0
+    """A job's log as it grows, and those of the jobs that it drives, until it ends.
+
+    Goes on where it was if the connection breaks.
+    """
+    seen: dict[str, int] = {}
+    closed: set[str] = set()
     while True:
-        ended = jobs.get_job_status(job_id) in ENDED
-        text = jobs.get_job_logs(job_id)
-        if len(text) > seen:
-            yield text[seen:]
-            seen = len(text)
-        if ended:
+        known = {j.submission_id: j for j in jobs_of(jobs)}
+        driver = known[job_id]
+        children = [
+            name
+            for name, j in known.items()
+            if driver.metadata.get("kind") == "driver"
+            and j.metadata.get("campaign") == driver.metadata["alexvgg"]
+            and (j.status not in ENDED or name in seen or j.start_time >= driver.start_time)
+        ]
+        for name in [n for n in (*children, job_id) if n not in closed]:  # a driver speaks of an end after it
+            text = jobs.get_job_logs(name)
+            if len(text) > seen.setdefault(name, 0):
+                yield text[seen[name] :]
+                seen[name] = len(text)
+            if known[name].status in ENDED:
+                closed.add(name)
+        if job_id in closed:
             return
         time.sleep(1.0)
+
+
+def worker_slots(execution: Execution, address: str | None = None) -> dict[str, int]:
+    """How many workers each living node could hold if it were empty; `address` is the dashboard's, if not our own."""
+    gpus = execution.gpus_per_worker
+    slots = {}
+    for node in list_nodes(address=address, limit=10_000, raise_on_missing_output=False):
+        if node.state == "ALIVE":
+            cpu, gpu = node.resources_total.get("CPU", 0), node.resources_total.get("GPU", 0)
+            slots[node.node_id] = int(min(cpu, gpu // gpus) if gpus else cpu)
+    return slots
+
+
+class RayJobs:
+    """The cluster that this process runs on, as a campaign's driver needs it (`alexvgg.campaign.driver.Jobs`)."""
+
+    def __init__(self, storage_url: str, execution: Execution) -> None:
+        self._client = JobSubmissionClient()  # finds the cluster of the job that this process is, by RAY_ADDRESS
+        os.environ.pop("RAY_ADDRESS", None)  # it is asked for the dashboard once, not at every look
+        self._storage_url, self._execution = storage_url, execution
+        self._jobs: list[Any] = []
+
+    def states(self) -> Mapping[str, JobState]:
+        self._jobs = jobs_of(self._client)
+        return {j.submission_id: _state(j) for j in self._jobs}
+
+    def has_ended(self, job: str) -> bool:
+        """Whether the cluster knows the job and that it has ended."""
+        state = self.states().get(job)
+        return state is not None and not state.active
+
+    def free_workers(self) -> int:
+        taken = sum(int(j.metadata.get("workers", 0)) for j in self._jobs if j.status not in ENDED)
+        return max(0, sum(worker_slots(self._execution, self._client.get_address()).values()) - taken)
+
+    def start(self, work: Work, attempt: int, claim: Claim) -> None:
+        start(self._client, self._storage_url, work, attempt, claim)
+
+    def stop(self, job: str) -> None:
+        self._client.stop_job(job)
+
+
+def start(jobs: JobSubmissionClient, storage_url: str, work: Work, attempt: int, claim: Claim) -> None:
+    """Start the Ray job of an attempt that was claimed."""
+    kind = "training" if isinstance(work, Training) else "evaluation"
+    module = "jobs.train" if isinstance(work, Training) else "jobs.evaluate"
+    about = {
+        "alexvgg": work.node.name, "kind": kind, "attempt": str(attempt),
+        "workers": str(from_dict(Execution, claim.execution).workers),
+    }  # fmt: skip
+    jobs.submit_job(
+        entrypoint=shlex.join(["python", "-m", module, storage_url, work.node.name, str(attempt)]),
+        submission_id=claim.job,
+        metadata=about | ({"campaign": claim.campaign} if claim.campaign else {}),
+        runtime_env={"env_vars": ENVIRONMENT},
+    )
+
+
+def _state(job: Any) -> JobState:
+    return JobState(job.status not in ENDED, job.status == JobStatus.STOPPED, job.message or "")

@@ -1,60 +1,76 @@
 """Deciding what a submission would start, checking that it can, and sending it through Ray's Jobs API."""
 
+import functools
 import shlex
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ray.job_submission import JobSubmissionClient
 
-from alexvgg.config import Execution, RunSpec, from_dict
+from alexvgg import attempts
+from alexvgg.attempts import Attempt, Claim
+from alexvgg.campaign.dag import State, duration
+from alexvgg.campaign.estimate import Estimate, Speed, as_dict, estimate, measured, speed
+from alexvgg.campaign.overview import overview
+from alexvgg.campaign.plan import Campaign, Evaluation, Training, Work, name_of
+from alexvgg.config import Execution, RunSpec, from_dict, to_dict
 from alexvgg.data.store import Store
 from alexvgg.errors import InputError
+from alexvgg.lease import fences
 from alexvgg.models import size
 from alexvgg.profiles import Profile
-from alexvgg.runs import clear_failure, read_run
-from jobs.campaign import Campaign
-from jobs.client import ENDED, jobs_of
+from alexvgg.request import Request
+from alexvgg.runs import list_runs, read_run
+from jobs.client import ENDED, ENVIRONMENT, jobs_of, start, worker_slots
 
-# Of the driver; Ray Train hands its own variables on to its workers.
-ENVIRONMENT = {
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
-    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # it would print every line twice
-    "PYTHONWARNINGS": "ignore:`ExecutionOptions.exclude_resources`",  # Ray warns itself of itself
-    "OMP_WAIT_POLICY": "PASSIVE",  # as `alexvgg.cli` sets it for a plain process, and why
-    "RAY_JOB_STOP_WAIT_TIME_S": "60",  # between SIGTERM and SIGKILL: time for a checkpoint
-}
+Nodes = tuple[int, int]  # the least and the most
+
+# A driver ends after the trainings that it stops, and they after their checkpoints.
+DRIVER_ENVIRONMENT = ENVIRONMENT | {"RAY_JOB_STOP_WAIT_TIME_S": "120"}
 
 
 @dataclass(frozen=True)
 class Step:
-    """One run of a submission: its spec, what storage says about it, its number of parameters."""
+    """One run of a submission: its spec, what storage says about it, its number of parameters, what is left to do."""
 
     spec: RunSpec
     state: str
     params: int
+    estimate: Estimate
 
 
 @dataclass(frozen=True)
 class Submission:
-    """What would be started, parents first; the last run is the one asked for."""
+    """What would be started, parents first; for `submit` the last run is the one asked for."""
 
+    campaign: Campaign
     steps: tuple[Step, ...]
-    nodes: int
-    execution: Execution
+    evaluations: tuple[tuple[Request, str], ...]  # and what storage says about each
+    nodes: Nodes
+
+    @property
+    def execution(self) -> Execution:
+        return self.campaign.execution
 
     @property
     def target(self) -> str:
-        return self.steps[-1].spec.name
+        return self.campaign.name
 
     @property
     def pending(self) -> list[Step]:
         return [s for s in self.steps if s.state != "finished"]
 
+    @property
+    def is_done(self) -> bool:
+        return not self.pending and all(state == "finished" for _, state in self.evaluations)
+
     def to_dict(self) -> dict[str, Any]:
-        """For `--json`: all runs, parents first, with what each needs."""
+        """For `--json`: all runs, parents first, with what each needs, and the evaluations after them."""
         e = self.execution
-        resources = {"nodes": self.nodes, "workers": e.workers, "gpus_per_worker": e.gpus_per_worker}
+        resources = {"nodes": self.nodes[1], "workers": e.workers, "gpus_per_worker": e.gpus_per_worker}
+        if e.min_workers is not None:
+            resources |= {"min_nodes": self.nodes[0], "min_workers": e.min_workers}
         runs = [
             {
                 "name": s.spec.name, "recipe": s.spec.recipe, "model": s.spec.model.name,
@@ -62,79 +78,199 @@ class Submission:
                 "how": s.spec.parent.how if s.spec.parent else s.spec.init.kind,
                 "scale": s.spec.data.train_scale, "state": s.state, "params": s.params,
                 "epochs": s.spec.train.epochs, "global_batch": s.spec.train.global_batch, "lr": s.spec.train.lr,
-                "resources": resources,
+                "resources": resources, "estimate": as_dict(s.estimate),
             }
             for s in self.steps
         ]  # fmt: skip
-        return {"target": self.target, "runs": runs, "dataset": e.dataset_url, "storage": e.storage_url}
+        evaluations = [{"name": r.name, "state": state, **to_dict(r)} for r, state in self.evaluations]
+        return {
+            "target": self.target, "runs": runs, "evaluations": evaluations,
+            "estimate": {"hours": self.hours(), "gpu_hours": self.worker_hours},
+            "dataset": e.dataset_url, "storage": e.storage_url,
+        }  # fmt: skip
+
+    @property
+    def worker_hours(self) -> float | None:
+        """Of all runs together; None if one can't be estimated."""
+        hours = [s.estimate.worker_hours for s in self.pending]
+        return None if None in hours else sum(h for h in hours if h is not None)
+
+    def hours(self, total_workers: int = 0) -> float | None:
+        """On the clock, on a cluster of so many workers; without, one run after the other."""
+        if self.worker_hours is None:
+            return None
+        nodes = [replace(Training(s.spec).node, cost=s.estimate.hours or 0.0) for s in self.steps]
+        states: dict[str, State] = {s.spec.name: "finished" if s.state == "finished" else "open" for s in self.steps}
+        return duration(nodes, states, total_workers, self.campaign.workers)
 
 
 def decide(
-    runs: list[RunSpec],
+    target: str | None,
+    runs: Sequence[RunSpec],
+    requests: Sequence[Request],
     profile: Profile,
-    nodes: int,
+    nodes: Nodes,
     storage: Store,
+    train_images: int,
     *,
     retry: bool = False,
     **how: Any,
 ) -> Submission:
-    """What submitting `runs` would do, given what the storage says about them; `how` are more of Execution's fields.
+    """What submitting would do, given what the storage says; `how` are more of Execution's fields.
 
-    Raises InputError if a run has failed before, unless `retry`.
+    The campaign is called after the last run, or after `target` (a table) and all that it takes.
+    Raises InputError if a run or an evaluation has failed before, unless `retry`.
     """
     steps = []
+    works: list[Work] = []
+    execution, speed_of = execution_on(profile, nodes, **how), _speeds(storage, profile)
     for spec in runs:
         record = read_run(storage, spec.name)
         if record.state == "failed" and not retry:
-            first = str(record.error).strip().splitlines()[-1]
-            raise InputError(
-                f"{spec.name} failed before: {first} When its cause is mended, submit again with --retry; "
-                "it goes on from its last checkpoint."
-            )
+            raise _failed_before(spec.name, str(record.error))
         m = spec.model
-        params = size(m.name, num_classes=m.num_classes, width=m.width, crop=m.crop).params
-        steps.append(Step(spec, record.state, params))
+        net = size(m.name, num_classes=m.num_classes, width=m.width, crop=m.crop)
+        left = estimate(spec, train_images, execution.workers, speed_of(spec), record.consumed)
+        steps.append(Step(spec, record.state, net.params, left))
+        works.append(Training(spec, float(net.macs * spec.train.epochs)))
+    evaluations = []
+    for request in requests:
+        work = Evaluation(request)
+        records = attempts.history(storage, work.folder)
+        if (error := attempts.failure(records)) is not None and not retry:
+            raise _failed_before(request.name, error)
+        evaluations.append((request, _state(attempts.standing(records))))
+        works.append(work)
+    name = runs[-1].name if target is None else name_of(target, works)
+    campaign = Campaign(name, tuple(works), execution)
+    return Submission(campaign, tuple(steps), tuple(evaluations), nodes)
+
+
+def _speeds(storage: Store, profile: Profile) -> Callable[[RunSpec], Speed | None]:
+    """Images/s of a worker for each spec, from the runs in the storage or from the profile's GPU."""
+    known, device = measured(list_runs(storage)), "cuda" if profile.gpus_per_node else "cpu"
+
+    @functools.cache
+    def macs(model: str, width: float, crop: int) -> int:
+        return size(model, width=width, crop=crop).macs
+
+    return lambda spec: speed(spec, macs, profile.gpu, device, known)
+
+
+def execution_on(profile: Profile, nodes: Nodes, **how: Any) -> Execution:
+    """How works are carried out on so many of a profile's nodes; `how` are more of Execution's fields."""
+    least, most = (n * profile.workers_per_node for n in nodes)
     where = {"dataset_url": profile.dataset, "storage_url": profile.storage, "mlflow_url": profile.mlflow}
-    workers = {"workers": nodes * profile.workers_per_node, "gpus_per_worker": 1 if profile.gpus_per_node else 0}
-    execution = from_dict(Execution, {**where, **workers, **how})
-    return Submission(tuple(steps), nodes, execution)
+    workers = {
+        "workers": most, "min_workers": least if least < most else None,
+        "gpus_per_worker": 1 if profile.gpus_per_node else 0,
+    }  # fmt: skip
+    return from_dict(Execution, {**where, **workers, **how})
+
+
+def _state(standing: attempts.Standing) -> str:
+    return {"open": "planned", "live": "started", "stopped": "started"}.get(standing, standing)
+
+
+def _failed_before(name: str, error: str) -> InputError:
+    return InputError(
+        f"{name} failed before: {error.strip().splitlines()[-1]} When its cause is mended, submit again with --retry; "
+        "it goes on from its last checkpoint."
+    )
 
 
 def check_cluster(profile: Profile, nodes: int) -> None:
-    """Raise InputError if fewer nodes than `nodes` can hold the workers: Ray would wait for ever."""
-    from ray.util.state import list_nodes
-
+    """Raise InputError if fewer nodes than `nodes` can hold the workers: they would wait for ever."""
     gpus = profile.gpus_per_node
-    fitting = [
-        n
-        for n in list_nodes(address=profile.dashboard, limit=10_000, raise_on_missing_output=False)
-        if n.state == "ALIVE"
-        and n.resources_total.get("CPU", 0) >= profile.workers_per_node
-        and n.resources_total.get("GPU", 0) >= gpus
-    ]
-    if len(fitting) < nodes:
+    slots = worker_slots(execution_on(profile, (nodes, nodes)), profile.dashboard)
+    fitting = sum(slot >= profile.workers_per_node for slot in slots.values())
+    if fitting < nodes:
         each = f"{gpus} GPUs" if gpus else "a free CPU"
         raise InputError(
-            f"the cluster at {profile.dashboard} has {len(fitting)} nodes with {each}, {nodes} were asked for. "
-            f"Use --nodes {max(1, len(fitting))}, or add nodes."
+            f"the cluster at {profile.dashboard} has {fitting} nodes with {each}, {nodes} were asked for. "
+            f"Use --nodes {max(1, fitting)}, or add nodes."
         )
 
 
-def send(submission: Submission, storage: Store, jobs: JobSubmissionClient) -> tuple[str, bool]:
-    """Start the campaign as a Ray job, unless it is running: (job id, whether it is new)."""
-    earlier = jobs_of(jobs, submission.target)
-    for job in earlier:
-        if job.status not in ENDED:
-            return job.submission_id, False
-    for step in submission.pending:
-        clear_failure(storage, step.spec.name)
-    campaign = Campaign(submission.target, tuple(s.spec for s in submission.steps), submission.execution)
+def send(campaign: Campaign, storage: Store, jobs: JobSubmissionClient, *, forgive: bool = True) -> tuple[str, bool]:
+    """Start the campaign's driver as a Ray job, unless it is running: (job id, whether it is new).
+
+    What failed before is tried again if it is forgiven.
+    """
+    drivers = jobs_of(jobs, campaign.name, "driver")
+    if (running := _running(drivers)) is not None:
+        return running, False
+    for work in campaign.works if forgive else ():
+        records = attempts.history(storage, work.folder)
+        if attempts.failure(records) is not None:
+            Attempt(storage, work.folder, records[-1].number).forgive()
     campaign.save(storage)
-    job_id = f"{submission.target}-a{len(earlier) + 1}"
-    jobs.submit_job(
-        entrypoint=shlex.join(["python", "-m", "jobs.campaign", storage.url, campaign.name]),
-        submission_id=job_id,
-        metadata={"alexvgg": submission.target, "nodes": str(submission.nodes)},
-        runtime_env={"env_vars": ENVIRONMENT},
-    )
+    job_id = f"{campaign.name}-d{1 + max([len(drivers), *fences(storage, campaign.name)])}"
+    try:
+        jobs.submit_job(
+            entrypoint=shlex.join(["python", "-m", "jobs.campaign", storage.url, campaign.name, job_id]),
+            submission_id=job_id,
+            metadata={"alexvgg": campaign.name, "kind": "driver"},
+            runtime_env={"env_vars": DRIVER_ENVIRONMENT},
+        )
+    except RuntimeError:  # Ray refuses an id that exists: the same was submitted at the same moment
+        if _running(jobs_of(jobs, campaign.name, "driver")) != job_id:
+            raise
+        return job_id, False
     return job_id, True
+
+
+def go_on(name: str, storage: Store, jobs: JobSubmissionClient, *, forgive: bool) -> list[tuple[str, bool]]:
+    """`send` each unfinished campaign of that name, or with a run of that name, as it was planned.
+
+    Raises NotFoundError, and InputError if there is nothing to go on with or only a retry would help.
+    """
+    found = overview(storage).about(name).campaigns
+    unfinished = [c for c in found if any(w.phase != "finished" for w in c.works)]
+    if not unfinished:
+        raise InputError(f"{name} belongs to no campaign that is unfinished: there is nothing to go on with")
+    failed = [w.name for c in unfinished for w in c.works if w.phase == "failed"]
+    if failed and not forgive:
+        raise InputError(f"{failed[0]} failed; when its cause is mended, `alexvgg retry {failed[0]}` tries again")
+    return [send(Campaign.load(storage, c.name), storage, jobs, forgive=forgive) for c in unfinished]
+
+
+def give_up(jobs: JobSubmissionClient, job: str, storage: Store) -> None:
+    """End the live attempts of a campaign, or a single one, at once: what came after the last checkpoint is lost."""
+    about = jobs.get_job_info(job).metadata or {}
+    if about.get("kind") == "driver":
+        works = list(Campaign.load(storage, about["alexvgg"]).works)
+        folders = [work.folder for work in works]
+    else:
+        folders = [f"{'runs' if about.get('kind') == 'training' else 'evaluations'}/{about['alexvgg']}/"]
+    for folder in folders:
+        records = attempts.history(storage, folder)
+        if attempts.standing(records) == "live":
+            Attempt(storage, folder, records[-1].number).end("stopped", "stopped without a checkpoint")
+
+
+def send_evaluation(
+    request: Request, place: Profile, nodes: int, storage: Store, jobs: JobSubmissionClient
+) -> tuple[str, bool]:
+    """Start one evaluation as a Ray job without a driver, unless it is running: (job id, whether it is new)."""
+    work = Evaluation(request)
+    records = attempts.history(storage, work.folder)
+    if attempts.standing(records) == "live":
+        job = records[-1].claim.job
+        if _running([j for j in jobs_of(jobs, request.name) if j.submission_id == job]) is not None:
+            return job, False
+        gone = Attempt(storage, work.folder, records[-1].number)
+        gone.begin()
+        gone.end("lost", "its job is gone from the cluster")
+    number = len(records) + 1
+    claim = Claim(f"{request.name}-a{number}", to_dict(execution_on(place, (nodes, nodes))))
+    work.describe(storage)
+    if not Attempt(storage, work.folder, number).claim(claim):
+        return claim.job, False
+    start(jobs, storage.url, work, number, claim)
+    return claim.job, True
+
+
+def _running(jobs: Sequence[Any]) -> str | None:
+    """The id of the newest of `jobs` that hasn't ended."""
+    return next((str(j.submission_id) for j in reversed(jobs) if j.status not in ENDED), None)

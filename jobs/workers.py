@@ -14,12 +14,12 @@ from alexvgg.engine.world import COLLECTIVE_TIMEOUT
 def run_workers(
     worker: Callable[[dict[str, Any]], None], config: dict[str, Any], name: str, execution: Execution
 ) -> None:
-    """Call `worker(config)` on `execution.workers` workers that form a process group.
+    """Call `worker(config)` on `execution.workers` workers that form a process group, or on at least `min_workers`.
 
     A lost worker or node restarts the group, `execution.max_failures` times.
     Raises ray.train.TrainingFailedError with the worker's error after that.
     """
-    gpus = execution.gpus_per_worker
+    gpus, most, least = execution.gpus_per_worker, execution.workers, execution.min_workers
     # Ray Train's own bookkeeping stays on the driver's node: what must outlive it is in the storage.
     with tempfile.TemporaryDirectory(prefix="alexvgg-") as scratch:
         TorchTrainer(
@@ -27,7 +27,7 @@ def run_workers(
             train_loop_config=config,
             torch_config=TorchConfig(timeout_s=int(COLLECTIVE_TIMEOUT.total_seconds())),
             scaling_config=ScalingConfig(
-                num_workers=execution.workers,
+                num_workers=most if least is None else (least, most),  # type: ignore[arg-type]  # only V2 has ranges
                 use_gpu=gpus > 0,
                 resources_per_worker={"CPU": 1, "GPU": gpus} if gpus else {"CPU": 1},
                 placement_strategy="SPREAD",

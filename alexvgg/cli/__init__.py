@@ -10,9 +10,11 @@ from alexvgg import __version__
 from alexvgg.cli.cluster import cluster
 from alexvgg.cli.data import data
 from alexvgg.cli.evaluate import evaluate
-from alexvgg.cli.jobs import logs, status, stop
+from alexvgg.cli.jobs import logs, resume, retry, stop
 from alexvgg.cli.models import models
 from alexvgg.cli.recipe import recipe
+from alexvgg.cli.reproduce import reproduce
+from alexvgg.cli.status import list_campaigns, status
 from alexvgg.cli.submit import submit
 from alexvgg.cli.table import table
 from alexvgg.cli.train import train
@@ -24,14 +26,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 class Commands(click.Group):
-    """A group whose commands answer a request that can't be carried out with one sentence and exit code 2."""
+    """A group whose commands answer a request that can't be carried out with one sentence and the error's exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except InputError as error:
             click.echo(f"alexvgg: {error}", err=True)
-            sys.exit(2)
+            sys.exit(error.exit_code)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -42,9 +44,26 @@ def main() -> None:
     \b
     Start here:
       alexvgg submit --model vgg_e --nodes 4     train VGG E (and the A it starts from) on a local cluster
-      alexvgg table table4                       our scale-jitter results beside the paper's
+      alexvgg reproduce table4 --nodes 4         every net of the scale-jitter table
+      alexvgg table table4                       our results beside the paper's
     """
 
 
-for command in (submit, status, logs, stop, evaluate, table, cluster, train, data, models, recipe):
+for command in (
+    submit,
+    reproduce,
+    status,
+    list_campaigns,
+    logs,
+    stop,
+    resume,
+    retry,
+    evaluate,
+    table,
+    cluster,
+    train,
+    data,
+    models,
+    recipe,
+):
     main.add_command(command)

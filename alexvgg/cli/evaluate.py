@@ -11,8 +11,8 @@ import click
 from alexvgg.cli.place import open_place, profile_option, say
 
 if TYPE_CHECKING:
-    from alexvgg.evaluate import Request
-    from alexvgg.scoring import RowMethod
+    from alexvgg.request import Request
+    from alexvgg.results.paper import Method
 
 METHODS = ("dense", "multicrop", "both", "tencrop")  # of alexvgg.scoring, which takes long to import
 
@@ -36,7 +36,7 @@ METHODS = ("dense", "multicrop", "both", "tencrop")  # of alexvgg.scoring, which
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def evaluate(
     runs: tuple[str, ...],
-    method: RowMethod,
+    method: Method,
     test_scales: str | None,
     fuse: bool,
     profile: str | None,
@@ -58,7 +58,7 @@ def evaluate(
       torchrun --nproc-per-node 2 -m alexvgg evaluate alexnet-s256-77aa01c2 --method tencrop
     """
     from alexvgg.errors import InputError
-    from alexvgg.evaluate import Request
+    from alexvgg.request import Request
 
     request = Request(runs, method, _scales(test_scales), fuse)
     if nodes is None:
@@ -67,15 +67,19 @@ def evaluate(
         _here(request, profile, storage, dataset, as_json)
         return
     from alexvgg.cli.jobs import follow_to_end
+    from alexvgg.data.shards import open_dataset
+    from alexvgg.data.store import open_store
+    from alexvgg.evaluate import find_finished, plan_rows
 
     place = open_place(profile, storage=storage, dataset=dataset)
     from jobs.client import client  # only now: Ray reads where its token lies when it is imported
-    from jobs.evaluate import send
-    from jobs.submit import check_cluster
+    from jobs.submit import check_cluster, send_evaluation
 
-    jobs = client(place.dashboard)
+    jobs, kept, images = client(place.dashboard), open_store(place.storage), open_dataset(open_store(place.dataset))
     check_cluster(place, nodes)
-    job, new = send(request, place, nodes, jobs)
+    # Whatever is wrong with the request is said before anything starts.
+    plan_rows(request, [find_finished(kept, name) for name in request.runs], images.fingerprint, flip=images.flip)
+    job, new = send_evaluation(request, place, nodes, kept, jobs)
     if as_json:
         click.echo(json.dumps({"job": job, "new": new, "dashboard": place.dashboard}, indent=2))
     else:

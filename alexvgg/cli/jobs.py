@@ -1,10 +1,9 @@
-"""`alexvgg status`, `alexvgg logs`, `alexvgg stop`"""
+"""`alexvgg logs`, `alexvgg stop`, `alexvgg resume`, `alexvgg retry`"""
 
 from __future__ import annotations
 
-import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,92 +13,102 @@ if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 # Exit codes of commands that report on a job.
-JOB_FAILED, NOT_FOUND, STOPPED = 100, 102, 103
+JOB_FAILED, STOPPED = 100, 103
 
 
 @click.command()
-@profile_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def status(profile: str | None, as_json: bool) -> None:
-    """Show every run in the storage and every job on the cluster.
-
-    \b
-    Example:
-      alexvgg status
-    """
-    from alexvgg.data.store import open_store
-    from alexvgg.runs import list_runs
-
-    place, cluster = connect(profile)
-    from jobs.client import jobs_of
-
-    jobs = [
-        {"job": j.submission_id, "run": j.metadata["alexvgg"], "status": j.status.value, "message": j.message}
-        for j in jobs_of(cluster)
-    ]
-    runs = []
-    for r in list_runs(open_store(place.storage)):
-        epoch = r.last_epoch
-        runs.append({
-            "run": r.name, "state": r.state, "error": r.error,
-            "parent": r.spec.parent.run if r.spec and r.spec.parent else None,
-            "epoch": epoch["epoch"] if epoch else 0, "epochs": r.spec.train.epochs if r.spec else None,
-            "step": epoch["step"] if epoch else 0, "metrics": epoch["metrics"] if epoch else {},
-            "attempts": sum(e["event"] == "start" for e in r.journal),
-        })  # fmt: skip
-    if as_json:
-        click.echo(json.dumps({"runs": runs, "jobs": jobs}, indent=2))
-        return
-    click.echo(f"{'run':<30}{'state':<10}{'epoch':>8}{'step':>8}{'loss':>8}{'top-1 err':>11}{'attempts':>10}")
-    for run in runs:
-        m: dict[str, Any] = run["metrics"]
-        loss = f"{m['train/loss_epoch']:.3f}" if m else "-"
-        error = f"{m['val/top1_error']:.1f} %" if m else "-"
-        epochs = f"{run['epoch']}/{run['epochs']}"
-        click.echo(
-            f"{run['run']:<30}{run['state']:<10}{epochs:>8}{run['step']:>8}{loss:>8}{error:>11}{run['attempts']:>10}"
-        )
-        if run["error"]:
-            click.echo(f"  {str(run['error']).strip().splitlines()[-1]}")
-    click.echo()
-    click.echo(f"{'job':<36}{'status':<12}")
-    for job in jobs:
-        click.echo(f"{job['job']:<36}{job['status']:<12}")
-
-
-@click.command()
-@click.argument("job", required=False)
+@click.argument("name", required=False)
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job ends; Ctrl-C detaches and stops nothing.")
+@click.option("--attempt", type=click.IntRange(min=1), help="Of a run: this attempt's log instead of the newest's.")
+@click.option("--rank", type=click.IntRange(min=0), help="Of a run: this worker's own output.")
 @profile_option
-def logs(job: str | None, follow: bool, profile: str | None) -> None:
-    """Print a job's log: the newest job's if none is named.
+def logs(name: str | None, follow: bool, attempt: int | None, rank: int | None, profile: str | None) -> None:
+    """Print the log of a campaign, a run, an evaluation or a job: the newest campaign's if none is named.
+
+    A campaign's driver starts a job for each run; followed, it shows their logs, too.
 
     \b
     Examples:
       alexvgg logs -f
-      alexvgg logs vgg_e-s256-3f2a91c4-a1
+      alexvgg logs vgg_e-s256-3f2a91c4 --attempt 1
+      alexvgg logs vgg_e-s256 --rank 3 -f
     """
-    _, jobs = connect(profile)
-    name = _known_job(jobs, job)
-    if follow:
-        sys.exit(follow_to_end(jobs, name))
-    click.echo(jobs.get_job_logs(name), nl=False)
+    place, jobs = connect(profile)
+    from jobs.client import find_job
+    from jobs.groups import worker_log
+
+    job = find_job(jobs, name, attempt)
+    if rank is not None:
+        for text in worker_log(place.dashboard, job, rank, follow=follow):
+            click.echo(text, nl=False)
+    elif follow:
+        sys.exit(follow_to_end(jobs, job))
+    else:
+        click.echo(jobs.get_job_logs(job), nl=False)
 
 
 @click.command()
-@click.argument("job", required=False)
+@click.argument("name", required=False)
+@click.option("--now", is_flag=True, help="Don't wait for a checkpoint: what came after the last one is lost.")
 @profile_option
-def stop(job: str | None, profile: str | None) -> None:
-    """Stop a job: the newest if none is named. What its last checkpoint holds is kept; submitting again goes on.
+def stop(name: str | None, now: bool, profile: str | None) -> None:
+    """Stop a campaign, a run or an evaluation: the newest campaign if none is named.
+
+    A run that trains ends after a checkpoint. `alexvgg resume`, or submitting the same again, goes on from there.
+
+    \b
+    Examples:
+      alexvgg stop
+      alexvgg stop vgg_e-s256-3f2a91c4 --now
+    """
+    from alexvgg.data.store import open_store
+
+    place, jobs = connect(profile)
+    from jobs.client import find_job
+    from jobs.submit import give_up
+
+    job = find_job(jobs, name)
+    if now:
+        give_up(jobs, job, open_store(place.storage))
+    stopped = jobs.stop_job(job)
+    click.echo(f"{job} is stopped; `alexvgg resume` goes on" if stopped else f"{job} had ended already")
+
+
+@click.command()
+@click.argument("name")
+@profile_option
+def resume(name: str, profile: str | None) -> None:
+    """Go on with a campaign that was stopped, or whose driver is gone, from the checkpoints of its runs.
 
     \b
     Example:
-      alexvgg stop vgg_e-s256-3f2a91c4-a1
+      alexvgg resume vgg_e-s256-3f2a91c4
     """
-    _, jobs = connect(profile)
-    name = _known_job(jobs, job)
-    stopped = jobs.stop_job(name)
-    click.echo(f"{name} is stopped; submit again to go on" if stopped else f"{name} had ended already")
+    _go_on(name, profile, forgive=False)
+
+
+@click.command()
+@click.argument("name")
+@profile_option
+def retry(name: str, profile: str | None) -> None:
+    """Go on with a run that failed, and with the campaigns that it kept back.
+
+    \b
+    Example:
+      alexvgg retry vgg_e-s256-3f2a91c4
+    """
+    _go_on(name, profile, forgive=True)
+
+
+def _go_on(name: str, profile: str | None, *, forgive: bool) -> None:
+    from alexvgg.data.store import open_store
+
+    place, jobs = connect(profile)
+    from jobs.submit import go_on
+
+    for job, new in go_on(name, open_store(place.storage), jobs, forgive=forgive):
+        click.echo(f"{'Submitted' if new else 'Already running:'} {job}")
+        say(f"`alexvgg logs {job} -f` follows it")
 
 
 def follow_to_end(jobs: JobSubmissionClient, job: str) -> int:
@@ -116,13 +125,3 @@ def follow_to_end(jobs: JobSubmissionClient, job: str) -> int:
         return 130
     end = jobs.get_job_status(job)
     return {JobStatus.SUCCEEDED: 0, JobStatus.STOPPED: STOPPED}.get(end, JOB_FAILED)
-
-
-def _known_job(jobs: JobSubmissionClient, job: str | None) -> str:
-    from jobs.client import jobs_of
-
-    known = [j.submission_id for j in jobs_of(jobs)]
-    if not known or (job is not None and job not in known):
-        say(f"alexvgg: no job {job!r} on this cluster; it has {', '.join(known)}" if known else "alexvgg: no job yet")
-        sys.exit(NOT_FOUND)
-    return job or known[-1]

@@ -47,6 +47,27 @@ def connect(name: str | None) -> tuple[Profile, JobSubmissionClient]:
     return place, client(place.dashboard)
 
 
+def known_jobs(place: Profile) -> list[dict[str, str]] | None:
+    """Our jobs on the cluster, oldest first; None, after saying so, if the cluster doesn't answer."""
+    from alexvgg.errors import InputError
+    from jobs.client import client, jobs_of
+
+    try:
+        jobs = jobs_of(client(place.dashboard))
+    except InputError as error:
+        say(f"Only what the storage says: {error}")
+        return None
+    return [
+        {"job": j.submission_id, "for": j.metadata["alexvgg"], "status": j.status.value, "message": j.message or ""}
+        for j in jobs
+    ]
+
+
+def alive(jobs: list[dict[str, str]] | None) -> dict[str, bool] | None:
+    """Of `known_jobs`: whether each is still going, by its id."""
+    return None if jobs is None else {j["job"]: j["status"] in ("PENDING", "RUNNING") for j in jobs}
+
+
 @contextmanager
 def place_to_submit(name: str | None, nodes: int, *, dry_run: bool, **changes: str | None) -> Iterator[Profile]:
     """`open_place`, after bringing up the local cluster if that is what is asked for.

@@ -94,7 +94,8 @@ def test_random_init_needs_no_shallow_parent(elsewhere: Path) -> None:
     ("arguments", "sentence"),
     [
         (["--model", "vgg_f"], "no model 'vgg_f'; did you mean"),
-        (["--model", "vgg_e", "--nodes", "0"], "0 is not in the range x>=1"),
+        (["--model", "vgg_e", "--nodes", "0"], "'0' is no number of nodes"),
+        (["--model", "vgg_e", "--nodes", "8:2"], "'8:2' is no number of nodes; write for example 4, or 2:8"),
         (["--model", "vgg_e", "--scale", "128"], "S=128 is smaller than the 224-pixel crop"),
         (["--model", "vgg_e", "--set", "data.train_scale=200"], "S=200 is smaller than the 224-pixel crop"),
         (["--model", "vgg_b", "--scale", "384"], "the paper trains vgg_b at S = 256"),

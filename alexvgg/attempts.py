@@ -1,0 +1,193 @@
+"""Attempts at one piece of work, a training or an evaluation: who carries it out, and how it ended.
+
+All of it lies in the storage, in the work's folder (`runs/<run>/` or `evaluations/<name>/`):
+
+    attempts/<n>.json           the claim: of all that want to, one wins it (`put_new`) and starts the job that it names
+    attempts/<n>.begin.json     that job has begun, or someone has seen to it that it never will
+    attempts/<n>.beat           a counter that grows while that job lives
+    attempts/<n>.stop.json      someone asked it to stop
+    attempts/<n>.end.json       how it ended; the first to know writes it
+    attempts/<n>.forgiven.json  someone asked to go on after it failed
+
+Attempt n + 1 can be claimed only when n has ended. An attempt that was given up for lost but still lives finds its
+successor here, and stops without writing anything (`SupersededError`).
+"""
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import takewhile
+from typing import Any, Literal
+
+from alexvgg.data.store import MissingKeyError, Store
+
+BEAT_SECONDS = 5.0
+DEAD_SECONDS = 20.0  # without a beat, of a job that Ray doesn't know
+MAX_LOST = 6  # attempts in a row, without progress
+FIRST_PAUSE, LONGEST_PAUSE = 2.0, 300.0  # seconds between a lost attempt and the next
+
+Outcome = Literal["finished", "failed", "lost", "stopped"]  # trying again mends what was lost, not what failed
+Standing = Literal["open", "live", "finished", "failed", "stopped"]
+
+
+class SupersededError(RuntimeError):
+    """This attempt was given up for lost, and another one has taken its place."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Who won an attempt: a campaign's driver with its fencing number, or nobody's if a command started it.
+
+    `job` is the id of its Ray job, `execution` how the work is carried out (an `Execution` as JSON types).
+    """
+
+    job: str
+    execution: dict[str, Any]
+    campaign: str | None = None
+    fence: int = 0
+    time: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True)
+class End:
+    """How an attempt ended, and `step`, its newest checkpoint."""
+
+    outcome: Outcome
+    error: str | None = None
+    step: int = 0
+    time: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the storage says about one attempt."""
+
+    number: int
+    claim: Claim
+    end: End | None = None
+    forgiven: bool = False
+
+
+class Attempt:
+    """Attempt `number` at the work in `folder`, as those see it that claim it, carry it out, or give it up."""
+
+    def __init__(self, storage: Store, folder: str, number: int) -> None:
+        self.storage, self.folder, self.number = storage, folder, number
+        self._key = f"{folder}attempts/{number}"
+
+    def claim(self, claim: Claim) -> bool:
+        """Whether it is ours now. Only to be called when the attempt before it has ended."""
+        return self.storage.put_new(f"{self._key}.json", _json(asdict(claim)))
+
+    def read(self) -> Claim:
+        return Claim(**json.loads(self.storage.get(f"{self._key}.json")))
+
+    def begin(self) -> bool:
+        """Begin to carry it out, or keep its job from ever doing so; False if either was done before."""
+        return self.storage.put_new(f"{self._key}.begin.json", _json({"time": time.time()}))
+
+    def beat(self, count: int) -> None:
+        self.storage.put(f"{self._key}.beat", str(count).encode())
+
+    def last_beat(self) -> bytes | None:
+        try:
+            return self.storage.get(f"{self._key}.beat")
+        except MissingKeyError:
+            return None
+
+    def ask_to_stop(self) -> None:
+        self.storage.put_new(f"{self._key}.stop.json", _json({"time": time.time()}))
+
+    def end(self, outcome: Outcome, error: str | None = None) -> None:
+        """Write down how it ended, unless someone has."""
+        end = End(outcome, error, newest_step(self.storage, self.folder))
+        self.storage.put_new(f"{self._key}.end.json", _json(asdict(end)))
+
+    def outcome(self) -> Outcome | None:
+        """How it ended; None if nobody has written that down."""
+        try:
+            return End(**json.loads(self.storage.get(f"{self._key}.end.json"))).outcome
+        except MissingKeyError:
+            return None
+
+    def forgive(self) -> None:
+        """Let the work go on after this failure."""
+        self.storage.put_new(f"{self._key}.forgiven.json", _json({"time": time.time()}))
+
+    def signs(self) -> tuple[bool, bool]:
+        """(was it asked to stop, is it over: has it ended, or a successor?)"""
+        keys = set(self.storage.list(f"{self.folder}attempts/"))
+        over = {f"{self._key}.end.json", f"{self.folder}attempts/{self.number + 1}.json"}
+        return f"{self._key}.stop.json" in keys, bool(keys & over)
+
+    def check(self) -> None:
+        """Raises SupersededError if another attempt has taken this one's place: then nothing more may be written."""
+        if self.storage.exists(f"{self.folder}attempts/{self.number + 1}.json"):
+            raise SupersededError(f"attempt {self.number} at {self.folder} was given up, and {self.number + 1} goes on")
+
+
+def history(storage: Store, folder: str, present: Iterable[str] | None = None) -> list[Record]:
+    """All attempts, the first one first; `present` spares a listing if the storage's keys are known already."""
+    prefix = f"{folder}attempts/"
+    keys = {k.removeprefix(prefix) for k in (present or storage.list(prefix)) if k.startswith(prefix)}
+
+    def document(name: str) -> Any:
+        return json.loads(storage.get(prefix + name))
+
+    def record(n: int) -> Record:
+        end = End(**document(f"{n}.end.json")) if f"{n}.end.json" in keys else None
+        return Record(n, Claim(**document(f"{n}.json")), end, f"{n}.forgiven.json" in keys)
+
+    numbers = sorted(int(stem) for k in keys if (stem := k.removesuffix(".json")).isdigit())
+    return [record(n) for n in numbers]
+
+
+def standing(records: Sequence[Record]) -> Standing:
+    """Where the work stands after these attempts; open means that a next one may be claimed."""
+    if not records:
+        return "open"
+    last = records[-1]
+    if last.end is None:
+        return "live"
+    if last.end.outcome == "lost":
+        return "failed" if lost_in_a_row(records) >= MAX_LOST else "open"
+    if last.end.outcome == "failed" and last.forgiven:
+        return "open"
+    return last.end.outcome
+
+
+def lost_in_a_row(records: Sequence[Record]) -> int:
+    """How many attempts were lost since one made progress, or since the work was last forgiven."""
+    steps = []
+    for record in reversed(records):
+        if record.end is None or record.end.outcome != "lost" or record.forgiven:
+            break
+        steps.append(record.end.step)
+    return sum(1 for _ in takewhile(lambda step: step == steps[0], steps))
+
+
+def pause(lost: int) -> float:
+    """Seconds to wait before the next attempt after `lost` lost ones."""
+    return min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (lost - 1)) if lost else 0.0
+
+
+def failure(records: Sequence[Record]) -> str | None:
+    """Why the work failed, if it has."""
+    if not records or standing(records) != "failed" or records[-1].end is None:
+        return None
+    error = records[-1].end.error or "no reason is known"
+    if records[-1].end.outcome == "failed":
+        return error
+    return f"{MAX_LOST} attempts in a row were lost without progress, the last because: {error}"
+
+
+def newest_step(storage: Store, folder: str) -> int:
+    """The step of a run's newest checkpoint; 0 if there is none."""
+    prefix = f"{folder}checkpoints/"
+    commits = (k for k in storage.list(prefix) if k.endswith("/commit.json"))
+    return max((int(k.removeprefix(prefix).split("/")[0]) for k in commits), default=0)
+
+
+def _json(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, indent=2).encode()

@@ -1,0 +1,89 @@
+"""What may start next in a graph of works of which some need others: pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+# open: may start; waiting: for the pause after a lost attempt; live: being carried out; the others are ends.
+State = Literal["open", "waiting", "live", "finished", "failed", "stopped"]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One work: the works that must be finished before it, and how much there is to do (in any unit)."""
+
+    name: str
+    needs: tuple[str, ...] = ()
+    cost: float = 1.0
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How many workers one work takes: as many as there are between `least` and `most`."""
+
+    least: int
+    most: int
+
+
+def critical_paths(nodes: Sequence[Node]) -> dict[str, float]:
+    """Each node's cost with that of the most expensive chain of works that need it. Parents come first in `nodes`."""
+    longest = dict.fromkeys((n.name for n in nodes), 0.0)
+    for node in reversed(nodes):
+        longest[node.name] += node.cost
+        for parent in node.needs:
+            longest[parent] = max(longest[parent], longest[node.name])
+    return longest
+
+
+def kept_back(nodes: Sequence[Node], states: Mapping[str, State]) -> dict[str, str]:
+    """Node -> the work that failed or was stopped and without which it can't start."""
+    culprits: dict[str, str] = {}
+    for node in nodes:
+        if states[node.name] != "finished":
+            for parent in node.needs:
+                if parent in culprits or states[parent] in ("failed", "stopped"):
+                    culprits[node.name] = culprits.get(parent, parent)
+    return culprits
+
+
+def ready(nodes: Sequence[Node], states: Mapping[str, State]) -> list[Node]:
+    """The works that may start if there are workers for them."""
+    return [n for n in nodes if states[n.name] == "open" and all(states[p] == "finished" for p in n.needs)]
+
+
+def next_starts(nodes: Sequence[Node], states: Mapping[str, State], free: int, workers: Workers) -> list[str]:
+    """The works to start now on `free` workers, those first that the most depends on."""
+    paths = critical_paths(nodes)
+    starts = []
+    for node in sorted(ready(nodes, states), key=lambda n: -paths[n.name]):
+        if free < workers.least:
+            break
+        starts.append(node.name)
+        free -= min(free, workers.most)
+    return starts
+
+
+def is_over(nodes: Sequence[Node], states: Mapping[str, State]) -> bool:
+    """Whether nothing is left that could ever start, and nothing is being carried out."""
+    culprits = kept_back(nodes, states)
+    return all(states[n.name] in ("finished", "failed", "stopped") or n.name in culprits for n in nodes)
+
+
+def duration(nodes: Sequence[Node], states: Mapping[str, State], total: int, workers: Workers) -> float:
+    """How long the works that aren't finished take on `total` workers if each takes its cost, in the cost's unit.
+
+    `total` below what one work takes counts as that: then they are done one after the other.
+    """
+    costs = {n.name: n.cost for n in nodes}
+    now, free = 0.0, max(total, workers.least)
+    todo: dict[str, State] = {name: "finished" if s == "finished" else "open" for name, s in states.items()}
+    ends: list[tuple[float, str, int]] = []
+    while not is_over(nodes, todo):
+        for name in next_starts(nodes, todo, free, workers):
+            taken = min(free, workers.most)
+            todo[name], free = "live", free - taken
+            ends.append((now + costs[name], name, taken))
+        ends.sort()
+        now, name, taken = ends.pop(0)
+        todo[name], free = "finished", free + taken
+    return now

@@ -1,0 +1,123 @@
+"""How long training runs will take: from what was measured here, else published, else computed. Pure.
+
+Every figure says where it comes from. Evaluation isn't counted: dense evaluation of a run on three scales is less than
+1 % of its training.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from alexvgg.config import PAPER_CROP, RunSpec
+from alexvgg.runs import RunRecord
+
+# Images/s of one GPU in training at full size, on synthetic data, as others published them. AlexNet's were measured
+# with the later one-GPU variant, whose cost is near that of the paper's net.
+PUBLISHED: Mapping[str, Mapping[str, float]] = {
+    "RTX3090": {"vgg_a": 954, "vgg_d": 546, "vgg_e": 457},
+    "A100": {"vgg_d": 1190, "alexnet": 16_487},
+    "V100": {"vgg_d": 456, "alexnet": 9319},
+}
+# Dense 16-bit matrix products in TFLOP/s, as the makers print them, and the share that training is taken to reach.
+PEAK_TFLOPS: Mapping[str, float] = {"V100": 125, "A100": 312, "H100": 989, "H200": 989, "L4": 121}
+SHARE_OF_PEAK = 0.4
+GPUS = tuple(sorted({*PUBLISHED, *PEAK_TFLOPS}))
+
+Macs = Callable[[str, float, int], int]  # multiply-accumulates of one image's forward pass: model, width, crop
+
+FLOP_PER_MAC = 6  # forward, and backward to inputs and to weights; a multiply and an add each
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Images/s of one worker in training, and where the figure comes from."""
+
+    images_per_s: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One run: `images` to train on, `speed` of each worker (None if nothing is known), hours on the clock."""
+
+    images: int
+    workers: int
+    speed: Speed | None
+
+    @property
+    def hours(self) -> float | None:
+        """Wall time, if every worker reaches `speed`."""
+        return None if self.speed is None else self.images / (self.speed.images_per_s * self.workers) / 3600
+
+    @property
+    def worker_hours(self) -> float | None:
+        """GPU-hours, with one worker for each GPU."""
+        return None if self.hours is None else self.hours * self.workers
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a run in the storage has reached: images/s of one of its workers."""
+
+    run: str
+    model: str
+    width: float
+    crop: int
+    device: str
+    images_per_s: float
+
+
+def measured(runs: Iterable[RunRecord]) -> list[Measured]:
+    """The speed of each run that has trained an epoch: the median of its newest attempt's epochs."""
+    found = []
+    for r in runs:
+        starts = [i for i, e in enumerate(r.journal) if e["event"] == "start"]
+        if r.spec is None or not starts:
+            continue
+        start = r.journal[starts[-1]]
+        epochs = [e["metrics"]["perf/images_per_s"] for e in r.journal[starts[-1] :] if e["event"] == "epoch"]
+        if epochs:
+            per_worker = sorted(epochs)[len(epochs) // 2] / start["workers"]
+            m = r.spec.model
+            found.append(Measured(r.name, m.name, m.width, m.crop, start["device"], per_worker))
+    return found
+
+
+def speed(spec: RunSpec, macs: Macs, gpu: str | None, device: str, known: Iterable[Measured]) -> Speed | None:
+    """The best figure there is for training `spec` on one worker; None if there is none for this hardware.
+
+    `gpu` is one of GPUS, `device` is cpu or cuda, `known` are the figures of earlier runs.
+    """
+    m = spec.model
+    own = macs(m.name, m.width, m.crop)
+    same = [k for k in known if (k.width, k.crop, k.device) == (m.width, m.crop, device)]
+    for k in sorted(same, key=lambda k: k.model == m.name, reverse=True)[:1]:
+        scaled = "" if k.model == m.name else f", a {k.model}, scaled by MACs"
+        return Speed(k.images_per_s * macs(k.model, k.width, k.crop) / own, f"measured in {k.run}{scaled}")
+    if gpu is None:
+        return None
+    published = PUBLISHED.get(gpu, {})
+    for model in sorted(published, key=lambda model: model == m.name, reverse=True)[:1]:
+        full = macs(model, 1.0, PAPER_CROP)
+        scaled = "" if (model, full) == (m.name, own) else ", scaled by MACs"
+        return Speed(published[model] * full / own, f"published for {model} on one {gpu}{scaled}")
+    reached = PEAK_TFLOPS[gpu] * 1e12 * SHARE_OF_PEAK
+    source = f"computed: {SHARE_OF_PEAK:.0%} of the {PEAK_TFLOPS[gpu]:g} TFLOP/s that {gpu}'s maker prints"
+    return Speed(reached / (FLOP_PER_MAC * own), source)
+
+
+def estimate(spec: RunSpec, train_images: int, workers: int, speed: Speed | None, consumed: int = 0) -> Estimate:
+    """`spec` on a dataset of `train_images`, of which the run has `consumed` already, over all epochs."""
+    t = spec.train
+    images = t.epochs * train_images
+    if t.max_steps is not None:
+        images = min(images, t.max_steps * t.global_batch)
+    return Estimate(max(0, images - consumed), workers, speed)
+
+
+def as_dict(e: Estimate) -> dict[str, Any]:
+    """For `--json`."""
+    return {
+        "images": e.images, "images_per_s": None if e.speed is None else e.speed.images_per_s * e.workers,
+        "source": None if e.speed is None else e.speed.source, "hours": e.hours, "gpu_hours": e.worker_hours,
+    }  # fmt: skip

@@ -1,0 +1,212 @@
+"""Where campaigns, runs and evaluations stand: what `alexvgg status` shows.
+
+The storage says it, on any host. What the storage can't know is whether what hasn't ended still lives; that comes from
+the cluster's list of jobs, if it is at hand.
+"""
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from alexvgg import attempts, lease
+from alexvgg.attempts import Record
+from alexvgg.campaign.dag import State, kept_back
+from alexvgg.campaign.plan import Campaign, Evaluation, Training, Work
+from alexvgg.data.store import Store
+from alexvgg.errors import NotFoundError
+from alexvgg.live import read_live
+from alexvgg.runs import RunRecord, read_run, read_spec
+
+READERS = 16
+
+# gone: it hasn't ended, and the cluster doesn't know its job any more.
+Phase = Literal[
+    "planned", "kept back", "starting", "running", "evaluating", "gone", "finished", "failed", "stopped", "lost"
+]
+STATES: Mapping[Phase, State] = {"finished": "finished", "failed": "failed", "stopped": "stopped"}  # the others: open
+Jobs = Mapping[str, bool]  # job id -> whether it is still going
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training is. `seconds_left` are for training at its newest speed, without its last evaluation."""
+
+    epoch: int
+    epochs: int
+    step: int
+    loss: float | None = None
+    top1_error: float | None = None  # of the validation images, centre crop, in per cent
+    images_per_s: float | None = None
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True)
+class WorkView:
+    """One training or evaluation. `job` and `error` are the newest attempt's, or what keeps it back is the error."""
+
+    name: str
+    kind: Literal["training", "evaluation"]
+    phase: Phase
+    needs: tuple[str, ...] = ()
+    attempt: int = 0
+    job: str | None = None
+    workers: int | None = None
+    progress: Progress | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class DriverView:
+    """A campaign's newest driver: at work, gone without a word, or how it ended."""
+
+    job: str
+    phase: Literal["running", "gone", "finished", "failed", "stopped"]
+
+
+@dataclass(frozen=True)
+class CampaignView:
+    """A campaign with all its works, parents first."""
+
+    name: str
+    driver: DriverView | None
+    works: tuple[WorkView, ...]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Everything in a storage: the campaigns, the newest last, and the runs that belong to none."""
+
+    campaigns: tuple[CampaignView, ...]
+    runs: tuple[WorkView, ...]
+
+    def about(self, name: str) -> "Overview":
+        """Only the campaigns of that name or with a work of that name, or the run; names may be cut short.
+
+        Raises NotFoundError if there is none, or several are meant.
+        """
+        campaigns = {c.name: (c.name, *(w.name for w in c.works)) for c in self.campaigns}
+        every = {n for names in campaigns.values() for n in names} | {r.name for r in self.runs}
+        full = resolve(name, every)
+        return Overview(
+            tuple(c for c in self.campaigns if full in campaigns[c.name]), tuple(r for r in self.runs if r.name == full)
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return asdict(self)
+
+
+def resolve(name: str, known: Iterable[str], where: str = "in the storage") -> str:
+    """The one of `known` that is `name` or begins with it. Raises NotFoundError if there is none, or several."""
+    names = sorted(known)
+    found = [n for n in names if n == name] or [n for n in names if n.startswith(name)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise NotFoundError(f"{name!r} may be {', '.join(found)}; write more of the one you mean")
+    raise NotFoundError(f"there is no {name!r} {where}; `alexvgg status` shows what there is")
+
+
+def overview(storage: Store, jobs: Jobs | None = None) -> Overview:
+    """Look at the storage; `jobs` are those that the cluster knows, None if it wasn't asked."""
+    chosen = sorted({key.split("/")[1] for key in storage.list("campaigns/") if key.endswith("/plan.json")})
+    with ThreadPoolExecutor(READERS) as pool:
+        plans = list(pool.map(lambda name: Campaign.load(storage, name), chosen))
+        works = {work.node.name: work for plan in plans for work in plan.works}
+        stored = sorted({key.split("/")[1] for key in storage.list("runs/") if key.endswith("/spec.json")} - set(works))
+        loose = pool.map(lambda name: Training(read_spec(storage, name)), stored)
+        works |= {work.node.name: work for work in loose}
+        views = dict(zip(works, pool.map(lambda work: _look(storage, work, jobs), works.values()), strict=True))
+        drivers = list(pool.map(lambda name: _driver(storage, name, jobs), chosen))
+    campaigns = [
+        CampaignView(plan.name, driver, _with_culprits(plan, views))
+        for plan, (driver, _) in zip(plans, drivers, strict=True)
+    ]
+    order = sorted(range(len(campaigns)), key=lambda i: drivers[i][1])
+    in_campaigns = {work.node.name for plan in plans for work in plan.works}
+    return Overview(tuple(campaigns[i] for i in order), tuple(v for n, v in views.items() if n not in in_campaigns))
+
+
+def _driver(storage: Store, campaign: str, jobs: Jobs | None) -> tuple[DriverView | None, float]:
+    """The newest driver, and when it began."""
+    numbers = lease.fences(storage, campaign)
+    if not numbers:
+        return None, 0.0
+    holder = lease.holder_of(storage, campaign, numbers[-1])
+    outcome = lease.outcome_of(storage, campaign, numbers[-1])
+    alive = jobs is None or jobs.get(holder.job, False)
+    return DriverView(holder.job, outcome or ("running" if alive else "gone")), holder.time
+
+
+def _look(storage: Store, work: Work, jobs: Jobs | None) -> WorkView:
+    records = attempts.history(storage, work.folder)
+    record = read_run(storage, work.node.name) if isinstance(work, Training) else None
+    finished = work.is_done(storage) if record is None else record.state == "finished"
+    newest = records[-1] if records else None
+    end = newest.end if newest is not None else None
+    progress = None if record is None else _progress(storage, record, work.folder)
+    return WorkView(
+        name=work.node.name,
+        kind="evaluation" if isinstance(work, Evaluation) else "training",
+        phase="finished" if finished else _phase(records, progress, jobs),
+        needs=work.node.needs,
+        attempt=len(records),
+        job=newest.claim.job if newest is not None else None,
+        workers=newest.claim.execution["workers"] if newest is not None else None,
+        progress=progress,
+        error=None if finished else attempts.failure(records) or (end.error if end is not None else None),
+    )
+
+
+def _phase(records: list[Record], progress: Progress | None, jobs: Jobs | None) -> Phase:
+    match attempts.standing(records):
+        case "live":
+            if jobs is not None and not jobs.get(records[-1].claim.job, False):
+                return "gone"
+            if progress is None or progress.images_per_s is None:
+                return "starting"
+            return "evaluating" if progress.seconds_left == 0 else "running"
+        case "open":
+            return "lost" if records else "planned"
+        case ended:
+            return ended
+
+
+def _progress(storage: Store, record: RunRecord, folder: str) -> Progress | None:
+    """From the journal's newest epoch, and since then from what the run shows of itself."""
+    if record.spec is None or not record.journal:
+        return None
+    epoch, live, t = record.last_epoch, read_live(storage, folder), record.spec.train
+    metrics = epoch["metrics"] if epoch is not None else {}
+    step = max(e["step"] for e in record.journal)
+    loss, speed = metrics.get("train/loss_epoch"), metrics.get("perf/images_per_s")
+    if live is not None and live.step > step:
+        step, loss, speed = live.step, live.loss, live.images_per_s or speed
+    epochs = epoch["epoch"] if epoch is not None else 0
+    return Progress(
+        epoch=epochs, epochs=t.epochs, step=step, loss=loss, top1_error=metrics.get("val/top1_error"),
+        images_per_s=speed, seconds_left=_seconds_left(record, epoch, step, speed),
+    )  # fmt: skip
+
+
+def _seconds_left(record: RunRecord, epoch: dict[str, Any] | None, step: int, speed: float | None) -> float | None:
+    """Of training, at its newest speed; None before its first epoch has shown how many steps one has."""
+    assert record.spec is not None
+    t = record.spec.train
+    if epoch is None or not speed:
+        return None
+    last: int = round(epoch["step"] / epoch["epoch"] * t.epochs)
+    return max(0, min(last, t.max_steps or last) - step) * t.global_batch / speed
+
+
+def _with_culprits(plan: Campaign, views: Mapping[str, WorkView]) -> tuple[WorkView, ...]:
+    """The campaign's works; those that can't start say whom they wait for in vain."""
+    works = [views[work.node.name] for work in plan.works]
+    culprits = kept_back([work.node for work in plan.works], {w.name: STATES.get(w.phase, "open") for w in works})
+    return tuple(
+        replace(w, phase="kept back", error=f"{culprits[w.name]} {views[culprits[w.name]].phase}")
+        if w.phase in ("planned", "lost") and w.name in culprits
+        else w
+        for w in works
+    )

@@ -1,0 +1,182 @@
+"""What `submit` and `reproduce` have in common: options, showing a plan, sending it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from alexvgg.cli.execution import execution_options
+from alexvgg.cli.jobs import follow_to_end
+from alexvgg.cli.place import place_to_submit, profile_option
+from alexvgg.cli.status import duration
+
+if TYPE_CHECKING:
+    from alexvgg.campaign.estimate import Estimate
+    from alexvgg.config import RunSpec
+    from alexvgg.planning import Images
+    from alexvgg.profiles import Profile
+    from alexvgg.recipes import Geometry
+    from alexvgg.request import Request
+    from jobs.submit import Nodes, Submission
+
+    Planner = Callable[[Images, Geometry], tuple[list[RunSpec], list[Request]]]
+
+
+class NodeRange(click.ParamType["Nodes"]):
+    """A number of nodes, or the least and the most of an elastic run: 4, 2:8."""
+
+    name = "n|min:max"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Nodes:
+        if isinstance(value, tuple):
+            return value
+        least, _, most = str(value).partition(":")
+        if not (least.isdecimal() and (most or least).isdecimal() and 1 <= int(least) <= int(most or least)):
+            self.fail(f"{value!r} is no number of nodes; write for example 4, or 2:8 for 2 to 8", param, ctx)
+        return int(least), int(most or least)
+
+
+OPTIONS = (
+    click.option(
+        "--nodes",
+        type=NodeRange(),
+        default="1",
+        show_default=True,
+        help="Nodes for each run; 2:8 takes what there is of them, and goes on with fewer or more.",
+    ),
+    click.option(
+        "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a setting of every run planned."
+    ),
+    profile_option,
+    click.option("--storage", help="Storage URL instead of the profile's."),
+    click.option("--dataset", help="Dataset URL instead of the profile's."),
+    click.option("--geometry", help="paper or small, instead of the profile's."),
+    click.option("--retry", is_flag=True, help="Go on with runs that failed before."),
+    execution_options,
+    click.option("--wait", is_flag=True, help="Show the log and wait for the end; exit code 100 if it fails."),
+    click.option("--dry-run", is_flag=True, help="Print what would be started, and start nothing."),
+    click.option("--price-per-gpu-hour", type=click.FloatRange(min=0), help="To estimate what it costs."),
+    click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+)
+
+
+def sending_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds OPTIONS; the command hands them on to `plan_and_send`."""
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command
+
+
+def plan_and_send(
+    target: str | None,
+    planner: Planner,
+    *,
+    nodes: Nodes,
+    profile: str | None,
+    storage: str | None,
+    dataset: str | None,
+    geometry: str | None,
+    retry: bool,
+    wait: bool,
+    dry_run: bool,
+    price_per_gpu_hour: float | None,
+    as_json: bool,
+    **execution: Any,
+) -> None:
+    """Show the plan, check that it can be carried out, send it, and exit with the job's code if it is waited for.
+
+    `target` is a table, or None if the planner's last run is what was asked for.
+    """
+    from alexvgg.data.shards import open_dataset
+    from alexvgg.data.store import open_store
+    from alexvgg.planning import Images, images_of
+    from alexvgg.recipes import GEOMETRIES, choose
+
+    # Whatever is wrong with the request is said before all else.
+    planner(Images("any", 1000, ""), choose(GEOMETRIES, geometry or "paper", "geometry"))
+    changes = {"storage": storage, "dataset": dataset, "geometry": geometry}
+    with place_to_submit(profile, nodes[1], dry_run=dry_run, **changes) as place:
+        from jobs.client import client
+        from jobs.submit import check_cluster, decide, send
+
+        kept = open_store(place.storage)
+        images = open_dataset(open_store(place.dataset))
+        runs, requests = planner(images_of(images), choose(GEOMETRIES, place.geometry, "geometry"))
+        submission = decide(target, runs, requests, place, nodes, kept, len(images.train), retry=retry, **execution)
+        if dry_run or not as_json:
+            _show(submission, price_per_gpu_hour, as_json)
+        if dry_run:
+            return
+        jobs, job, new = client(place.dashboard), None, False
+        if not submission.is_done:
+            check_cluster(place, nodes[0])
+            job, new = send(submission.campaign, kept, jobs)
+    _sent(submission, place, job, new, as_json)
+    if wait and job is not None:
+        sys.exit(follow_to_end(jobs, job))
+
+
+def _show(submission: Submission, price: float | None, as_json: bool) -> None:
+    hours = submission.worker_hours
+    cost = None if price is None or hours is None else price * hours
+    if as_json:
+        click.echo(json.dumps(submission.to_dict() | {"cost": cost}, indent=2))
+        return
+    e, (least, most) = submission.execution, submission.nodes
+    device = f"{e.gpus_per_worker} GPU each" if e.gpus_per_worker else "CPU"
+    nodes = str(most) if least == most else f"{least} to {most}"
+    workers = str(e.workers) if e.min_workers is None else f"{e.min_workers} to {e.workers}"
+    click.echo(
+        f"Plan: {len(submission.pending)} of {len(submission.steps)} runs to train on {nodes} nodes, "
+        f"{workers} workers ({device}), {workers} ranks sharing each global batch"
+    )
+    for step in submission.steps:
+        s = step.spec
+        start = f"{s.parent.how} from {s.parent.run}" if s.parent else f"random ({s.init.kind})"
+        scale = s.data.train_scale if isinstance(s.data.train_scale, int) else "[{};{}]".format(*s.data.train_scale)
+        click.echo(
+            f"  {s.name:<24} {step.state:<9} S={scale:<9} {step.params:>11,} parameters, "
+            f"{s.train.epochs} epochs at lr {s.train.lr:g}; {start}"
+        )
+        if step.state != "finished" and (how_long := _how_long(step.estimate)) is not None:
+            click.echo(f"    {how_long}")
+    for request, state in submission.evaluations:
+        scales = ",".join(map(str, request.test_scales)) if request.test_scales else "each net's own"
+        click.echo(f"  {request.name:<24} {state:<9} {request.method} at Q={scales} of {' + '.join(request.runs)}")
+    if submission.pending:
+        click.echo(_together(submission, price))
+
+
+def _how_long(e: Estimate) -> str | None:
+    if e.speed is None or e.hours is None:
+        return None
+    return f"about {duration(3600 * e.hours)} at {e.speed.images_per_s:,.0f} images/s a worker, {e.speed.source}"
+
+
+def _together(submission: Submission, price: float | None) -> str:
+    hours, clock = submission.worker_hours, submission.hours()
+    if hours is None or clock is None:
+        return "How long it takes is unknown: the first run measures it, or name the profile's `gpu`."
+    money = "" if price is None else f", {price * hours:,.2f} at {price:g} for each"
+    gpu_hours = f"{hours:,.1f} GPU-hours{money}, " if submission.execution.gpus_per_worker else ""
+    return f"Training takes about {gpu_hours}{duration(3600 * clock)} if its runs follow one another."
+
+
+def _sent(submission: Submission, place: Profile, job: str | None, new: bool, as_json: bool) -> None:
+    if as_json:
+        known = {"run": submission.target, "job": job, "new": new, "dashboard": place.dashboard, "mlflow": place.mlflow}
+        click.echo(json.dumps(known, indent=2))
+        return
+    if job is None:
+        click.echo("All of them are finished: `alexvgg table table4` shows the results.")
+        return
+    click.echo(f"{'Submitted' if new else 'Already running:'} {job}")
+    click.echo(f"  Ray dashboard  {place.dashboard}/#/jobs/{job}")
+    click.echo(f"  MLflow         {place.mlflow or 'not configured'}")
+    click.echo(f"  follow         alexvgg logs {job} -f")
+    click.echo("  state          alexvgg status")
+    click.echo(f"  stop           alexvgg stop {job}")

@@ -1,0 +1,75 @@
+"""The job of one attempt, whatever it carries out: it shows that it lives, obeys, and writes down how it ended."""
+
+import logging
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+import ray
+
+from alexvgg.attempts import BEAT_SECONDS, Attempt
+from alexvgg.config import Execution, from_dict
+from alexvgg.data.store import StoreError
+from alexvgg.engine.wishes import Stopped
+
+STOPPED = 143  # 128 + SIGTERM, as a shell shows it
+LOOK_SECONDS = 1.0
+
+
+def carry_out(attempt: Attempt, work: Callable[[Execution], None], on_stop: Callable[[], None] = lambda: None) -> int:
+    """Call `work` with how the claim says to do it; the exit code of its job is returned.
+
+    `work` returns when it is done, or has written down itself how the attempt ended. Anything else that it raises
+    counts as lost: it will be tried again. SIGTERM becomes a wish in the storage, and `on_stop` is called.
+    """
+    if not attempt.begin() or attempt.signs()[1]:
+        print(f"attempt {attempt.number} at {attempt.folder} is over; nothing to do", flush=True)
+        return 1
+    execution = from_dict(Execution, attempt.read().execution)
+    ray.init(logging_level=logging.WARNING)
+    with _living(attempt, on_stop):  # after ray.init, which sets its own handler of SIGTERM
+        try:
+            work(execution)
+        except Stopped as stopped:
+            attempt.end("stopped", str(stopped))
+        except Exception as error:  # Ray raises many types
+            traceback.print_exc()
+            attempt.end("lost", str(error))
+        else:
+            attempt.end("finished")  # unless it wrote something else before
+    return {"finished": 0, "stopped": STOPPED}.get(attempt.outcome() or "", 1)
+
+
+@contextmanager
+def _living(attempt: Attempt, on_stop: Callable[[], None]) -> Iterator[None]:
+    """Inside, the attempt's beat grows, and SIGTERM asks it to stop."""
+    stop, closing = threading.Event(), threading.Event()
+
+    def live() -> None:
+        beats, asked = 0, False
+        while True:
+            with suppress(StoreError):  # the storage may be down for a while
+                if stop.is_set() and not asked:
+                    attempt.ask_to_stop()
+                    asked = True
+                beats += 1
+                if beats % round(BEAT_SECONDS / LOOK_SECONDS) == 1:
+                    attempt.beat(beats)
+            if closing.wait(LOOK_SECONDS):
+                return
+
+    def ask(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()  # no more: the main thread may be in the middle of a call to the storage
+        on_stop()
+
+    signal.signal(signal.SIGTERM, ask)
+    thread = threading.Thread(target=live, name="beat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        closing.set()
+        thread.join(LOOK_SECONDS)

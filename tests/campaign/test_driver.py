@@ -1,0 +1,125 @@
+"""Drivers on one storage, their steps mixed in any order: one attempt at a time, parents first, all gets done."""
+
+from random import Random
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from campaign.simulation import Work, World
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from memory import MemoryStore
+
+from alexvgg.attempts import BEAT_SECONDS, DEAD_SECONDS, Attempt, Claim
+from alexvgg.campaign.dag import Node, Workers
+from alexvgg.campaign.driver import Driver, JobState
+from alexvgg.config import Execution
+from alexvgg.lease import Newcomer
+
+LINEAGE = [Node("a"), Node("b", ("a",)), Node("c", ("a",)), Node("d", ("c",)), Node("fuse", ("b", "d"))]
+
+
+@given(st.integers(0, 2**32), st.integers(1, 3), st.integers(0, 2), st.integers(2, 6))
+@settings(max_examples=25, deadline=None)
+def test_drivers_that_get_into_each_others_way(seed: int, drivers: int, kills: int, capacity: int) -> None:
+    random = Random(seed)
+    endings = {n.name: ["lost"] * random.randrange(3) for n in LINEAGE}
+    world = World(LINEAGE, {k: list(v) for k, v in endings.items()}, random, capacity)
+    for number in range(1, drivers + 1):
+        world.drive("one", number)
+    world.drive("two", 1)  # another campaign of the same runs
+    world.run(kills)
+    assert set(world.states().values()) == {"finished"}
+    assert sorted(world.begun) == sorted(n for n, ends in endings.items() for _ in range(1 + len(ends)))
+
+
+@pytest.mark.parametrize("ending", ["failed", "stopped"])
+def test_what_ends_badly_keeps_back_its_descendants_only(ending: str) -> None:
+    world = World(LINEAGE, {n.name: [ending] if n.name == "c" else [] for n in LINEAGE}, Random(1), 4)
+    world.drive("one", 1)
+    world.run(kills=0)
+    assert world.begun == ["a", "c", "b"]
+    assert world.states() == {"a": "finished", "b": "finished", "c": "not", "d": "not", "fuse": "not"}
+
+
+def test_the_next_driver_goes_on_with_what_was_stopped_but_not_with_what_failed() -> None:
+    for ending, begun in (("failed", 0), ("stopped", 3)):
+        world = World(LINEAGE, {n.name: [ending] if n.name == "c" else [] for n in LINEAGE}, Random(1), 4)
+        world.drive("one", 1)
+        world.run(kills=0)
+        before = len(world.begun)
+        world.drive("one", 2)
+        world.run(kills=0)
+        assert len(world.begun) - before == begun
+
+
+def test_six_losses_in_a_row_are_a_failure() -> None:
+    world = World([Node("a")], {"a": ["lost"] * 9}, Random(1), 4)
+    world.drive("one", 1)
+    world.run(kills=0)
+    assert world.begun == ["a"] * 6
+
+
+class Quiet:
+    """A cluster that knows no job, and a clock."""
+
+    def __init__(self) -> None:
+        self.now, self.jobs = 0.0, dict[str, JobState]()
+
+    def clock(self) -> float:
+        return self.now
+
+    def states(self) -> dict[str, JobState]:
+        return self.jobs
+
+    def free_workers(self) -> int:
+        return 0
+
+
+def claimed() -> tuple[MemoryStore, Quiet, Driver, Attempt]:
+    """A driver that finds an attempt which someone has claimed, whose job the cluster doesn't know."""
+    store, cluster = MemoryStore(), Quiet()
+    attempt = Attempt(store, "runs/a/", 1)  # type: ignore[arg-type]
+    attempt.claim(Claim("a-a1", {}, "other", 1))
+    lease = Newcomer(store, "one", "one-d1", lambda _: False, cluster.clock).take()  # type: ignore[arg-type]
+    plan: Any = SimpleNamespace(
+        name="one", works=(Work(Node("a")),), workers=Workers(2, 2), execution=Execution("d", "s")
+    )
+    return store, cluster, Driver(store, plan, cluster, lease, clock=cluster.clock), attempt  # type: ignore[arg-type]
+
+
+def look_for(driver: Driver, cluster: Quiet, seconds: float) -> None:
+    until = cluster.now + seconds
+    while cluster.now < until:
+        cluster.now += 1
+        driver.tick()
+
+
+def test_a_claim_whose_job_never_came_is_lost_and_the_job_can_not_begin_any_more() -> None:
+    _, cluster, driver, attempt = claimed()
+    look_for(driver, cluster, DEAD_SECONDS - 1)
+    assert attempt.outcome() is None
+    look_for(driver, cluster, 2 * BEAT_SECONDS)
+    assert attempt.outcome() == "lost"
+    assert not attempt.begin()
+
+
+def test_a_job_that_begins_late_is_not_lost() -> None:
+    _, cluster, driver, attempt = claimed()
+    look_for(driver, cluster, DEAD_SECONDS - 1)
+    assert attempt.begin()  # after this look at the cluster, which doesn't know its job yet
+    look_for(driver, cluster, BEAT_SECONDS)
+    cluster.jobs["a-a1"] = JobState(active=True)
+    look_for(driver, cluster, 3 * DEAD_SECONDS)
+    assert attempt.outcome() is None
+
+
+def test_an_attempt_on_another_cluster_lives_while_it_beats() -> None:
+    _, cluster, driver, attempt = claimed()
+    attempt.begin()
+    for beat in range(20):
+        attempt.beat(beat)
+        look_for(driver, cluster, 10)
+    assert attempt.outcome() is None
+    look_for(driver, cluster, 2 * DEAD_SECONDS + 3 * BEAT_SECONDS)
+    assert attempt.outcome() == "lost"

@@ -1,0 +1,57 @@
+"""Estimates: each figure from the best source there is, and the source is named."""
+
+from dataclasses import replace
+
+import pytest
+
+from alexvgg.campaign.estimate import Measured, estimate, speed
+from alexvgg.models import size
+from alexvgg.planning import Images, plan_runs
+from alexvgg.recipes import GEOMETRIES, RECIPES
+
+IMAGENET = Images("imagenet", 1000, "f" * 64)
+A, E = plan_runs([RECIPES["vgg_e-s256"]], IMAGENET, GEOMETRIES["paper"])
+
+
+def macs(model: str, width: float, crop: int) -> int:
+    return size(model, width=width, crop=crop).macs
+
+
+def test_what_was_measured_here_comes_first() -> None:
+    own = Measured("vgg_e-s256-1", "vgg_e", 1.0, 224, "cuda", 300.0)
+    other = Measured("vgg_a-s256-1", "vgg_a", 1.0, 224, "cuda", 700.0)
+    found = speed(E, macs, "A100", "cuda", [other, own])
+    assert found is not None
+    assert (found.images_per_s, found.source) == (300.0, "measured in vgg_e-s256-1")
+    scaled = speed(E, macs, "A100", "cuda", [other])
+    assert scaled is not None
+    assert scaled.images_per_s == pytest.approx(700 * 7_609_090_048 / 19_632_062_464)
+    assert scaled.source == "measured in vgg_a-s256-1, a vgg_a, scaled by MACs"
+
+
+@pytest.mark.parametrize("unlike", [{"width": 0.5}, {"crop": 32}, {"device": "cpu"}])
+def test_another_geometry_or_device_says_nothing(unlike: dict[str, object]) -> None:
+    other = replace(Measured("x", "vgg_e", 1.0, 224, "cuda", 300.0), **unlike)  # type: ignore[arg-type]
+    assert speed(E, macs, None, "cuda", [other]) is None
+
+
+def test_published_figures_come_next_then_the_makers_peak() -> None:
+    exact, scaled, computed = (speed(E, macs, gpu, "cuda", []) for gpu in ("RTX3090", "A100", "H100"))
+    assert exact is not None
+    assert scaled is not None
+    assert computed is not None
+    assert (exact.images_per_s, exact.source) == (457, "published for vgg_e on one RTX3090")
+    assert scaled.images_per_s == pytest.approx(1190 * 15_470_264_320 / 19_632_062_464)
+    assert "vgg_d on one A100, scaled" in scaled.source
+    assert computed.images_per_s == pytest.approx(3358, abs=1)  # as computed from the layer tables by hand
+    assert computed.source.startswith("computed: 40% of the 989")
+
+
+def test_time_is_what_is_left_to_train_over_all_workers() -> None:
+    found = speed(E, macs, "RTX3090", "cuda", [])
+    whole = estimate(E, 1_281_167, 8, found)
+    assert whole.images == 370_000 * 256 < 74 * 1_281_167
+    assert whole.hours == pytest.approx(94_720_000 / (8 * 457) / 3600)
+    assert whole.worker_hours == pytest.approx(8 * whole.hours)
+    assert estimate(E, 1_281_167, 8, found, consumed=94_720_000).hours == 0
+    assert estimate(E, 1_281_167, 8, None).hours is None

@@ -1,0 +1,135 @@
+"""What `status` shows, from a storage that real claims, ends and journals were written to."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from alexvgg.attempts import Attempt, Claim
+from alexvgg.campaign.overview import Overview, overview, resolve
+from alexvgg.campaign.plan import Campaign, Training
+from alexvgg.cli.status import duration, format_overview
+from alexvgg.config import Execution, RunSpec, to_dict
+from alexvgg.data.store import Store, open_store
+from alexvgg.errors import NotFoundError
+from alexvgg.lease import Newcomer
+from alexvgg.live import Live, read_live
+from alexvgg.planning import Images, plan_runs
+from alexvgg.recipes import GEOMETRIES, RECIPES
+from alexvgg.tracking import Journal
+
+SPECS = plan_runs([RECIPES["vgg_e-s384"]], Images("digits", 10, "f" * 64), GEOMETRIES["small"])
+A, E, E384 = SPECS
+EXECUTION = Execution(dataset_url="file:///d", storage_url="file:///s", workers=4)
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Store:
+    """A campaign of three runs whose driver took the lease."""
+    store = open_store(tmp_path.as_uri())
+    Campaign(E384.name, tuple(Training(spec) for spec in SPECS), EXECUTION).save(store)
+    assert Newcomer(store, E384.name, f"{E384.name}-d1", lambda _: False).take() is not None
+    return store
+
+
+def claim(storage: Store, spec: RunSpec, number: int) -> Attempt:
+    Training(spec).describe(storage)
+    attempt = Attempt(storage, f"runs/{spec.name}/", number)
+    assert attempt.claim(Claim(f"{spec.name}-a{number}", to_dict(EXECUTION), E384.name, 1))
+    return attempt
+
+
+def train(storage: Store, spec: RunSpec, epochs: int) -> None:
+    journal = Journal(storage, f"runs/{spec.name}/journal.jsonl")
+    journal.write("start", 0, attempt=1, workers=4, device="cpu")
+    for epoch in range(1, epochs + 1):
+        metrics = {"train/loss_epoch": 2.0, "val/top1_error": 50.0, "perf/images_per_s": 640.0}
+        journal.write("epoch", 23 * epoch, epoch=epoch, metrics=metrics)
+    journal.flush()
+
+
+def phases(view: Overview) -> dict[str, str]:
+    return {w.name: w.phase for c in view.campaigns for w in c.works}
+
+
+def test_a_campaign_from_its_plan_to_its_end(storage: Store) -> None:
+    assert phases(overview(storage)) == {A.name: "planned", E.name: "planned", E384.name: "planned"}
+    attempt = claim(storage, A, 1)
+    assert phases(overview(storage))[A.name] == "starting"
+    train(storage, A, epochs=2)
+    (view,) = overview(storage).campaigns
+    a = view.works[0]
+    assert (a.phase, a.job, a.workers, a.attempt) == ("running", f"{A.name}-a1", 4, 1)
+    assert a.progress is not None
+    assert (a.progress.epoch, a.progress.epochs, a.progress.step) == (2, 24, 46)
+    assert a.progress.seconds_left == pytest.approx(22 * 23 * 64 / 640)
+    attempt.end("lost", "Traceback\nthe node is gone")
+    assert phases(overview(storage))[A.name] == "lost"
+    claim(storage, A, 2).end("failed", "the loss is NaN at step 50")
+    failed = overview(storage)
+    assert phases(failed) == {A.name: "failed", E.name: "kept back", E384.name: "kept back"}
+    assert failed.campaigns[0].works[2].error == f"{A.name} failed"
+
+
+def test_what_the_cluster_has_lost_is_gone(storage: Store) -> None:
+    claim(storage, A, 1)
+    driver, job = f"{E384.name}-d1", f"{A.name}-a1"
+    for jobs, expected in (
+        ({driver: True, job: True}, ("running", "starting")),
+        ({driver: False, job: True}, ("gone", "starting")),
+        ({}, ("gone", "gone")),
+    ):
+        (view,) = overview(storage, jobs).campaigns
+        assert view.driver is not None
+        assert (view.driver.phase, view.works[0].phase) == expected
+
+
+def test_status_as_people_read_it(storage: Store, golden: Callable[[str, str], None]) -> None:
+    attempt = claim(storage, A, 1)
+    train(storage, A, epochs=24)
+    attempt.end("finished")
+    storage.put(f"runs/{A.name}/final/record.json", b'{"sha256": "0"}')
+    claim(storage, E, 1).end("lost", "ray.exceptions.ActorDiedError: node 127.0.0.4 is gone")
+    claim(storage, E, 2)
+    train(storage, E, epochs=3)
+    golden("status.txt", "\n".join(format_overview(overview(storage), {})))
+
+
+def test_names_may_be_cut_short(storage: Store) -> None:
+    claim(storage, A, 1)
+    view = overview(storage)
+    assert view.about("vgg_e-s384").campaigns == view.campaigns
+    assert view.about("vgg_a").campaigns == view.campaigns
+    with pytest.raises(NotFoundError, match=r"may be vgg_e-s256-.*, vgg_e-s384-"):
+        view.about("vgg_e")
+    with pytest.raises(NotFoundError, match="there is no 'vgg_d' in the storage"):
+        view.about("vgg_d")
+    assert resolve("a", ["a", "ab"]) == "a"
+
+
+def test_a_run_shows_its_newest_point(storage: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alexvgg.live.SECONDS", 0.01)
+    claim(storage, A, 1)
+    train(storage, A, epochs=1)
+    live = Live(storage, f"runs/{A.name}/", global_batch=64)
+    live.point(30, 1.5)
+    live.point(40, 1.25)
+    for _ in range(500):
+        point = read_live(storage, f"runs/{A.name}/")
+        if point is not None and point.step == 40:
+            break
+        live._closing.wait(0.01)
+    live.close()
+    assert point is not None
+    assert point.images_per_s is not None
+    progress = overview(storage).campaigns[0].works[0].progress
+    assert progress is not None
+    assert (progress.epoch, progress.step, progress.loss) == (1, 40, 1.25)
+    assert progress.images_per_s == point.images_per_s
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(5, "5 s"), (89, "89 s"), (90, "2 min"), (5400, "1.5 h"), (200_000, "2.3 d")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

@@ -1,0 +1,65 @@
+"""Leases: one holder at a time by number, taken over when it has ended or is silent, by the newcomer's own clock."""
+
+import pytest
+from memory import MemoryStore
+
+from alexvgg.lease import BEAT_SECONDS, DEAD_SECONDS, Lease, LeaseLostError, Newcomer, fences, outcome_of
+
+
+class World:
+    """A store, a clock, and the jobs that have ended."""
+
+    def __init__(self) -> None:
+        self.store, self.now, self.ended = MemoryStore(), 0.0, set[str]()
+
+    def newcomer(self, job: str) -> Newcomer:
+        return Newcomer(self.store, "c", job, self.ended.__contains__, lambda: self.now)  # type: ignore[arg-type]
+
+    def lease(self, job: str) -> Lease:
+        lease = self.newcomer(job).take()
+        assert lease is not None
+        return lease
+
+
+def test_a_holder_that_beats_is_waited_for() -> None:
+    world = World()
+    held = world.lease("c-d1")
+    other = world.newcomer("c-d2")
+    for _ in range(20):
+        world.now += BEAT_SECONDS
+        held.keep()
+        assert other.take() is None
+    assert fences(world.store, "c") == [1]  # type: ignore[arg-type]
+
+
+def test_a_silent_holder_loses_the_lease_and_notices() -> None:
+    world = World()
+    held, other = world.lease("c-d1"), world.newcomer("c-d2")
+    assert other.take() is None
+    world.now += DEAD_SECONDS
+    assert other.take() is None
+    world.now += 0.1
+    taken = other.take()
+    assert taken is not None
+    assert taken.fence == 2
+    taken.check()
+    for act in (held.check, held.keep):
+        with pytest.raises(LeaseLostError, match="taken over c"):
+            act()
+
+
+def test_a_holder_that_has_ended_is_not_waited_for() -> None:
+    world = World()
+    world.lease("c-d1")
+    world.ended.add("c-d1")
+    world.lease("c-d2").end("stopped")
+    assert world.lease("c-d3").fence == 3
+    assert [outcome_of(world.store, "c", n) for n in (1, 2, 3)] == [None, "stopped", None]  # type: ignore[arg-type]
+
+
+def test_of_two_newcomers_one_wins() -> None:
+    world = World()
+    world.lease("c-d1").end("failed")
+    first, second = world.newcomer("c-d2"), world.newcomer("c-d3")
+    assert first.take() is not None
+    assert second.take() is None
