@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from alexvgg.config import Execution, RunSpec
 from alexvgg.data.augment import Augmentation
 from alexvgg.data.cache import Cache
 from alexvgg.data.loader import Loader, Prefetch, decoding_threads
-from alexvgg.data.plan import Cursor, plan_epoch
+from alexvgg.data.plan import Cursor, most_rows, plan_epoch
 from alexvgg.data.shards import Dataset, open_dataset
 from alexvgg.data.store import Store, open_store
 from alexvgg.data.undecodable import Undecodable
@@ -115,6 +116,7 @@ class _Run:
             StuckStart(spec.model.num_classes, epoch_steps, better_start(spec)), save=self._save,
             stage=self.loader.stage, wishes=wishes,
             precision=execution.precision, micro_batch=execution.micro_batch, compiled=execution.compiled,
+            exchange=execution.exchange, most_rows=most_rows(spec.train.global_batch, world.size),
         )  # fmt: skip
         saved = checkpoint.load_latest(storage, self.checkpoints)
         if saved is not None:
@@ -122,6 +124,7 @@ class _Run:
         world.barrier()  # nobody still reads what the next lines delete
         self.saver = self._saver(saved) if world.rank == 0 else None
         self.recording.start(self.trainer.step, self.trainer.consumed // len(dataset.train), origins)
+        self.journal.write("exchange", self.trainer.step, **asdict(self.trainer.exchange))
 
     def _saver(self, saved: Checkpoint | None) -> Saver:
         checkpoint.collect_orphans(self.storage, self.checkpoints)

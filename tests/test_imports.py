@@ -30,6 +30,7 @@ RUNS = {
     "alexvgg.lease",
     "alexvgg.request",
     "alexvgg.campaign",
+    "alexvgg.scaling",
 }
 ALLOWED = {
     "alexvgg.errors": set(),
@@ -54,6 +55,7 @@ ALLOWED = {
     | {"alexvgg.planning", "alexvgg.results.paper"},
     "alexvgg.runs": CONFIG | {"alexvgg.data", "alexvgg.tracking", "alexvgg.attempts"},
     "alexvgg.results.table": CONFIG | {"alexvgg.runs", "alexvgg.results.paper"},
+    "alexvgg.scaling": CONFIG | {"alexvgg.data", "alexvgg.engine", "alexvgg.models"},
     "alexvgg.scoring": CONFIG | PARTS,
     "alexvgg.first_weights": CONFIG | PARTS,
     "alexvgg.recording": CONFIG | PARTS | {"alexvgg.live"},

@@ -12,6 +12,7 @@ from alexvgg.cli.data import data
 from alexvgg.cli.evaluate import evaluate
 from alexvgg.cli.jobs import logs, resume, retry, stop
 from alexvgg.cli.models import models
+from alexvgg.cli.plan import plan
 from alexvgg.cli.recipe import recipe
 from alexvgg.cli.reproduce import reproduce
 from alexvgg.cli.status import list_campaigns, status
@@ -50,20 +51,7 @@ def main() -> None:
 
 
 for command in (
-    submit,
-    reproduce,
-    status,
-    list_campaigns,
-    logs,
-    stop,
-    resume,
-    retry,
-    evaluate,
-    table,
-    cluster,
-    train,
-    data,
-    models,
-    recipe,
-):
+    submit, reproduce, status, list_campaigns, logs, stop, resume, retry, evaluate, table, cluster, train, data, models,
+    recipe, plan,
+):  # fmt: skip
     main.add_command(command)
