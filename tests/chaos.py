@@ -110,7 +110,8 @@ def undisturbed(recipes: list[str], settings: list[str], dataset: str, folder: P
     for recipe in recipes:
         command = [
             sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--master-port", "0",
-            "-m", "alexvgg", "train", recipe, "--dataset", dataset, "--storage", storage, "--geometry", "small", *settings,
+            "-m", "alexvgg", "train", recipe, "--dataset", dataset, "--storage", storage, "--geometry", "small",
+            *settings,
         ]  # fmt: skip
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY")} | {"OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
