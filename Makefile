@@ -1,12 +1,13 @@
 # make demo   set up, train VGG A and E on a local four-node cluster, show the table
 # make test   the tests
-# Both make .venv themselves; a second call reuses it.
+# make chaos  tests in which machines and services are lost under a training
+# All make .venv themselves; a second call reuses it.
 
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: demo test lint bench golden lock clean
+.PHONY: demo test chaos lint bench golden lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/alexvgg cluster up --nodes 4
@@ -16,7 +17,10 @@ demo: $(VENV)/ready
 	$(BIN)/alexvgg cluster status
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not chaos" --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+
+chaos: $(VENV)/ready
+	$(BIN)/python -m pytest -m chaos --capture=no --durations=0
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -29,7 +33,7 @@ bench: $(VENV)/ready
 
 # Write the expected outputs in tests/golden anew; read the diff before you commit it.
 golden: $(VENV)/ready
-	ALEXVGG_UPDATE_GOLDEN=1 $(BIN)/python -m pytest
+	ALEXVGG_UPDATE_GOLDEN=1 $(BIN)/python -m pytest -m "not chaos"
 
 # uv installs the locked set about four times faster than pip and shares one cache between clones. Compiled once here,
 # the modules need not be compiled by each of the dozens of processes of a Ray cluster.

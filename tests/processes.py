@@ -2,12 +2,15 @@
 
 import random
 import socket
+import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]  # runs `alexvgg` with the arguments given
 
 
 def free_port() -> int:

@@ -108,7 +108,7 @@ def test_a_job_that_begins_late_is_not_lost() -> None:
     _, cluster, driver, attempt = claimed()
     look_for(driver, cluster, DEAD_SECONDS - 1)
     assert attempt.begin()  # after this look at the cluster, which doesn't know its job yet
-    look_for(driver, cluster, BEAT_SECONDS)
+    look_for(driver, cluster, 2 * BEAT_SECONDS)
     cluster.jobs["a-a1"] = JobState(active=True)
     look_for(driver, cluster, 3 * DEAD_SECONDS)
     assert attempt.outcome() is None

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -82,6 +82,24 @@ def test_dry_run_lists_all_that_would_start(elsewhere: Path) -> None:
     assert runs[-1]["resources"] == {"nodes": 4, "workers": 4, "gpus_per_worker": 0}
     assert runs[-1]["params"] > 0
     assert list(elsewhere.iterdir()) == []
+
+
+def test_a_table_is_planned_with_its_evaluations(elsewhere: Path, golden: Callable[[str, str], None]) -> None:
+    result = run("reproduce", "table5", "--nodes", "2:4", "--dry-run")
+    assert result.exit_code == 0, result.output
+    golden("reproduce_table5.txt", result.stdout)
+    document = json.loads(run("reproduce", "table5", "--nodes", "2:4", "--dry-run", "--json").stdout)
+    assert document["target"].startswith("table5-")
+    assert [r["name"] in result.stdout for r in (*document["runs"], *document["evaluations"])] == [True] * 11
+    assert document["runs"][0]["resources"] == {
+        "nodes": 4, "workers": 4, "gpus_per_worker": 0, "min_nodes": 2, "min_workers": 2,
+    }  # fmt: skip
+
+
+def test_a_table_is_refused_with_other_test_scales(elsewhere: Path) -> None:
+    result = run("reproduce", "table3", "--set", "test_scales=[[256]]", "--dry-run")
+    assert result.exit_code == 2
+    assert "a table's test scales are the table's own" in result.stderr
 
 
 def test_random_init_needs_no_shallow_parent(elsewhere: Path) -> None:

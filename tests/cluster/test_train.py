@@ -5,51 +5,20 @@ import os
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from processes import command_line, processes_with, wait_for
+from processes import Command, command_line, processes_with, wait_for
 
+from alexvgg.attempts import Attempt, Claim, history
 from alexvgg.data.shards import write_dataset
-from alexvgg.data.store import Store, create_bucket, open_store
-from alexvgg.runs import clear_failure, mark_failed, read_run
+from alexvgg.data.store import Store, open_store
+from alexvgg.runs import read_run
 from cluster.local import LocalCluster, _ray_folder
 
 QUICK = ("--set", "train.epochs=2", "--set", "test_scales=[[256]]")
-Command = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-@pytest.fixture
-def project(local_cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of the local cluster, with its environment for looking into its storage."""
-    for name, value in local_cluster.environment().items():
-        if name.startswith("AWS"):
-            monkeypatch.setenv(name, value)
-    return local_cluster.state.parent
-
-
-@pytest.fixture
-def alexvgg(project: Path) -> Command:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("AWS", "RAY"))}
-
-    def run(*arguments: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
-        done = subprocess.run(
-            [sys.executable, "-m", "alexvgg", *arguments], cwd=project, env=environment, capture_output=True, text=True
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        assert "Traceback" not in done.stderr
-        return done
-
-    return run
-
-
-@pytest.fixture
-def storage(project: Path) -> Store:
-    create_bucket("s3://alexvgg")
-    return open_store("s3://alexvgg")
 
 
 def mlflow(cluster: LocalCluster, path: str, body: dict[str, Any] | None = None) -> Any:
@@ -76,8 +45,9 @@ def test_a_submission_trains_the_lineage_and_fills_the_table(
     assert all(run["state"] == "planned" for run in plan["runs"])
 
     out = alexvgg(*submit, "--wait").stdout
-    assert f"Submitted {b}-a1" in out
+    assert f"Submitted {b}-d1" in out
     assert f"[1/2] {a} finished" in out
+    assert f"{a}: epoch 2/2" in out
     assert f"[2/2] {b} finished" in out
     assert "2 of 2 runs are finished" in out
 
@@ -113,8 +83,11 @@ def test_a_submission_trains_the_lineage_and_fills_the_table(
     # The same again starts nothing.
     again = alexvgg(*submit)
     assert "All of them are finished" in again.stdout
-    assert len(json.loads(alexvgg("status", "--json").stdout)["jobs"]) == 1
+    assert [job["job"] for job in json.loads(alexvgg("status", "--json").stdout)["jobs"]] == [
+        f"{b}-d1", f"{a}-a1", f"{b}-a1",
+    ]  # fmt: skip
     assert f"[2/2] {b} finished" in alexvgg("logs").stdout
+    assert f"{b}: epoch 2/2" in alexvgg("logs", f"{b}-a1").stdout
 
 
 def numbers_of(cluster: LocalCluster, name: str) -> str:
@@ -186,7 +159,9 @@ def test_a_stopped_job_goes_on_where_it_was(alexvgg: Command, storage: Store) ->
     alexvgg("stop", sent["job"])
     alexvgg("logs", "-f", sent["job"], code=103)
     assert read_run(storage, sent["run"]).state == "started"
-    assert f"Submitted {sent['run']}-a2" in alexvgg(*submit, "--wait").stdout
+    ends = [r.end and r.end.outcome for r in history(storage, f"runs/{sent['run']}/")]
+    assert ends == ["stopped"]
+    assert f"Submitted {sent['run']}-d2" in alexvgg(*submit, "--wait").stdout
     starts = [e["step"] for e in read_run(storage, sent["run"]).journal if e["event"] == "start"]
     assert len(starts) == 2
     assert starts[1] >= 23
@@ -250,14 +225,15 @@ def test_a_failed_parent_keeps_its_children_back_until_it_is_retried(
 ) -> None:
     submit = ("--model", "vgg_b", "--nodes", "4", "--set", "train.seed=8", *QUICK)
     parent = json.loads(on_profile(*submit, "--dry-run", "--json").stdout)["runs"][0]["name"]
-    mark_failed(storage, parent, "RuntimeError: the GPU fell off the bus")
+    attempt = Attempt(storage, f"runs/{parent}/", 1)
+    attempt.claim(Claim(f"{parent}-a1", {}))
+    attempt.end("failed", "RuntimeError: the GPU fell off the bus")
     before = jobs(alexvgg)
     refused = on_profile(*submit)
     assert refused.returncode == 2
     assert f"{parent} failed before: RuntimeError: the GPU fell off the bus" in refused.stderr
     assert "--retry" in refused.stderr
     assert jobs(alexvgg) == before
-    clear_failure(storage, parent)
 
 
 def test_an_evaluation_on_the_cluster_gives_what_one_process_gives(

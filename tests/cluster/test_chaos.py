@@ -1,0 +1,189 @@
+"""Everything that can be lost is lost under a training, which must not show in a single bit of its weights."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from chaos import (
+    Watch,
+    consumed_once,
+    events,
+    job_process,
+    processes_of,
+    send,
+    undisturbed,
+    workers_of,
+)
+from processes import Command, wait_for
+
+from alexvgg.attempts import history
+from alexvgg.data.store import Store, open_store
+from alexvgg.lease import fences
+from alexvgg.runs import read_run
+from cluster import local
+from cluster.local import LocalCluster
+
+pytestmark = pytest.mark.chaos
+
+RANKS = 2
+LONG, SHORT = 40, 12  # epochs
+STORAGE_DOWN_SECONDS = 20.0
+PREEMPTION_SECONDS = 15
+
+
+def settings(epochs: int) -> list[str]:
+    return ["--set", f"train.epochs={epochs}", "--set", "test_scales=[[256]]"]
+
+
+def submission(model: str, epochs: int, place: str, log: Path) -> list[str]:
+    storage = ["--storage", f"s3://alexvgg/{place}"]
+    return ["submit", "--model", model, "--nodes", str(RANKS), *settings(epochs), *storage, "--sample-log", str(log)]
+
+
+def outcomes(storage: Store, run: str) -> list[str | None]:
+    return [record.end.outcome if record.end else None for record in history(storage, f"runs/{run}/")]
+
+
+def up_again(cluster: LocalCluster) -> None:
+    local.up(cluster.nodes, state=cluster.state, say=lambda _: None)
+
+
+DRAIN = """
+import sys
+from ray._raylet import GcsClient
+from ray.core.generated.autoscaler_pb2 import DrainNodeReason
+from ray.util.state import list_nodes
+(node,) = [n for n in list_nodes(address=sys.argv[2]) if n.node_ip == sys.argv[3] and n.state == "ALIVE"]
+reason = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+import time
+deadline = int(1000 * (time.time() + float(sys.argv[4])))
+assert GcsClient(address=sys.argv[1]).drain_node(node.node_id, reason, "a test", deadline)[0]
+"""
+
+
+def preempt(cluster: LocalCluster, node: str) -> None:
+    """Give notice that a node will be taken away, as a cloud does, and take it away at that time."""
+    address = cluster.addresses()[node]
+    arguments = [cluster.ray_address, cluster.dashboard_url, address, str(PREEMPTION_SECONDS)]
+    environment = {**os.environ, **cluster.environment()}
+    subprocess.run([sys.executable, "-c", DRAIN, *arguments], env=environment, check=True, capture_output=True)
+    time.sleep(PREEMPTION_SECONDS)
+    send(processes_of(cluster, node), signal.SIGKILL)
+
+
+def test_one_run_through_everything(
+    local_cluster: LocalCluster, alexvgg: Command, storage: Store, digits_url: str, tmp_path: Path
+) -> None:
+    send(processes_of(local_cluster, "mlflow"), signal.SIGKILL)
+    sent = json.loads(alexvgg(*submission("vgg_a", LONG, "everything", tmp_path / "log"), "--json").stdout)
+    kept = open_store("s3://alexvgg/everything")
+    run = Watch(kept, sent["run"])
+    wait_for(lambda: run.epochs() >= 2, "the second epoch", 180)
+
+    def victim() -> str:
+        return sorted(workers_of(local_cluster))[0]
+
+    run.after("a worker killed", lambda: workers_of(local_cluster)[victim()][0].kill())
+    run.until_epochs(2)
+    run.after("a node killed", lambda: send(processes_of(local_cluster, victim()), signal.SIGKILL))
+    run.until_epochs(2)
+    up_again_but_mlflow(local_cluster)
+    node = victim()
+    run.after("a node frozen", lambda: send(processes_of(local_cluster, node), signal.SIGSTOP))
+    run.until_epochs(2)
+    send(processes_of(local_cluster, node), signal.SIGCONT)  # what wakes up must not do any harm
+    run.until_epochs(1)
+    up_again_but_mlflow(local_cluster)
+    node = victim()
+    run.after("a node preempted", lambda: preempt(local_cluster, node))
+    run.until_epochs(1)
+
+    before = run.starts()
+    send(processes_of(local_cluster, "s3"), signal.SIGKILL)
+    time.sleep(STORAGE_DOWN_SECONDS)
+    up_again_but_mlflow(local_cluster)
+    run.until_epochs(2)
+    assert run.starts() == before, "the storage was away for a while: that needs patience, no new start"
+    run.until_finished()
+
+    steps = [e["step"] for e in events(kept, run.run, "start")]
+    assert steps == sorted(steps)
+    assert steps[0] == 0
+    assert all(step > 0 for step in steps[1:]), "it went on from a checkpoint each time"
+    consumed_once(kept, run.run, tmp_path / "log", LONG)
+    calm = undisturbed(["vgg_a-s256"], settings(LONG), digits_url, tmp_path / "calm", RANKS)
+    assert read_run(kept, run.run).weights == calm[run.run]
+    up_again(local_cluster)
+
+
+def up_again_but_mlflow(cluster: LocalCluster) -> None:
+    up_again(cluster)
+    send(processes_of(cluster, "mlflow"), signal.SIGKILL)
+
+
+def runs_of(alexvgg: Command, submit: list[str]) -> list[str]:
+    """The runs that a submission takes, parents first."""
+    return [run["name"] for run in json.loads(alexvgg(*submit, "--dry-run", "--json").stdout)["runs"]]
+
+
+def test_campaigns_that_share_a_parent_through_lost_drivers_and_stops(
+    local_cluster: LocalCluster, alexvgg: Command, storage: Store, digits_url: str, tmp_path: Path
+) -> None:
+    of_b, of_c = (submission(model, SHORT, "shared", tmp_path / "log") for model in ("vgg_b", "vgg_c"))
+    (a, b), (_, c) = runs_of(alexvgg, of_b), runs_of(alexvgg, of_c)
+    kept = open_store("s3://alexvgg/shared")
+    with ThreadPoolExecutor(3) as pool:
+        once, twice, other = pool.map(lambda s: json.loads(alexvgg(*s, "--json").stdout), (of_b, of_b, of_c))
+    assert once["job"] == twice["job"] == f"{b}-d1"
+    assert {once["new"], twice["new"]} == {True, False}, "submitting twice at once started two drivers"
+    assert other["job"] == f"{c}-d1"
+
+    wait_for(lambda: Watch(kept, a).epochs() >= 2, "the parent's second epoch", 180)
+    job_process(local_cluster, "jobs.campaign", f"{b}-d1").kill()
+    began = time.monotonic()
+    wait_for(lambda: f"{b}-d1" not in running(alexvgg), "the driver's end")
+    again = json.loads(alexvgg(*of_b, "--json").stdout)
+    assert (again["job"], again["new"]) == (f"{b}-d2", True)
+    wait_for(lambda: fences(kept, b) == [1, 2], "the next driver's first action")
+    print(f"a driver killed: the next one acts after {time.monotonic() - began:.1f} s")
+
+    wait_for(lambda: Watch(kept, b).epochs() >= 1 and Watch(kept, c).epochs() >= 1, "both children's first epoch", 240)
+    alexvgg("stop", f"{b}-d2")
+    wait_for(lambda: outcomes(kept, b) == ["stopped"], "the end of what was stopped", 90)
+    assert outcomes(kept, c) == [None], "a campaign was stopped, and another one's run ended with it"
+    assert f"Submitted {b}-d3" in alexvgg(*of_b, "--wait").stdout
+    Watch(kept, c).until_finished()
+
+    assert [outcomes(kept, run) for run in (a, b, c)] == [["finished"], ["stopped", "finished"], ["finished"]]
+    assert [len(events(kept, run, "start")) for run in (a, b, c)] == [1, 2, 1]
+    for run in (a, b, c):
+        consumed_once(kept, run, tmp_path / "log", SHORT)
+    calm = undisturbed(["vgg_a-s256", "vgg_b-s256"], settings(SHORT), digits_url, tmp_path / "calm", RANKS)
+    assert {run: read_run(kept, run).weights for run in (a, b)} == calm
+
+
+def running(alexvgg: Command) -> set[str]:
+    jobs = json.loads(alexvgg("status", "--json").stdout)["jobs"]
+    return {job["job"] for job in jobs if job["status"] in ("PENDING", "RUNNING")}
+
+
+def test_a_cluster_that_is_lost_with_its_head_and_built_again(
+    local_cluster: LocalCluster, alexvgg: Command, storage: Store, digits_url: str, tmp_path: Path
+) -> None:
+    submit = submission("vgg_a", SHORT, "rebuilt", tmp_path / "log")
+    sent = json.loads(alexvgg(*submit, "--json").stdout)
+    kept = open_store("s3://alexvgg/rebuilt")
+    wait_for(lambda: Watch(kept, sent["run"]).epochs() >= 2, "the second epoch", 180)
+    send(processes_of(local_cluster, "head"), signal.SIGKILL)
+    up_again(local_cluster)
+    assert f"Submitted {sent['run']}-d2" in alexvgg(*submit, "--wait").stdout
+    assert outcomes(kept, sent["run"]) == ["lost", "finished"]
+    consumed_once(kept, sent["run"], tmp_path / "log", SHORT)
+    calm = undisturbed(["vgg_a-s256"], settings(SHORT), digits_url, tmp_path / "calm", RANKS)
+    assert read_run(kept, sent["run"]).weights == calm[sent["run"]]
