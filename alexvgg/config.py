@@ -153,6 +153,7 @@ class Execution:
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # of matrix products; auto: bf16 on GPUs, fp32 on CPUs
     micro_batch: Positive | None = None  # samples of a rank's share in memory at a time; None: the whole share
     compiled: bool = False  # run the net through torch.compile
+    exchange: Literal["auto", "allreduce", "factors", "bf16"] = "auto"  # of gradients: alexvgg.engine.exchange
     checkpoint_minutes: Annotated[float, Field(gt=0)] = 10.0  # besides one after each epoch
     keep_checkpoints: Positive = 2  # the newest; the one with the best validation error is kept besides
     max_failures: Annotated[int, Field(ge=0)] = 3  # restarts of the worker group before a run counts as failed

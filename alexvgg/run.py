@@ -24,7 +24,7 @@ from alexvgg.config import Execution, RunSpec
 from alexvgg.data.augment import Augmentation
 from alexvgg.data.cache import Cache
 from alexvgg.data.loader import Loader, Prefetch, decoding_threads
-from alexvgg.data.plan import Cursor, plan_epoch
+from alexvgg.data.plan import Cursor, most_rows, plan_epoch
 from alexvgg.data.shards import Dataset, open_dataset
 from alexvgg.data.store import Store, open_store
 from alexvgg.data.undecodable import Undecodable
@@ -110,6 +110,7 @@ class _Run:
             StuckStart(spec.model.num_classes, epoch_steps, better_start(spec)), save=self._save,
             stage=self.loader.stage, wishes=wishes,
             precision=execution.precision, micro_batch=execution.micro_batch, compiled=execution.compiled,
+            exchange=execution.exchange, most_rows=most_rows(spec.train.global_batch, world.size),
         )  # fmt: skip
         saved = checkpoint.load_latest(storage, self.checkpoints)
         if saved is not None:

@@ -26,6 +26,7 @@ RUNS = {
     "alexvgg.planning",
     "alexvgg.profiles",
     "alexvgg.results",
+    "alexvgg.scaling",
 }
 ALLOWED = {
     "alexvgg.errors": set(),
@@ -43,6 +44,7 @@ ALLOWED = {
     "alexvgg.planning": CONFIG | {"alexvgg.data"},
     "alexvgg.runs": CONFIG | {"alexvgg.data", "alexvgg.tracking"},
     "alexvgg.results.table": CONFIG | {"alexvgg.runs", "alexvgg.results.paper"},
+    "alexvgg.scaling": CONFIG | {"alexvgg.data", "alexvgg.engine", "alexvgg.models"},
     "alexvgg.scoring": CONFIG | PARTS,
     "alexvgg.first_weights": CONFIG | PARTS,
     "alexvgg.recording": CONFIG | PARTS,

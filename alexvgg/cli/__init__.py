@@ -12,6 +12,7 @@ from alexvgg.cli.data import data
 from alexvgg.cli.evaluate import evaluate
 from alexvgg.cli.jobs import logs, status, stop
 from alexvgg.cli.models import models
+from alexvgg.cli.plan import plan
 from alexvgg.cli.recipe import recipe
 from alexvgg.cli.submit import submit
 from alexvgg.cli.table import table
@@ -46,5 +47,5 @@ def main() -> None:
     """
 
 
-for command in (submit, status, logs, stop, evaluate, table, cluster, train, data, models, recipe):
+for command in (submit, status, logs, stop, evaluate, table, cluster, train, data, models, recipe, plan):
     main.add_command(command)

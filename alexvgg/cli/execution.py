@@ -24,6 +24,18 @@ class Bytes(click.ParamType[int]):
         return size
 
 
+class Link(click.ParamType[float]):
+    """A link's bits a second: 25Gb, 100Mb, 10Gb/s."""
+
+    name = "bits"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found = re.fullmatch(r"(\d+(?:\.\d+)?) *([GMT])b(?:it)?(?:/s|ps)?", str(value))
+        if found is None or not float(found[1]):
+            self.fail(f"{value!r} is no link; write for example 25Gb or 100Mb, in bits a second", param, ctx)
+        return float(found[1]) * {"M": 1e6, "G": 1e9, "T": 1e12}[found[2]]
+
+
 LOADER_OPTIONS = (
     click.option("--decode-threads", type=click.IntRange(min=1), help="Of each worker; default: its share of cores."),
     click.option(
@@ -46,6 +58,14 @@ OPTIONS = (
         help="Of matrix products; auto is bf16 on GPUs and fp32 on CPUs.",
     ),
     click.option("--compile", "compiled", is_flag=True, help="Run the net through torch.compile."),
+    click.option(
+        "--exchange",
+        type=click.Choice(["auto", "allreduce", "factors", "bf16"]),
+        default="auto",
+        show_default=True,
+        help="How workers share gradients. factors: exact, a ninth of VGG's bytes; auto takes them between hosts, and "
+        "an all-reduce inside one. bf16 rounds.",
+    ),
     click.option(
         "--checkpoint-minutes", type=float, default=10.0, show_default=True, help="Besides one after every epoch."
     ),

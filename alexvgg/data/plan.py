@@ -25,6 +25,12 @@ def lane_count(global_batch: int) -> int:
     return max(n for n in range(1, MAX_LANES + 1) if global_batch % n == 0)
 
 
+def most_rows(global_batch: int, ranks: int) -> int:
+    """The most samples that one of `ranks` ranks holds in a step."""
+    lanes = lane_count(global_batch)
+    return -(-lanes // ranks) * (global_batch // lanes)
+
+
 @dataclass(frozen=True)
 class EpochPlan:
     """`reading[l]` are lane l's sample ids in storage order, `order[l]` the same in the order of consumption."""

@@ -7,19 +7,22 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from alexvgg.batch import Batch
 from alexvgg.config import TrainConfig
 from alexvgg.engine.checkpoint import Checkpoint
 from alexvgg.engine.device import Readback, on_device
+from alexvgg.engine.exchange import agree, distributed
 from alexvgg.engine.guards import StallWatch, StuckStart, check_finite
+from alexvgg.engine.replicas import check_replicas
 from alexvgg.engine.schedule import Plateau
 from alexvgg.engine.step import Normalisation, Precision, Updater, set_lr, sgd
+from alexvgg.engine.traffic import Exchange
 from alexvgg.engine.wishes import Stopped, Wishes
 from alexvgg.engine.world import World
 
 STEPS_PER_POINT = 10  # losses are summed over ranks, looked at and logged together
+STEPS_PER_CHECK = 500  # the ranks' weights are compared; and before every checkpoint, so that none holds a drift
 
 
 class Recorder(Protocol):
@@ -34,6 +37,8 @@ class Trainer:
     """One rank's net, optimizer and schedule, and how far they have come: `step` updates, `consumed` samples.
 
     `save` writes a checkpoint; it is called on every rank at the same step. `stage` says what the loader is doing.
+    `most_rows` is the most samples that a rank holds in a step; by default a rank may hold the global batch.
+    Raises InputError, on every rank, if the world can't exchange gradients as asked.
     """
 
     def __init__(
@@ -51,6 +56,8 @@ class Trainer:
         precision: Precision = "auto",
         micro_batch: int | None = None,
         compiled: bool = False,
+        exchange: Exchange = "auto",
+        most_rows: int | None = None,
     ) -> None:
         self.config, self.world, self.recorder = config, world, recorder
         self.net = net.to(world.device).to(memory_format=torch.channels_last)
@@ -61,7 +68,8 @@ class Trainer:
         )  # fmt: skip
         if compiled:
             self.net.compile()
-        model = distributed(self.net, world)
+        self.exchange = agree(self.net, world, exchange, config.global_batch, most_rows or config.global_batch)
+        model = distributed(self.net, world, self.exchange, compiled=compiled)
         self.update = Updater(model, self.optimizer, normalise, world, precision, micro_batch)
         self.wishes = wishes if wishes is not None else Wishes()
         self.step = self.consumed = 0
@@ -112,7 +120,11 @@ class Trainer:
         set_lr(self.optimizer, self.schedule.lr)
 
     def progress(self) -> dict[str, Any]:
-        """What a checkpoint holds beside the tensors, as JSON types. Every rank calls this at the same step."""
+        """What a checkpoint holds beside the tensors, as JSON types. Every rank calls this at the same step.
+
+        Raises DriftError if the ranks no longer hold the same weights.
+        """
+        check_replicas(self.net, self.world, self.step)
         for step, losses in self._losses.all():
             self._note(step, losses)
         tail = self.world.sum(torch.stack(self._tail)).tolist() if self._tail else []
@@ -150,6 +162,8 @@ class Trainer:
 
     def _act(self) -> None:
         """Note the losses that have arrived, and do what all ranks agreed on some steps ago."""
+        if self.step % STEPS_PER_CHECK == 0:
+            check_replicas(self.net, self.world, self.step)
         for step, losses in self._losses.arrived(self.step):
             self._note(step, losses)
         for _, (stop, checkpoint, look, failed) in self._flags.arrived(self.step):
@@ -184,15 +198,3 @@ class Trainer:
         mean = self._loss_sum / self._loss_steps
         self._tail, self._loss_sum, self._loss_steps = [], 0.0, 0
         return mean
-
-
-def distributed(net: nn.Module, world: World) -> nn.Module:
-    """`net` with gradients averaged over ranks; `net` itself in a world of one.
-
-    DDP's own bucket size: fc6, 400 MB of gradient, is a bucket of its own whatever the cap, and with gloo caps from 10
-    to 400 MB made no difference beyond noise. `static_graph` would gain nothing: every parameter gets a gradient.
-    """
-    if world.size == 1:
-        return net
-    devices = [world.device] if world.device.type == "cuda" else None
-    return DistributedDataParallel(net, device_ids=devices, gradient_as_bucket_view=True)

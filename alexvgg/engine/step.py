@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from alexvgg.batch import Batch
+from alexvgg.engine.exchange import ByFactors
 from alexvgg.engine.world import World
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -84,13 +85,17 @@ class Updater:
                 loss = (losses * part.weights).sum() / totals[0]
                 torch.autograd.backward(loss * self.world.size)
                 share = share + loss.detach()
+        if isinstance(self.model, ByFactors):
+            self.model.complete()
         self.optimizer.step()
         assert totals is not None
         return share, totals[1:]
 
     def _without_exchange(self) -> AbstractContextManager[None]:
         """Gradients stay on this rank until its last part, so ranks may have different numbers of parts."""
-        return self.model.no_sync() if isinstance(self.model, DistributedDataParallel) else nullcontext()
+        if isinstance(self.model, DistributedDataParallel | ByFactors):
+            return self.model.no_sync()
+        return nullcontext()
 
 
 def _at_least_float(scores: Tensor) -> Tensor:

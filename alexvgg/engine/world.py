@@ -1,16 +1,20 @@
 """Who else is training: works the same with one plain process and with no process group at all."""
 
+import hashlib
 import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 COLLECTIVE_TIMEOUT = timedelta(minutes=3)  # a rank that is silent for longer is lost; torch's default is half an hour
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,21 @@ class World:
 
         return finish
 
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Every rank's `tensor`, which has the same shape on each, stacked by rank."""
+        if self.size == 1:
+            return tensor[None]
+        found = tensor.new_empty(self.size * tensor.numel())
+        dist.all_gather_single(found, tensor.flatten())
+        return found.view(self.size, *tensor.shape)
+
     def barrier(self) -> None:
         """Wait until every rank is here."""
         if self.size > 1:
             dist.barrier()
+
+
+def host_id() -> int:
+    """An int64 that the processes of one machine share, those in its containers too: of Linux's boot id."""
+    name = BOOT_ID.read_text() if BOOT_ID.exists() else socket.gethostname()
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)

@@ -1,35 +1,89 @@
-"""One rank of several worlds in turn: `python ranks.py RANK PORT FOLDER`. Rank 0 writes each world's gradients.
+"""One rank of several worlds in turn: `python ranks.py RANK PORT FOLDER`.
 
+Each world computes every case's gradients (rank 0 writes them), trains, and is asked for what it must refuse.
 `share_of` cuts one batch unevenly: rank r of R holds 1 + r shares of the samples.
 """
 
+import functools
+import itertools
+import json
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
+import torch.distributed as dist
 from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from alexvgg.batch import Batch
-from alexvgg.engine.loop import distributed
-from alexvgg.engine.step import Normalisation, Updater, sgd
+from alexvgg.config import TrainConfig
+from alexvgg.engine import exchange
+from alexvgg.engine.checkpoint import Checkpoint
+from alexvgg.engine.exchange import Agreement, agree, distributed
+from alexvgg.engine.guards import StuckStart
+from alexvgg.engine.loop import Trainer
+from alexvgg.engine.replicas import DriftError, check_replicas, fingerprint
+from alexvgg.engine.step import Normalisation, Precision, Updater, sgd
+from alexvgg.engine.traffic import Exchange
 from alexvgg.engine.world import World
+from alexvgg.errors import InputError
 from alexvgg.models import build
 
-SIZES = (2, 3, 4)
+SIZES = (2, 3, 4, 5)
 SAMPLES = 21
 MICRO_BATCH = 3  # the ranks then have different numbers of micro-batches
+STEPS = 20
+SWITCHES: tuple[tuple[Exchange, ...], ...] = (("allreduce",), ("factors",), ("factors", "allreduce"))
+
+
+class Case(NamedTuple):
+    """What is computed; `empty` leaves rank 0 without a sample, `compiled` runs the net through dynamo."""
+
+    net: str = "vgg_a"
+    exchange: Exchange = "factors"
+    dtype: torch.dtype = torch.float64
+    micro_batch: int | None = None
+    precision: Precision = "auto"
+    empty: bool = False
+    compiled: bool = False
+
+    def __str__(self) -> str:
+        return "-".join(str(part) for part in self)
+
+
+CASES = (
+    *(
+        Case(dtype=dtype, micro_batch=micro_batch, exchange=how)
+        for dtype, micro_batch, how in itertools.product(
+            (torch.float32, torch.float64), (None, MICRO_BATCH), ("allreduce", "factors")
+        )
+    ),
+    Case(net="alexnet"),
+    Case(net="fourlayer_relu"),
+    Case(empty=True),
+    Case(empty=True, micro_batch=MICRO_BATCH),
+    Case(compiled=True),
+)
+ROUNDED = tuple(
+    Case(dtype=torch.float32, precision="bf16", exchange=how) for how in ("allreduce", "factors")
+) + (Case(dtype=torch.float32, exchange="bf16"),)  # fmt: skip
+INPUTS = {"vgg_a": 32, "alexnet": 64, "fourlayer_relu": 32}
 
 
 class Double(Normalisation):
-    def __call__(self, batch: Batch) -> torch.Tensor:
+    def __call__(self, batch: Batch) -> Tensor:
         return super().__call__(batch).double()
 
 
-def whole_batch() -> Batch:
-    g = torch.Generator().manual_seed(3)
+def whole_batch(side: int = 32, seed: int = 3) -> Batch:
+    g = torch.Generator().manual_seed(seed)
     return Batch(
-        images=torch.randint(0, 256, (SAMPLES, 3, 32, 32), generator=g, dtype=torch.uint8),
+        images=torch.randint(0, 256, (SAMPLES, 3, side, side), generator=g, dtype=torch.uint8),
         colour=torch.randn(SAMPLES, 3, generator=g),
         labels=torch.randint(0, 10, (SAMPLES,), generator=g),
         weights=(torch.arange(SAMPLES) % 5 != 2).float(),
@@ -38,38 +92,158 @@ def whole_batch() -> Batch:
     )
 
 
-def share_of(batch: Batch, rank: int, size: int) -> Batch:
+def share_of(batch: Batch, rank: int, size: int, *, empty: bool = False) -> Batch:
+    """`empty`: rank 0 has nothing but the loader's row of weight 0, and the others its samples as well."""
+    first = 1 if empty and size > 1 else 0
+    if rank < first:
+        part = Batch(*(getattr(batch, f.name)[:1] for f in fields(batch)))
+        return Batch(part.images, part.colour, part.labels, torch.zeros(1), part.keys, part.samples)
+    rank, size = rank - first, size - first
     bounds = [SAMPLES * r * (r + 1) // (size * (size + 1)) for r in range(size + 1)]
-    return Batch(*(getattr(batch, name)[bounds[rank] : bounds[rank + 1]] for name in Batch.__dataclass_fields__))
+    return Batch(*(getattr(batch, f.name)[bounds[rank] : bounds[rank + 1]] for f in fields(batch)))
 
 
-def gradients(world: World, dtype: torch.dtype, micro_batch: int | None) -> dict[str, torch.Tensor]:
-    """Every parameter's gradient and the global loss, after one update of a small VGG A at this world's size."""
-    torch.manual_seed(0)
-    net = build("vgg_a", num_classes=10, width=0.125, crop=32).to(dtype).to(memory_format=torch.channels_last).train()
-    normalise = (Double if dtype == torch.float64 else Normalisation)((120.0, 110.0, 100.0))
+def net_of(case: Case, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    net = build(case.net, num_classes=10, width=0.125, crop=INPUTS[case.net])
+    return net.to(case.dtype).to(memory_format=torch.channels_last).train()
+
+
+@contextmanager
+def dynamo_alone() -> Iterator[None]:
+    """Inside, modules are compiled without code being generated, which takes minutes."""
+    compiling = nn.Module.compile
+    nn.Module.compile = functools.partialmethod(compiling, backend="aot_eager")  # type: ignore[assignment,method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.compile = compiling  # type: ignore[method-assign]
+
+
+def gradients(world: World, case: Case) -> dict[str, Tensor]:
+    """Every parameter's gradient and the global loss, after one update of a small net at this world's size."""
+    net = net_of(case, seed=world.rank)  # rank 0's weights are everybody's
+    normalise = (Double if case.dtype == torch.float64 else Normalisation)((120.0, 110.0, 100.0))
     optimizer = sgd(net, lr=0.0, momentum=0.9, weight_decay=5e-4)
-    update = Updater(distributed(net, world), optimizer, normalise, world, micro_batch=micro_batch)
-    share, flags = update(share_of(whole_batch(), world.rank, world.size), (1.0, float(world.rank)))
+    with dynamo_alone():
+        model = distributed(net, world, agree(net, world, case.exchange, SAMPLES, SAMPLES), compiled=case.compiled)
+    update = Updater(model, optimizer, normalise, world, case.precision, micro_batch=case.micro_batch)
+    share = share_of(whole_batch(INPUTS[case.net]), world.rank, world.size, empty=case.empty)
+    loss, flags = update(share, (1.0, float(world.rank)))
     assert flags.tolist() == [world.size, world.size * (world.size - 1) / 2], "every rank knows what any rank wants"
     found = {name: p.grad.contiguous() for name, p in net.named_parameters() if p.grad is not None}
-    return found | {"loss": world.sum(share)}
+    prints = world.gather(torch.stack([fingerprint(gradient) for gradient in found.values()]))
+    assert (prints == prints[0]).all(), "a gradient hasn't the same bits on all ranks"
+    check_replicas(net, world, 1)
+    net.eval()(torch.zeros(1, 3, INPUTS[case.net], INPUTS[case.net], dtype=case.dtype))  # nothing travels
+    return found | {"loss": world.sum(loss)}
+
+
+class Silent:
+    def step(self, batch: Batch, share: Tensor) -> None: ...
+    def point(self, step: int, loss: float) -> None: ...
+    def warning(self, step: int, message: str) -> None: ...
+
+
+def trained(world: World, exchanges: tuple[Exchange, ...]) -> dict[str, Tensor]:
+    """The weights after STEPS updates; each exchange has as many of them, from the checkpoint of the one before."""
+    saved, steps = None, STEPS // len(exchanges)
+    for how in exchanges:
+        trainer = Trainer(
+            net_of(Case(dtype=torch.float32), seed=world.rank),
+            TrainConfig(global_batch=SAMPLES, lr=1e-3, epochs=1), world, Normalisation((120.0, 110.0, 100.0)), Silent(),
+            StuckStart(10, 10**6, ""), exchange=how, micro_batch=MICRO_BATCH,
+        )  # fmt: skip
+        if saved is not None:
+            trainer.resume(saved)
+        trainer.epoch(shares(world, trainer.step), SAMPLES * STEPS, steps)
+        kept = {file: {k: v.clone() for k, v in group.items()} for file, group in trainer.tensors().items()}
+        saved = Checkpoint(trainer.step, kept["model"], kept["momentum"], trainer.progress())
+    assert saved is not None
+    return {name: weight.contiguous() for name, weight in saved.model.items()}
+
+
+def shares(world: World, first: int) -> Iterator[Batch]:
+    for seed in range(first, STEPS):
+        yield share_of(whole_batch(seed=seed), world.rank, world.size)
+
+
+def refusal(ask: Callable[[], object]) -> str:
+    try:
+        ask()
+    except (InputError, DriftError) as error:
+        return f"{type(error).__name__}: {error}"
+    return "done"
+
+
+def answers(world: World) -> dict[str, Any]:
+    """What this world says when ranks disagree, drift apart or compute differently, and how it takes `auto`."""
+    net = net_of(Case())
+    asked = functools.partial(agree, net, world)
+    said: dict[str, Any] = {"one host": asked("auto", SAMPLES, SAMPLES).method}
+    with patched("host_id", lambda: world.rank % 2):
+        said["two hosts"] = asked("auto", SAMPLES, SAMPLES).method
+        said["large batch"] = asked("auto", 10_000, SAMPLES).method
+        with patched("fingerprint", lambda _: torch.tensor(world.rank)):
+            said["unlike ranks"] = asked("auto", SAMPLES, SAMPLES).method
+            said["unlike ranks, factors"] = refusal(lambda: asked("factors", SAMPLES, SAMPLES))
+    said["another exchange"] = refusal(lambda: asked("bf16" if world.rank == 1 else "factors", SAMPLES, SAMPLES))
+    if world.rank == world.size - 1:
+        net.classifier.fc7.weight.data[3, 5] *= 1 + 1e-15
+    said["drift"] = refusal(lambda: check_replicas(net, world, 7))
+    return said
+
+
+class patched:  # noqa: N801  # reads as a word
+    """One name of `alexvgg.engine.exchange`, replaced inside."""
+
+    def __init__(self, name: str, value: Any) -> None:
+        self.name, self.value = name, value
+
+    def __enter__(self) -> None:
+        self.before = getattr(exchange, self.name)
+        setattr(exchange, self.name, self.value)
+
+    def __exit__(self, *_: object) -> None:
+        setattr(exchange, self.name, self.before)
+
+
+def products(world: World) -> dict[str, Tensor]:
+    """fc6's weight gradient under autocast, and this rank's own bf16 factors of it."""
+    case = ROUNDED[1]
+    net, kept = net_of(case), {}
+    layer = net.classifier.fc6
+
+    def keep(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        kept["x"] = inputs[0].detach().bfloat16()
+        output.register_hook(lambda gradient: kept.update(dy=gradient.clone()))
+
+    layer.register_forward_hook(keep)
+    model = distributed(net, world, agree(net, world, "factors", SAMPLES, SAMPLES))
+    optimizer = sgd(net, lr=0.0, momentum=0.9, weight_decay=5e-4)
+    update = Updater(model, optimizer, Normalisation((120.0, 110.0, 100.0)), world, "bf16")
+    update(share_of(whole_batch(), world.rank, world.size))
+    assert layer.weight.grad is not None
+    return {**kept, "gradient": layer.weight.grad}
 
 
 def main() -> None:
     rank, port, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
     torch.set_num_threads(1)
-    for size in SIZES:
-        if rank < size:
-            os.environ.update(
-                RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port + size)
-            )
-            with World.launched() as world:
-                for dtype in (torch.float32, torch.float64):
-                    for micro_batch in (None, MICRO_BATCH):
-                        found = gradients(world, dtype, micro_batch)
-                        if rank == 0:
-                            save_file(found, folder / f"{size}-{dtype}-{micro_batch}")
+    for size in (size for size in SIZES if rank < size):
+        os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port + size))
+        with World.launched() as world:
+            for case in CASES + ROUNDED:
+                found = gradients(world, case)
+                if rank == 0:
+                    save_file(found, folder / f"{size}-{case}")
+            save_file(products(world), folder / f"{size}-products-{rank}")
+            said = answers(world)
+            if rank == 0:
+                (folder / f"{size}-said.json").write_text(json.dumps(said))
+            if size == 3:
+                for exchanges in SWITCHES:
+                    save_file(trained(world, exchanges), folder / f"trained-{rank}-{'-'.join(exchanges)}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,140 @@
+"""How a net's training scales with ranks, by how they exchange gradients: a model of one step, beside published points.
+
+T = f + max(b, t) + e: the forward pass takes f, a third of the computation; then the backward pass b and the exchange t
+run side by side, as the largest gradients, the classifier's, exist first; by factors each rank then forms the classifier's
+gradient of the whole batch, of which its own rows are computed anyway: e is the rest.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from alexvgg.data.plan import MAX_LANES
+from alexvgg.engine.exchange import gradient_of
+from alexvgg.engine.traffic import HALF, Gradient, Method, bytes_sent
+from alexvgg.models import build, size
+
+METHODS: tuple[Method, ...] = ("allreduce", "bf16", "factors")
+FORWARD = 1 / 3  # of a step's arithmetic
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a step of a net costs: its gradient, and multiply-accumulates of one image's forward pass."""
+
+    gradient: Gradient
+    macs: int
+
+    @classmethod
+    def of(cls, model: str) -> "Cost":
+        """Of a net at the paper's geometry. Raises InputError for an unknown name."""
+        with torch.device("meta"):
+            gradient = gradient_of(build(model))
+        return cls(gradient, size(model).macs)
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """`flops` a rank sustains in training; `link` bits a second that a rank sends; bytes of a factor's number."""
+
+    flops: float
+    link: float
+    factor_bytes: int = HALF
+
+
+@dataclass(frozen=True)
+class Point:
+    """One step on `ranks` ranks. `efficiency` is of the speed that so many ranks alone would add up to."""
+
+    ranks: int
+    method: Method
+    seconds: float
+    efficiency: float
+    images_per_s: float
+    sent: float  # bytes of each rank
+
+
+def step_seconds(compute: float, exchange: float, forming: float = 0.0) -> float:
+    """T of the model: `compute` for this rank's own share, `exchange` on the link, `forming` the rest of the batch."""
+    return FORWARD * compute + max((1 - FORWARD) * compute, exchange) + forming
+
+
+def scale(cost: Cost, hardware: Hardware, global_batch: int, ranks: int, method: Method) -> Point:
+    """One step of a global batch, shared by `ranks` ranks with a link each."""
+    share = global_batch / ranks
+    compute = 6 * cost.macs * share / hardware.flops  # a multiply-accumulate is two, and backward is twice forward
+    how: Method = "none" if ranks == 1 else method
+    sent = bytes_sent(cost.gradient, how, global_batch, ranks, factor_bytes=hardware.factor_bytes)
+    layers = cost.gradient.by_factors(global_batch) if how == "factors" else ()
+    forming = 2 * sum(layer.params for layer in layers) * (global_batch - share) / hardware.flops
+    seconds = step_seconds(compute, 8 * sent / hardware.link, forming)
+    return Point(ranks, how, seconds, compute / seconds, global_batch / seconds, sent)
+
+
+# What others measured, on their own hardware and software; the model isn't fitted to any of it.
+PUBLISHED = (
+    "Horovod, VGG-16, 512 GPUs, 25 Gb RoCE: 68 % (ResNet-101: 90 %)",
+    "BytePS, VGG-16, 20 Gb TCP: twice Horovod's speed",
+    "GradientFlow, AlexNet, 512 GPUs: 80 %",
+    "VGG-16, 8 RTX 3090 on PCIe: 22 %",
+    "VGG-16, 8 P100 of a DGX-1, 64 images each: 88 % on made images, 73 % on real ones",
+    "VGG-16, 8 V100, half precision: 103 %",
+)
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """The points of one net, and what they assume: one `global_batch`, or `per_rank` images on each rank."""
+
+    model: str
+    hardware: Hardware
+    global_batch: int | None
+    per_rank: int | None
+    points: tuple[Point, ...]
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """In words, for whoever reads the numbers."""
+        h = self.hardware
+        return (
+            f"A GPU sustains {h.flops / 1e12:g} TFLOP/s on any number of images; in truth small shares are slower.",
+            "The exchange uses the whole link, and runs beside the backward pass, not beside the forward pass.",
+            f"A host's link carries {h.link / 1e9:g} Gb/s each way. Rings pass it once, however many GPUs a host has.",
+            f"Factors travel in {8 * h.factor_bytes} bits; what an all-reduce sums is in 32, or in 16 with bf16.",
+            f"Every GPU has the same share; alexvgg itself cuts a batch in at most {MAX_LANES} shares.",
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "assumptions": self.assumptions, "published": PUBLISHED}
+
+
+def predict(
+    model: str, ranks: list[int], hardware: Hardware, *, global_batch: int | None = None, per_rank: int | None = None
+) -> Scaling:
+    """The points for each number of ranks and each exchange. Raises InputError for an unknown model."""
+    assert (global_batch is None) != (per_rank is None), "one of the two says what a batch is"
+    cost = Cost.of(model)
+    points = tuple(
+        scale(cost, hardware, global_batch or n * (per_rank or 0), n, method) for n in ranks for method in METHODS
+    )
+    return Scaling(model, hardware, global_batch, per_rank, points)
+
+
+def to_text(s: Scaling) -> str:
+    """A table with a row for each number of GPUs, then the assumptions and the published points."""
+    batch = f"a global batch of {s.global_batch}" if s.global_batch else f"{s.per_rank} images on each GPU"
+    names = ("all-reduce", "all-reduce, bf16", "factors")
+    lines = [
+        f"{s.model}, {batch}: a model, not a measurement",
+        "",
+        f"{'':>6}" + "".join(f"{name:>28}" for name in names),
+        f"{'GPUs':>6}" + f"{'s/step':>10}{'efficiency':>11}{'MB':>7}" * len(names),
+    ]
+    for n in range(0, len(s.points), len(METHODS)):
+        row = s.points[n : n + len(METHODS)]
+        cells = "".join(f"{p.seconds:>10.4f}{p.efficiency:>11.0%}{p.sent / 1e6:>7.0f}" for p in row)
+        lines.append(f"{row[0].ranks:>6}{cells}")
+    lines += ["", "Assumed:", *(f"  {text}" for text in s.assumptions)]
+    lines += ["", "Published efficiencies of data parallelism:", *(f"  {text}" for text in PUBLISHED)]
+    return "\n".join(lines)

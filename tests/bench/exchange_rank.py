@@ -1,0 +1,111 @@
+"""One rank of `exchange.py`: steps by every exchange in turn. Prints a line of JSON for each.
+
+`python exchange_rank.py NET STEPS INTERFACE`, with torchrun's variables in the environment.
+"""
+
+import gc
+import json
+import sys
+import time
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from alexvgg.batch import Batch
+from alexvgg.engine.exchange import Agreement, agree, distributed, gradient_of
+from alexvgg.engine.step import Normalisation, Updater, sgd
+from alexvgg.engine.traffic import Exchange
+from alexvgg.engine.world import World
+from alexvgg.models import build
+from alexvgg.models.layers import Head
+
+GLOBAL_BATCH = 8
+EXCHANGES: tuple[Exchange, ...] = ("allreduce", "bf16", "factors")
+PROBE = 64 << 20  # bytes
+
+
+class SizedAsD(nn.Module):
+    """VGG D's gradient, byte for byte in the classifier and within 0.1 % in the convolutions, on 7x7 pixels.
+
+    Its real convolutions take a CPU seconds an image, which would hide the exchange as no GPU does.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        shapes = [(3, 3), *[(512, 3)] * 6, *[(512, 1)] * 2]  # input channels, kernel
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        for number, (channels, kernel) in enumerate(shapes):
+            layers[f"conv{number}"] = nn.Conv2d(channels, 512, kernel, padding=kernel // 2)
+            layers[f"relu{number}"] = nn.ReLU(inplace=True)
+        self.features = nn.Sequential(layers)
+        self.classifier = Head(512, 7, 4096, 1000, 0.5)
+
+    def maps(self, images: Tensor) -> Tensor:
+        return self.features(images)  # type: ignore[no-any-return]
+
+    def forward(self, images: Tensor, keys: Tensor) -> Tensor:
+        return self.classifier(self.maps(images).flatten(1), keys)  # type: ignore[no-any-return]
+
+
+NETS = {"vgg_d": (SizedAsD, 7), "alexnet": (lambda: build("alexnet"), 224)}
+
+
+def share(n: int, side: int, rank: int) -> Batch:
+    g = torch.Generator().manual_seed(rank)
+    return Batch(
+        images=torch.randint(0, 256, (n, 3, side, side), generator=g, dtype=torch.uint8),
+        colour=torch.zeros(n, 3), labels=torch.randint(0, 1000, (n,), generator=g), weights=torch.ones(n),
+        keys=torch.randint(-(2**62), 2**62, (n,), generator=g), samples=torch.arange(n),
+    )  # fmt: skip
+
+
+class Meter:
+    """Seconds and sent bytes of each step, this rank's bytes by the interface's own counter."""
+
+    def __init__(self, world: World, interface: str) -> None:
+        self._world = world
+        self._sent = Path(f"/sys/class/net/{interface}/statistics/tx_bytes")
+
+    def step(self, run: Any) -> tuple[float, int]:
+        self._world.barrier()
+        before, began = int(self._sent.read_text()), time.perf_counter()
+        run()
+        sent = int(self._sent.read_text()) - before
+        self._world.barrier()
+        return time.perf_counter() - began, sent
+
+
+def measured(how: str, meter: Meter, steps: int, run: Any) -> None:
+    run()  # the first step allocates
+    times, sent = zip(*(meter.step(run) for _ in range(steps)), strict=True)
+    print(json.dumps({"what": how, "seconds": times, "bytes": sent}), flush=True)
+
+
+def main() -> None:
+    name, steps, interface = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+    torch.set_num_threads(1)
+    with World.launched() as world:
+        meter, probe = Meter(world, interface), torch.zeros(PROBE // 4)
+        measured("probe", meter, steps, lambda: world.sum(probe))
+        (make, side), mine = NETS[name], -(-GLOBAL_BATCH // world.size)
+        torch.manual_seed(0)
+        net = make().to(memory_format=torch.channels_last).train()
+        batch = share(mine, side, world.rank)
+        optimizer = sgd(net, lr=0.0, momentum=0.9, weight_decay=5e-4)
+        alone = Updater(net, optimizer, Normalisation((120.0, 110.0, 100.0)), World(0, 1, world.device))
+        measured("compute", meter, steps, lambda: alone(batch))
+        for how in EXCHANGES:
+            agreed: Agreement = agree(net, world, how, GLOBAL_BATCH, mine)
+            model = distributed(net, world, agreed)
+            update = Updater(model, optimizer, Normalisation((120.0, 110.0, 100.0)), world)
+            measured(how, meter, steps, lambda update=update: update(batch))  # type: ignore[misc]
+            optimizer.zero_grad()
+            del model, update
+            gc.collect()
+        assert gradient_of(net).params > 0
+
+
+main()
