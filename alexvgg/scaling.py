@@ -1,8 +1,8 @@
 """How a net's training scales with ranks, by how they exchange gradients: a model of one step, beside published points.
 
 T = f + max(b, t) + e: the forward pass takes f, a third of the computation; then the backward pass b and the exchange t
-run side by side, as the largest gradients, the classifier's, exist first; by factors each rank then forms the classifier's
-gradient of the whole batch, of which its own rows are computed anyway: e is the rest.
+run side by side, as the largest gradients, the classifier's, exist first; by factors each rank then forms the
+classifier's gradient of the whole batch, of which its own rows are computed anyway: e is the rest.
 """
 
 from dataclasses import asdict, dataclass

@@ -96,7 +96,7 @@ class ExchangePlan:
         }  # fmt: skip
 
     def line(self, link: float | None = None) -> str:
-        """One line for a plan, e.g. "gradients by factors (fc6, fc7): 60.2 MB a step from each rank; an all-reduce …"."""
+        """One line for a plan: "gradients by factors (fc6, fc7): 60.2 MB a step from each rank; …"."""
         if self.method == "none":
             return "no gradients to exchange: one rank"
         names = {"allreduce": "all-reduce", "bf16": "all-reduce in bf16"}

@@ -3,8 +3,8 @@
 The hosts are network namespaces of this machine, which needs root; without it everything runs over loopback, where only
 the bytes mean something. AlexNet is the real net; VGG D has its true classifier and its convolutions' true gradient but
 small images, as real ones would keep a CPU busy for longer than any exchange takes (`exchange_rank.py`). The global
-batch is 8. Beside each time stands what `alexvgg.scaling` makes of the step without exchange and of the rate at which an
-all-reduce of 64 MiB alone goes through the same link.
+batch is 8. Beside each time stands what `alexvgg.scaling` makes of the step without exchange and of the rate at which
+an all-reduce of 64 MiB alone goes through the same link.
 """
 
 import json

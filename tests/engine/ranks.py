@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import torch.distributed as dist
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -24,7 +23,7 @@ from alexvgg.batch import Batch
 from alexvgg.config import TrainConfig
 from alexvgg.engine import exchange
 from alexvgg.engine.checkpoint import Checkpoint
-from alexvgg.engine.exchange import Agreement, agree, distributed
+from alexvgg.engine.exchange import agree, distributed
 from alexvgg.engine.guards import StuckStart
 from alexvgg.engine.loop import Trainer
 from alexvgg.engine.replicas import DriftError, check_replicas, fingerprint
@@ -69,9 +68,11 @@ CASES = (
     Case(empty=True, micro_batch=MICRO_BATCH),
     Case(compiled=True),
 )
-ROUNDED = tuple(
-    Case(dtype=torch.float32, precision="bf16", exchange=how) for how in ("allreduce", "factors")
-) + (Case(dtype=torch.float32, exchange="bf16"),)  # fmt: skip
+ROUNDED = (
+    Case(dtype=torch.float32, precision="bf16", exchange="allreduce"),
+    Case(dtype=torch.float32, precision="bf16", exchange="factors"),
+    Case(dtype=torch.float32, exchange="bf16"),
+)
 INPUTS = {"vgg_a": 32, "alexnet": 64, "fourlayer_relu": 32}
 
 
