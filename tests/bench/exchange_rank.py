@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from alexvgg.batch import Batch
-from alexvgg.engine.exchange import Agreement, agree, distributed, gradient_of
+from alexvgg.engine.exchange import Agreement, agree, distributed
 from alexvgg.engine.step import Normalisation, Updater, sgd
 from alexvgg.engine.traffic import Exchange
 from alexvgg.engine.world import World
@@ -105,7 +105,7 @@ def main() -> None:
             optimizer.zero_grad()
             del model, update
             gc.collect()
-        assert gradient_of(net).params > 0
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alexvgg.data.plan import Cursor, EpochPlan, first_window, lane_count, plan_epoch
+from alexvgg.data.plan import Cursor, EpochPlan, first_window, lane_count, most_rows, plan_epoch
 
 shard_sizes = st.lists(st.integers(0, 90), min_size=1, max_size=12).filter(sum)
 plans = st.builds(
@@ -111,3 +111,12 @@ def test_cursor_finds_every_step_again(plan: EpochPlan) -> None:
 @pytest.mark.parametrize(("batch", "lanes"), [(256, 64), (128, 64), (64, 64), (48, 48), (96, 48), (1, 1), (67, 1)])
 def test_lanes_divide_the_batch(batch: int, lanes: int) -> None:
     assert lane_count(batch) == lanes
+
+
+@given(plans, st.integers(1, 70))
+def test_no_rank_holds_more_rows_than_it_is_said_to(plan: EpochPlan, world: int) -> None:
+    shares = [len(plan.batch(0, rank, world)) for rank in range(world)]
+    most = most_rows(plan.global_batch, world)
+    assert max(shares) <= most
+    if plan.steps > 1:
+        assert max(shares) == most
