@@ -127,6 +127,7 @@ def test_sigterm_stops_all_ranks_of_torchrun_at_the_same_step(spec: RunSpec, dig
     launcher = ("-m", "torch.distributed.run", "--nproc-per-node", "3", "--master-port", str(free_port()))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     arguments = [*command(digits_url, tmp_path, *launcher), "--sample-log", str(tmp_path / "log")]
+    arguments += ["--exchange", "factors"]
     process = subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True)
     store = open_store(tmp_path.as_uri())
     wait_for(lambda: bool(committed(spec, store)), "a checkpoint", 120)

@@ -6,10 +6,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from alexvgg.cli import main
-from alexvgg.engine.traffic import Gradient, Linear
+from alexvgg.engine.traffic import FLOAT, Gradient, Linear
 from alexvgg.scaling import METHODS, Cost, Hardware, predict, scale, step_seconds
 
-FAST, SLOW = Hardware(1e14, 1e15), Hardware(1e14, 1e6)
+FAST, SLOW = Hardware(1e14, 1e15, FLOAT), Hardware(1e14, 1e6)
 
 
 def run(*arguments: str) -> Result:

@@ -47,6 +47,7 @@ def train(
     from alexvgg.data.shards import open_dataset
     from alexvgg.data.store import open_store
     from alexvgg.engine.guards import DivergedError
+    from alexvgg.engine.replicas import DriftError
     from alexvgg.engine.saver import UploadError
     from alexvgg.engine.wishes import Stopped, Wishes, stopping_on_sigterm
     from alexvgg.engine.world import World
@@ -70,7 +71,7 @@ def train(
         except Stopped as stopped:
             click.echo(f"{spec.name} {stopped}; the same command goes on from there", err=True)
             sys.exit(STOPPED)
-        except (DivergedError, UploadError) as error:
+        except (DivergedError, DriftError, UploadError) as error:
             click.echo(f"{spec.name}: {error}", err=True)
             sys.exit(1)
         if world.rank == 0:

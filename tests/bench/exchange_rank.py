@@ -28,7 +28,7 @@ PROBE = 64 << 20  # bytes
 
 
 class SizedAsD(nn.Module):
-    """VGG D's gradient, byte for byte in the classifier and within 0.1 % in the convolutions, on 7x7 pixels.
+    """VGG D's gradient, byte for byte in the classifier and within 0.1 % in the convolutions, of images of 3x3 pixels.
 
     Its real convolutions take a CPU seconds an image, which would hide the exchange as no GPU does.
     """
@@ -40,6 +40,7 @@ class SizedAsD(nn.Module):
         for number, (channels, kernel) in enumerate(shapes):
             layers[f"conv{number}"] = nn.Conv2d(channels, 512, kernel, padding=kernel // 2)
             layers[f"relu{number}"] = nn.ReLU(inplace=True)
+        layers["wider"] = nn.Upsample((7, 7))
         self.features = nn.Sequential(layers)
         self.classifier = Head(512, 7, 4096, 1000, 0.5)
 
@@ -50,7 +51,7 @@ class SizedAsD(nn.Module):
         return self.classifier(self.maps(images).flatten(1), keys)  # type: ignore[no-any-return]
 
 
-NETS = {"vgg_d": (SizedAsD, 7), "alexnet": (lambda: build("alexnet"), 224)}
+NETS = {"vgg_d": (SizedAsD, 3), "alexnet": (lambda: build("alexnet"), 224)}
 
 
 def share(n: int, side: int, rank: int) -> Batch:

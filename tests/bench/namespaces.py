@@ -1,7 +1,9 @@
 """Several hosts on one machine: network namespaces on a bridge, each with a link of a given rate. Needs root."""
 
 import os
+import re
 import subprocess
+from pathlib import Path
 from types import TracebackType
 
 LINK = "link0"  # the interface inside each host's namespace
@@ -22,6 +24,7 @@ class Hosts:
         return ["ip", "netns", "exec", self.names[host], *command]
 
     def __enter__(self) -> "Hosts":
+        _delete_orphans()
         try:
             for name in (self._hub, *self.names):
                 _run(f"ip netns add {name}")
@@ -52,6 +55,14 @@ class Hosts:
         for host, name in enumerate(self.names):
             _run(f"tc -n {name} qdisc replace dev {LINK} {shape}")
             _run(f"tc -n {self._hub} qdisc replace dev port{host} {shape}")
+
+
+def _delete_orphans() -> None:
+    """Those of benchmarks that were killed."""
+    found = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
+    for name, pid in re.findall(r"^(alexvgg-(\d+)-\w+)", found, re.MULTILINE):
+        if not Path(f"/proc/{pid}").exists():
+            subprocess.run(["ip", "netns", "del", name], check=False)
 
 
 def missing() -> str | None:

@@ -131,7 +131,8 @@ def test_a_killed_worker_costs_no_sample_and_repeats_none(
     local_cluster: LocalCluster, alexvgg: Command, storage: Store, tmp_path: Path
 ) -> None:
     submit = ("submit", "--model", "vgg_a", "--nodes", "4", "--set", "train.epochs=6", "--set", "test_scales=[[256]]")
-    sent = json.loads(alexvgg(*submit, "--sample-log", str(tmp_path), "--json").stdout)
+    how = ("--exchange", "factors", "--sample-log", str(tmp_path))
+    sent = json.loads(alexvgg(*submit, *how, "--json").stdout)
     assert sent["new"]
     again = json.loads(alexvgg(*submit, "--json").stdout)
     assert (again["job"], again["new"]) == (sent["job"], False), "a running job was started twice"
