@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
+from alexvgg.config import Execution, ModelConfig
 from alexvgg.data.plan import MAX_LANES
 from alexvgg.engine.exchange import gradient_of
-from alexvgg.engine.traffic import HALF, Gradient, Method, bytes_sent
+from alexvgg.engine.traffic import FLOAT, HALF, ExchangePlan, Gradient, Method, bytes_sent, exchange_plan
 from alexvgg.models import build, size
 
 METHODS: tuple[Method, ...] = ("allreduce", "bf16", "factors")
@@ -33,6 +34,20 @@ class Cost:
         with torch.device("meta"):
             gradient = gradient_of(build(model))
         return cls(gradient, size(model).macs)
+
+
+def planned_exchange(model: ModelConfig, global_batch: int, execution: Execution, nodes: int) -> ExchangePlan:
+    """How a run on so many nodes will exchange its gradients, and what that sends.
+
+    On a cluster of one machine's making its nodes are one host: `auto` then keeps the all-reduce.
+    """
+    with torch.device("meta"):
+        net = build(model.name, num_classes=model.num_classes, width=model.width, crop=model.crop)
+    half = execution.precision == "bf16" or (execution.precision == "auto" and execution.gpus_per_worker > 0)
+    return exchange_plan(
+        gradient_of(net), execution.exchange, global_batch, execution.workers, nodes,
+        factor_bytes=HALF if half else FLOAT,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

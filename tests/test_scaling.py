@@ -1,13 +1,15 @@
 """The model of a step: its limits, its numbers for VGG, and the command that prints it."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner, Result
 
 from alexvgg.cli import main
+from alexvgg.config import Execution, ModelConfig
 from alexvgg.engine.traffic import FLOAT, Gradient, Linear
-from alexvgg.scaling import METHODS, Cost, Hardware, predict, scale, step_seconds
+from alexvgg.scaling import METHODS, Cost, Hardware, planned_exchange, predict, scale, step_seconds
 
 FAST, SLOW = Hardware(1e14, 1e15, FLOAT), Hardware(1e14, 1e6)
 
@@ -43,6 +45,17 @@ def test_forming_the_gradient_of_the_whole_batch_costs_its_arithmetic() -> None:
     cost = Cost(Gradient((Linear("fc", 4000, 4000),), 0), 16_000_000)
     alone, many = (scale(cost, FAST, 256, ranks, "factors").seconds for ranks in (1, 256))
     assert many == pytest.approx(alone / 256 + alone / 3 * 255 / 256, rel=1e-2)
+
+
+def test_a_run_is_planned_with_its_own_net_and_precision() -> None:
+    net = ModelConfig("vgg_d", 1000)
+    on_gpus = Execution("file:///d", "file:///s", workers=32, gpus_per_worker=8)
+    plan = planned_exchange(net, 256, on_gpus, nodes=4)
+    assert [layer.name for layer in plan.layers] == ["fc6", "fc7", "fc8"]
+    assert plan.sent == pytest.approx(4 * 2 * 31 / 32 * 14_714_688 + 2 * 31 * 8 * 42_472)
+    assert planned_exchange(net, 256, on_gpus, nodes=1).method == "allreduce"
+    in_floats = planned_exchange(net, 256, replace(on_gpus, precision="fp32"), nodes=4)
+    assert in_floats.sent - plan.sent == pytest.approx(2 * 31 * 8 * 42_472)
 
 
 def test_factors_scale_where_an_all_reduce_does_not() -> None:
