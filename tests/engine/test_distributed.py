@@ -5,6 +5,7 @@ The reference is one process in float64 with the whole batch.
 
 import functools
 import importlib.util
+import itertools
 import json
 import subprocess
 import sys
@@ -69,8 +70,9 @@ def distance(a: Tensor, b: Tensor) -> float:
     return float((a.double() - b.double()).norm() / b.double().norm())
 
 
-@pytest.mark.parametrize("size", [1, *SIZES])
-@pytest.mark.parametrize("case", ranks.CASES, ids=str)
+@pytest.mark.parametrize(
+    ("case", "size"), [*itertools.product(ranks.CASES, [1, *SIZES]), (ranks.COMPILED, SIZES[0])], ids=str
+)
 def test_gradients_are_those_of_one_process(
     several: Path, expected: Callable[[str], dict[str, Tensor]], case: Any, size: int
 ) -> None:
