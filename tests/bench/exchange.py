@@ -3,10 +3,11 @@
 The hosts are network namespaces of this machine, which needs root; without it everything runs over loopback, where only
 the bytes mean something. AlexNet is the real net; VGG D has its true classifier and its convolutions' true gradient but
 small images, as real ones would keep a CPU busy for longer than any exchange takes (`exchange_rank.py`). The global
-batch is 8. Beside each time stands what `alexvgg.scaling` makes of the step without exchange and of the rate at which
-an all-reduce of 64 MiB alone goes through the same link.
+batch is 8. Beside each time stands what `alexvgg.scaling` makes of the same steps on loopback, of the bytes and of the
+link's nominal rate.
 """
 
+import itertools
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ import sys
 from pathlib import Path
 from statistics import median
 
-from exchange_rank import EXCHANGES, GLOBAL_BATCH, PROBE
+from exchange_rank import EXCHANGES, GLOBAL_BATCH
 from namespaces import LINK, Hosts, missing
 from processes import free_port
 from report import report
@@ -23,21 +24,25 @@ from report import report
 from alexvgg.scaling import step_seconds
 
 RANK = Path(__file__).with_name("exchange_rank.py")
-STEPS = 5
+STEPS = 3
+RATES = (1e9, 10e9)
 LABELS = {"allreduce": "DDP", "bf16": "DDP, bf16", "factors": "factors"}
 Measured = dict[str, dict[str, list[float]]]
 
 
 def measure(net: str, ranks: int, hosts: Hosts | None) -> Measured:
-    """What each rank measured, put together: the slowest rank's seconds, and its bytes."""
-    address = hosts.address(0) if hosts else "127.0.0.1"
+    """What each rank measured, put together: the slowest rank's seconds, and its bytes.
+
+    With fewer hosts than ranks, or none, all ranks are on one and talk over its loopback, which counts everyone's bytes.
+    """
+    apart = hosts is not None and len(hosts.names) == ranks
+    address, interface = (hosts.address(0), LINK) if hosts is not None and apart else ("127.0.0.1", "lo")
     common = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": address, "MASTER_PORT": str(free_port()), "LOCAL_RANK": "0"}
-    interface = LINK if hosts else "lo"
     processes = []
     for rank in range(ranks):
         command = [sys.executable, str(RANK), net, str(STEPS), interface]
         environment = {**os.environ, **common, "RANK": str(rank), "GLOO_SOCKET_IFNAME": interface}
-        inside = hosts.inside(rank, command) if hosts else command
+        inside = hosts.inside(rank if apart else 0, command) if hosts is not None else command
         processes.append(subprocess.Popen(inside, env=environment, stdout=subprocess.PIPE, text=True))
     try:
         lines = [process.communicate(timeout=1800)[0].splitlines() for process in processes]
@@ -47,60 +52,64 @@ def measure(net: str, ranks: int, hosts: Hosts | None) -> Measured:
     assert all(process.returncode == 0 for process in processes), "a rank failed"
     found: Measured = {}
     for parts in zip(*([json.loads(line) for line in rank] for rank in lines), strict=True):
-        sent = [max(step) / (1 if hosts else ranks) for step in zip(*(p["bytes"] for p in parts), strict=True)]
+        sent = [max(step) / (1 if apart else ranks) for step in zip(*(p["bytes"] for p in parts), strict=True)]
         seconds = [max(step) for step in zip(*(p["seconds"] for p in parts), strict=True)]
         found[parts[0]["what"]] = {"seconds": seconds, "bytes": sent}
     return found
 
 
-def show(name: str, found: Measured, ranks: int) -> float:
+def show(name: str, found: Measured, on_loopback: Measured | None = None, rate: float = 0.0) -> float:
     """A row for each exchange. Returns how far the model is off at worst, as a share."""
-    compute, probe = median(found["compute"]["seconds"]), median(found["probe"]["seconds"])
-    goodput = 2 * (ranks - 1) / ranks * PROBE / probe  # bytes a second
-    print(f"\n{name}: {compute:.2f} s a step without exchange; an all-reduce goes at {8 * goodput / 1e9:.2f} Gb/s")
-    off, first = [], found["allreduce"]
+    print(f"\n{name}")
+    off, first = [0.0], found["allreduce"]
     for how in EXCHANGES:
         times, sent = found[how]["seconds"], median(found[how]["bytes"])
-        seconds, model = median(times), step_seconds(compute, sent / goodput)
-        off.append(abs(model / seconds - 1))
-        print(
-            f"  {LABELS[how]:<10} {seconds:7.3f} s ({min(times):.3f} to {max(times):.3f}), DDP's by "
-            f"{median(first['seconds']) / seconds:5.2f}   {sent / 1e6:8.1f} MB, DDP's by "
-            f"{median(first['bytes']) / sent:5.2f}   model {model:7.3f} s ({model / seconds - 1:+.0%})",
-            flush=True,
+        row = (
+            f"  {LABELS[how]:<10} {median(times):7.3f} s ({min(times):.3f} to {max(times):.3f}), DDP's by "
+            f"{median(first['seconds']) / median(times):5.2f}   {sent / 1e6:8.1f} MB, DDP's by "
+            f"{median(first['bytes']) / sent:5.2f}"
         )
+        if on_loopback is not None:
+            model = step_seconds(median(on_loopback[how]["seconds"]), 8 * sent / rate)
+            off.append(abs(model / median(times) - 1))
+            row += f"   model {model:7.3f} s ({model / median(times) - 1:+.0%})"
+        print(row, flush=True)
     return max(off)
 
 
-def on_hosts() -> Measured:
-    """Everything between hosts. Returns what VGG's sizes took on two of them at 1 Gb/s."""
-    first, off = None, []
-    for net in ("vgg_d", "alexnet"):
-        for ranks in (2, 4):
-            with Hosts(ranks) as hosts:
-                for rate in (1, 10):
-                    hosts.limit(rate * 1e9)
-                    found = measure(net, ranks, hosts)
-                    worst = show(f"{net}, {ranks} hosts, {rate} Gb/s", found, ranks)
-                    first = first or found
-                    if rate == 1:
-                        off.append(worst)
-    print(f"\nThe model of a step is off by at most {max(off):.0%} at 1 Gb/s.")
-    assert first is not None
-    return first
+def on_one_host(net: str, ranks: int, *, alone: bool) -> Measured:
+    """Over loopback: of a namespace of its own, or of this machine, whose other users' bytes then count, too."""
+    if not alone:
+        return measure(net, ranks, None)
+    with Hosts(1) as hosts:
+        return measure(net, ranks, hosts)
+
+
+def between_hosts(net: str, ranks: int, on_loopback: Measured) -> Measured:
+    """A net at both rates. Returns what it took at 1 Gb/s."""
+    with Hosts(ranks) as hosts:
+        for rate in RATES:
+            hosts.limit(rate)
+            found = measure(net, ranks, hosts)
+            off = show(f"{net}, {ranks} hosts, {rate / 1e9:g} Gb/s", found, on_loopback, rate)
+            if rate == RATES[0]:
+                slow = found
+                print(f"  the model is off by at most {off:.0%}")
+    return slow
 
 
 def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # an exception, so that the hosts are taken down
-    refused = missing()
-    found = on_hosts() if refused is None else None
-    if refused is not None:
+    if (refused := missing()) is not None:
         print(f"No network namespaces ({refused}): over loopback. Bytes are right, times say nothing of a network.")
-    loopback = measure("vgg_d", 2, None)
-    show("vgg_d, one host, 2 ranks on loopback", loopback, 2)
-    found = found or loopback
-    print(f"\nGlobal batch {GLOBAL_BATCH}, one thread a rank, slowest rank of each step. VGG, 2 hosts, 1 Gb/s:")
-    report("exchange", found["factors"]["seconds"], found["allreduce"]["seconds"], "s a step", ("factors", "DDP"))
+    results = []
+    for net, ranks in itertools.product(("vgg_d", "alexnet"), (2, 4)):
+        on_loopback = on_one_host(net, ranks, alone=refused is None)
+        show(f"{net}, {ranks} ranks on one host, loopback", on_loopback)
+        results.append(on_loopback if refused is not None else between_hosts(net, ranks, on_loopback))
+    print(f"\nGlobal batch {GLOBAL_BATCH}, one thread a rank; of each step the slowest rank. VGG's sizes, N=2, 1 Gb/s:")
+    report("exchange", results[0]["factors"]["seconds"], results[0]["allreduce"]["seconds"], "s", ("factors", "DDP"))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -24,7 +24,6 @@ from alexvgg.models.layers import Head
 
 GLOBAL_BATCH = 8
 EXCHANGES: tuple[Exchange, ...] = ("allreduce", "bf16", "factors")
-PROBE = 64 << 20  # bytes
 
 
 class SizedAsD(nn.Module):
@@ -89,15 +88,12 @@ def main() -> None:
     name, steps, interface = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     torch.set_num_threads(1)
     with World.launched() as world:
-        meter, probe = Meter(world, interface), torch.zeros(PROBE // 4)
-        measured("probe", meter, steps, lambda: world.sum(probe))
+        meter = Meter(world, interface)
         (make, side), mine = NETS[name], -(-GLOBAL_BATCH // world.size)
         torch.manual_seed(0)
         net = make().to(memory_format=torch.channels_last).train()
         batch = share(mine, side, world.rank)
         optimizer = sgd(net, lr=0.0, momentum=0.9, weight_decay=5e-4)
-        alone = Updater(net, optimizer, Normalisation((120.0, 110.0, 100.0)), World(0, 1, world.device))
-        measured("compute", meter, steps, lambda: alone(batch))
         for how in EXCHANGES:
             agreed: Agreement = agree(net, world, how, GLOBAL_BATCH, mine)
             model = distributed(net, world, agreed)
