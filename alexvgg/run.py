@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,7 @@ class _Run:
         world.barrier()  # nobody still reads what the next lines delete
         self.saver = self._saver(saved) if world.rank == 0 else None
         self.recording.start(self.trainer.step, self.trainer.consumed // len(dataset.train), origins)
+        self.journal.write("exchange", self.trainer.step, **asdict(self.trainer.exchange))
 
     def _saver(self, saved: Checkpoint | None) -> Saver:
         checkpoint.collect_orphans(self.storage, self.checkpoints)

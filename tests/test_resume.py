@@ -143,8 +143,10 @@ def test_sigterm_stops_all_ranks_of_torchrun_at_the_same_step(spec: RunSpec, dig
     for line in (json.loads(text) for f in (tmp_path / "log").iterdir() for text in f.read_text().splitlines()):
         consumed.setdefault(line["epoch"], []).extend(line["samples"])
     assert {epoch: sorted(samples) for epoch, samples in consumed.items()} == {n: [*range(1437)] for n in (0, 1)}
-    steps = [e["step"] for e in read_run(store, spec.name).journal if e["event"] == "steps"]
-    assert steps == [10, 20, 33, 43]
+    journal = read_run(store, spec.name).journal
+    assert [e["step"] for e in journal if e["event"] == "steps"] == [10, 20, 33, 43]
+    exchanges = [(e["method"], e["layers"]) for e in journal if e["event"] == "exchange"]
+    assert exchanges == [("factors", ["fc6", "fc7"]), ("none", [])], "fc8 is small: its gradient is fewer bytes"
 
 
 def test_a_checkpoint_that_cannot_be_stored_stops_the_run_with_the_cause(

@@ -6,7 +6,7 @@ depends on the global batch alone). It is DDP's gradient up to the order of floa
 checkpoints, names and the net itself are as without. In bf16 products' factors are bf16 anyway: they travel as such.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -65,15 +65,15 @@ def agree(net: nn.Module, world: World, asked: Exchange, global_batch: int, rows
             )
     gradient = gradient_of(net)
     method = choose(asked, gradient, global_batch, world.size, hosts=len({host for *_, host in told}))
-    if method == "factors" and not _same_products(gradient, rows, world):
+    layers = gradient.by_factors(global_batch) if method == "factors" else ()
+    if not _same_products(layers, rows, world):
         if asked == "factors":
             raise InputError(
                 "the same matrix product has other last bits on some ranks, whose processors or numbers of threads "
                 "differ: by factors, their weights would drift apart. Use --exchange allreduce, or give all ranks the "
                 "same kind of processor and OMP_NUM_THREADS."
             )
-        method = "allreduce"
-    layers = gradient.by_factors(global_batch) if method == "factors" else ()
+        method, layers = "allreduce", ()
     return Agreement(method, tuple(layer.name for layer in layers), rows)
 
 
@@ -195,7 +195,7 @@ class Factors:
         x, dy = (rows.gathered().to(self._layer.weight.dtype) for rows in (self._inputs, self._outputs))
         for parameter, gradient in zip(self._layer.parameters(), self._gradients, strict=True):
             if parameter is self._layer.weight:
-                gradient.addmm_(dy.t(), x, beta=0, alpha=1 / self._size)
+                _product(gradient, dy, x, self._size)
             else:
                 torch.sum(dy, dim=0, out=gradient).div_(self._size)
             parameter.grad = gradient
@@ -235,15 +235,22 @@ def _linears(module: nn.Module) -> list[tuple[str, nn.Linear]]:
     return [(name, m) for name, m in module.named_modules() if isinstance(m, nn.Linear)]
 
 
-def _same_products(gradient: Gradient, rows: int, world: World) -> bool:
-    """Whether matrix products like those of the factors have the same bits on every rank."""
-    generator = torch.Generator().manual_seed(0)
-    found = []
-    for layer in gradient.layers:
+def _product(gradient: Tensor, dy: Tensor, x: Tensor, ranks: int) -> None:
+    gradient.addmm_(dy.t(), x, beta=0, alpha=1 / ranks)
+
+
+def _same_products(layers: Sequence[Linear], rows: int, world: World) -> bool:
+    """Whether the layers' products, of made factors of the same shapes, have the same bits on every rank."""
+    if not layers:
+        return True
+    generator, found = torch.Generator().manual_seed(0), []
+    for layer in layers:
         x, dy = (
             torch.randn(world.size * rows, width, generator=generator).to(world.device)
             for width in (layer.inputs, layer.outputs)
         )
-        found.append(fingerprint(dy.t() @ x))
+        gradient = x.new_empty(layer.outputs, layer.inputs)
+        _product(gradient, dy, x, world.size)
+        found.append(fingerprint(gradient))
     told = world.gather(torch.stack(found))
     return bool((told == told[0]).all())

@@ -33,7 +33,7 @@ Measured = dict[str, dict[str, list[float]]]
 def measure(net: str, ranks: int, hosts: Hosts | None) -> Measured:
     """What each rank measured, put together: the slowest rank's seconds, and its bytes.
 
-    With fewer hosts than ranks, or none, all ranks are on one and talk over its loopback, which counts everyone's bytes.
+    With fewer hosts than ranks, or none, all ranks are on one and talk over its loopback, which counts everyone's.
     """
     apart = hosts is not None and len(hosts.names) == ranks
     address, interface = (hosts.address(0), LINK) if hosts is not None and apart else ("127.0.0.1", "lo")
