@@ -16,32 +16,31 @@ class Upload:
 
     def __init__(self, service: Service, key: str) -> None:
         self._service, self._key, self._doing = service, key, f"writing {key}"
-        self._part, self._filled, self._sent = bytearray(PART), 0, 0
+        self._part, self._sent = bytearray(), 0
         self._id: dict[str, str] = {}
         self._parts: list[dict[str, Any]] = []
 
     def tell(self) -> int:
         """How many bytes were written."""
-        return self._sent + self._filled
+        return self._sent + len(self._part)
 
     def write(self, data: bytes) -> int:
         """Takes all of `data`, and sends what is a whole part."""
         rest = memoryview(data)
         while len(rest):
-            end = min(self._filled + len(rest), len(self._part))
-            taken = end - self._filled
-            self._part[self._filled : end] = rest[:taken]
-            self._filled, rest = end, rest[taken:]
-            if self._filled == len(self._part):
+            room = PART - len(self._part)
+            self._part += rest[:room]
+            rest = rest[room:]
+            if len(self._part) == PART:
                 self._send()
         return len(data)
 
     def finish(self) -> None:
         """Make what was written the object."""
         if not self._id:
-            self._ask("put_object", Body=self._body())
+            self._ask("put_object", Body=self._part)
             return
-        if self._filled:
+        if self._part:
             self._send()
         self._ask("complete_multipart_upload", MultipartUpload={"Parts": self._parts}, **self._id)
 
@@ -50,16 +49,14 @@ class Upload:
         if self._id:
             self._service.request("abort_multipart_upload", self._key, **self._id)
 
-    def _body(self) -> bytearray:
-        return self._part if self._filled == len(self._part) else self._part[: self._filled]
-
     def _send(self) -> None:
         if not self._id:
             self._id = {"UploadId": self._ask("create_multipart_upload")["UploadId"]}
         number = len(self._parts) + 1
-        sent = self._ask("upload_part", PartNumber=number, Body=self._body(), **self._id)
+        sent = self._ask("upload_part", PartNumber=number, Body=self._part, **self._id)
         self._parts.append({"PartNumber": number, "ETag": sent["ETag"]})
-        self._sent, self._filled = self._sent + self._filled, 0
+        self._sent += len(self._part)
+        self._part = bytearray()
 
     def _ask(self, operation: str, **more: Any) -> Any:
         return attempt(self._service, self._doing, lambda: self._service.request(operation, self._key, **more))
