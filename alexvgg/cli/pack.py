@@ -64,7 +64,7 @@ def pack(src: Path, dst: str, nodes: int | None, profile: str | None, **options:
 
     SRC is ILSVRC2012 as distributed (two tars and the devkit, which are read in place), or has train/CLASS/ and
     val/CLASS/ with images, or holds WebDataset shards, which are copied as they are. Image bytes are kept. Run again
-    after an interruption, it goes on. Each thread holds one shard as a temporary file (in TMPDIR).
+    after an interruption, it goes on. To S3 each thread holds 32 MiB of its shard.
 
     \b
     Examples:

@@ -34,23 +34,34 @@ def decode(data: bytes) -> Pixels:
     """
     if len(data) > MAX_BYTES:
         raise UndecodableError(f"{len(data)} bytes are over the limit of {MAX_BYTES}")
-    if data.startswith(JPEG_MARK):
+    if _is_simple(data):
         with suppress(ValueError):
-            height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-            if width * height <= MAX_PIXELS and colours in ("YCbCr", "Gray"):
-                pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB")
-                return pixels
+            pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB")
+            return pixels
     return _decode_by_pillow(data)
 
 
 def can_open(data: bytes) -> bool:
     """Whether the header is of an image that `decode` takes; its pixels aren't decoded."""
+    if _is_simple(data):
+        return True
     try:
         with _sentences():
             _open(data)
     except UndecodableError:
         return False
     return True
+
+
+def _is_simple(data: bytes) -> bool:
+    """Whether simplejpeg takes these bytes, as far as their header says."""
+    if not data.startswith(JPEG_MARK):
+        return False
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return False
+    return bool(width * height <= MAX_PIXELS and colours in ("YCbCr", "Gray"))
 
 
 def _decode_by_pillow(data: bytes) -> Pixels:

@@ -1,19 +1,12 @@
 """One object, or a range of it, from an S3 service: a stream that goes on where it broke off."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-from alexvgg.data.patience import Asking, Patience, WrongLengthError, error_code, transient
+from alexvgg.data.patience import Patience, Service, WrongLengthError, error_code, transient
 from alexvgg.data.store import MissingKeyError, Span, StoreError
 
 READ_BLOCK = 1 << 20  # bytes; a connection that breaks costs at most the block it was in
-
-
-class Service(Asking, Protocol):
-    """Whoever answers a GET."""
-
-    def get_object(self, key: str, **request: Any) -> Any:
-        """boto3's answer to one GET."""
 
 
 def pieces(download: "Download", spans: Sequence[Span]) -> Iterator[bytes]:
@@ -97,7 +90,7 @@ class Download:
             request["Range"] = f"bytes={self.position}-{'' if self.end is None else self.end - 1}"
         if self._etag is not None:
             request["IfMatch"] = self._etag
-        answer = self._service.get_object(self._key, **request)
+        answer = self._service.request("get_object", self._key, **request)
         self._body = answer["Body"]
         if self._etag not in (None, answer["ETag"]):  # some services take no notice of If-Match when reading
             raise self._replaced()

@@ -2,12 +2,15 @@
 
 import random
 import time
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
 
 from alexvgg.data.store import MissingKeyError, StoreError
 
 GIVE_UP_SECONDS = 120.0  # without a single new byte
 LONGEST_PAUSE = 5.0  # seconds between two tries
+
+T = TypeVar("T")
 
 EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired")
 REFUSED = ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403", *EXPIRED)
@@ -22,10 +25,13 @@ PASSING = (
 NOT_IMPLEMENTED = 501  # the one server error that no patience mends
 
 
-class Asking(Protocol):
-    """Whoever asks a service: which, and what it does when it must ask again."""
+class Service(Protocol):
+    """A service under its URL, and what is done when it must be asked again."""
 
     url: str
+
+    def request(self, operation: str, key: str, **more: Any) -> Any:
+        """boto3's answer to one request about an object."""
 
     def renew(self) -> None:
         """Read the credentials again."""
@@ -39,8 +45,8 @@ class Patience:
     Pauses double from 0.1 s, each cut by a random half, so that many ranks don't come back at the same moment.
     """
 
-    def __init__(self, asking: Asking, doing: str) -> None:
-        self._asking, self._doing = asking, doing
+    def __init__(self, service: Service, doing: str) -> None:
+        self._service, self._doing = service, doing
         self._since, self._pause = time.monotonic(), 0.1
         self.tries = 0
 
@@ -58,22 +64,22 @@ class Patience:
             code, answer = error_code(error), error.response
             status = answer["ResponseMetadata"]["HTTPStatusCode"]
             if code in ("NoSuchKey", "404"):
-                raise MissingKeyError(f"{self._asking.url}: {doing}: it does not exist") from None
+                raise MissingKeyError(f"{self._service.url}: {doing}: it does not exist") from None
             if code in EXPIRED and self.tries == 1:
-                self._asking.renew()  # credentials of a profile or an environment that was refreshed meanwhile
+                self._service.renew()  # credentials of a profile or an environment that was refreshed meanwhile
             elif code in REFUSED:
                 raise StoreError(
-                    f"{self._asking.url}: {doing}: {code}: {answer['Error'].get('Message', '')}. Renew the "
+                    f"{self._service.url}: {doing}: {code}: {answer['Error'].get('Message', '')}. Renew the "
                     "AWS credentials of this host; what was trained so far is kept in the last checkpoint."
                 ) from None
             elif (status < 500 and code not in PASSING) or status == NOT_IMPLEMENTED:
-                raise StoreError(f"{self._asking.url}: {doing}: {error}") from error
+                raise StoreError(f"{self._service.url}: {doing}: {error}") from error
         if time.monotonic() - self._since > GIVE_UP_SECONDS:
             raise StoreError(
-                f"{self._asking.url}: {doing}: {error}; gave up after {self.tries} tries, the last "
+                f"{self._service.url}: {doing}: {error}; gave up after {self.tries} tries, the last "
                 f"{GIVE_UP_SECONDS:.0f} s without a byte"
             ) from error
-        self._asking.count_retry()
+        self._service.count_retry()
         time.sleep(self._pause * random.uniform(0.5, 1.0))
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
@@ -96,3 +102,13 @@ def transient() -> tuple[type[Exception], ...]:
 
 class WrongLengthError(Exception):
     """A body is shorter than was announced, or of another length than was asked for."""
+
+
+def attempt(service: Service, doing: str, act: Callable[[], T]) -> T:
+    """What `act` gives, in the end. Raises what its errors mean when trying again is no use."""
+    patience = Patience(service, doing)
+    while True:
+        try:
+            return act()
+        except transient() as error:
+            patience.after(error)

@@ -3,19 +3,17 @@
 import functools
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from alexvgg.data.download import Download, pieces
-from alexvgg.data.patience import Patience, error_code, transient
+from alexvgg.data.patience import attempt, error_code
 from alexvgg.data.store import MissingKeyError, Span
+from alexvgg.data.upload import Upload
 from alexvgg.errors import InputError
 
 CONNECTIONS = 64  # one for each lane
-PART = 32 << 20  # bytes of one part of a file's upload
-
-T = TypeVar("T")
 
 _client_lock = threading.Lock()
 
@@ -80,9 +78,9 @@ class S3Store:
         with self._lock:
             self.retries += 1
 
-    def get_object(self, key: str, **request: Any) -> Any:
-        """boto3's answer to one GET."""
-        return self._s3.get_object(Bucket=self.bucket, Key=self.prefix + key, **request)
+    def request(self, operation: str, key: str, **more: Any) -> Any:
+        """boto3's answer to one request about an object."""
+        return getattr(self._s3, operation)(Bucket=self.bucket, Key=self.prefix + key, **more)
 
     def get(self, key: str) -> bytes:
         download = Download(self, key, 0, None)
@@ -102,31 +100,17 @@ class S3Store:
             download.close()
 
     def put(self, key: str, data: bytes) -> None:
-        self._call(f"writing {key}", lambda: self._put(key, data))
+        attempt(self, f"writing {key}", lambda: self.request("put_object", key, Body=data))
 
-    def put_file(self, key: str, path: Path) -> None:
-        """See Store. A multipart upload with each part's bytes in memory.
-
-        boto3's upload_file sends a file in pieces of 16 KiB, each of which must get hold of the interpreter lock:
-        beside threads that pack the next shards that took about twice as long (tests/bench/pack.py).
-        """
-        if path.stat().st_size <= PART:
-            self.put(key, path.read_bytes())
-            return
-        doing, target = f"writing {key}", {"Bucket": self.bucket, "Key": self.prefix + key}
-        target["UploadId"] = self._call(doing, lambda: self._s3.create_multipart_upload(**target))["UploadId"]
+    @contextmanager
+    def writer(self, key: str) -> Iterator[Upload]:
+        upload = Upload(self, key)
         try:
-            with path.open("rb", buffering=0) as file:
-                parts = [self._put_part(doing, target, n, part) for n, part in enumerate(_parts(file), start=1)]
-            whole = {"Parts": parts}
-            self._call(doing, lambda: self._s3.complete_multipart_upload(**target, MultipartUpload=whole))
+            yield upload
+            upload.finish()
         except BaseException:
-            self._s3.abort_multipart_upload(**target)  # or its parts would lie there, unseen and paid for
+            upload.abort()
             raise
-
-    def _put_part(self, doing: str, target: dict[str, str], number: int, part: bytes) -> dict[str, Any]:
-        sent = self._call(doing, lambda: self._s3.upload_part(**target, PartNumber=number, Body=part))
-        return {"PartNumber": number, "ETag": sent["ETag"]}
 
     def put_new(self, key: str, data: bytes) -> bool:
         """See Store. Raises InputError if the service has no conditional writes.
@@ -150,7 +134,7 @@ class S3Store:
             nonlocal sent
             sent += 1
             try:
-                self._put(key, data, IfNoneMatch="*")
+                self.request("put_object", key, Body=data, IfNoneMatch="*")
             except ClientError as error:
                 if error_code(error) == "NotImplemented":
                     raise self._unconditional(key, "it refuses If-None-Match: *") from None
@@ -159,7 +143,7 @@ class S3Store:
                 return sent > 1 and self.get(key) == data
             return True
 
-        return self._call(f"writing {key}", write)
+        return attempt(self, f"writing {key}", write)
 
     def _unconditional(self, key: str, how: str) -> InputError:
         return InputError(
@@ -167,9 +151,6 @@ class S3Store:
             f"({how}), so two writers could overwrite each other's work. It can hold datasets; keep runs on a service "
             "that has them, such as AWS S3."
         )
-
-    def _put(self, key: str, data: bytes, **condition: str) -> None:
-        self._s3.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data, **condition)
 
     def exists(self, key: str) -> bool:
         try:
@@ -180,10 +161,10 @@ class S3Store:
 
     def size(self, key: str) -> int:
         def head() -> int:
-            return int(self._s3.head_object(Bucket=self.bucket, Key=self.prefix + key)["ContentLength"])
+            return int(self.request("head_object", key)["ContentLength"])
 
         try:
-            return self._call(f"looking for {key}", head)
+            return attempt(self, f"looking for {key}", head)
         except MissingKeyError:
             raise MissingKeyError(f"{self.url}/{key} does not exist") from None
 
@@ -192,23 +173,10 @@ class S3Store:
             found = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix + prefix)
             return sorted(entry["Key"][len(self.prefix) :] for page in found for entry in page.get("Contents", ()))
 
-        return self._call(f"listing {prefix}", pages)
+        return attempt(self, f"listing {prefix}", pages)
 
     def delete(self, key: str) -> None:
-        self._call(f"deleting {key}", lambda: self._s3.delete_object(Bucket=self.bucket, Key=self.prefix + key))
-
-    def _call(self, doing: str, act: Callable[[], T]) -> T:
-        patience = Patience(self, doing)
-        while True:
-            try:
-                return act()
-            except transient() as error:
-                patience.after(error)
-
-
-def _parts(file: BinaryIO) -> Iterator[bytes]:
-    while part := file.read(PART):
-        yield part
+        attempt(self, f"deleting {key}", lambda: self.request("delete_object", key))
 
 
 def create_bucket(bucket: str) -> None:

@@ -1,9 +1,9 @@
 """Bytes by key under a URL: `s3://bucket/prefix` (any S3-compatible service, by boto3) or `file:///folder`."""
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from alexvgg.errors import InputError
 
 Span = tuple[int, int]  # start and length in bytes
+WRITE_AHEAD = 1 << 20  # bytes of a file that are written at once
 
 
 class MissingKeyError(KeyError):
@@ -22,6 +23,16 @@ class MissingKeyError(KeyError):
 
 class StoreError(RuntimeError):
     """The storage failed for good: what was read or written, where, and why."""
+
+
+class Writer(Protocol):
+    """An object that is being written."""
+
+    def write(self, data: bytes, /) -> int:
+        """Takes all of `data`."""
+
+    def tell(self) -> int:
+        """How many bytes were written."""
 
 
 class Store(Protocol):
@@ -49,8 +60,11 @@ class Store(Protocol):
     def put(self, key: str, data: bytes) -> None:
         """Write or replace the object; readers see the old or the new one, never a part."""
 
-    def put_file(self, key: str, path: Path) -> None:
-        """`put` of a file's bytes, which needn't fit into memory. The file must not be changed while this goes on."""
+    def writer(self, key: str) -> AbstractContextManager["Writer"]:
+        """Write or replace an object as its bytes come, which needn't fit into memory.
+
+        It is there, whole, when the block is left; if that raises, nothing was written.
+        """
 
     def put_new(self, key: str, data: bytes) -> bool:
         """Write the object if there is none of that name; False if there is. Atomic: one of two writers wins."""
@@ -125,10 +139,16 @@ class FileStore:
         temporary, path = self._write(key, data)
         Path(temporary).replace(path)
 
-    def put_file(self, key: str, path: Path) -> None:
-        temporary, target = self._write(key, b"")
-        shutil.copyfile(path, temporary)
-        Path(temporary).replace(target)
+    @contextmanager
+    def writer(self, key: str) -> Iterator["Writer"]:
+        temporary, path = self._write(key, b"")
+        try:
+            with Path(temporary).open("wb", WRITE_AHEAD) as file:
+                yield file
+        except BaseException:
+            Path(temporary).unlink()
+            raise
+        Path(temporary).replace(path)
 
     def put_new(self, key: str, data: bytes) -> bool:
         temporary, path = self._write(key, data)

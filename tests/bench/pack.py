@@ -28,8 +28,8 @@ from report import report
 
 from alexvgg.data.packing.pack import PackOptions, pack
 from alexvgg.data.packing.source import open_source
-from alexvgg.data.s3 import PART
 from alexvgg.data.store import create_bucket, open_store
+from alexvgg.data.upload import PART
 
 ROUNDS = 7
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None

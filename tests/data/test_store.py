@@ -15,6 +15,7 @@ from faults import Answer, Drop, FaultProxy, Ignore, Reset, WrongLength
 
 from alexvgg.data import patience
 from alexvgg.data import s3 as services
+from alexvgg.data import upload as uploads
 from alexvgg.data.store import MissingKeyError, Store, StoreError, open_store
 from alexvgg.errors import InputError
 
@@ -59,29 +60,35 @@ def test_contract(store: Store) -> None:
     assert store.list("a/") == ["a/spaces and ä", "a/two"]
 
 
-def test_files(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "upload"
-    path.write_bytes(DATA)
+@pytest.mark.parametrize("size", [0, 1000, 5 << 20, 11_000_000])
+def test_an_object_written_as_its_bytes_come(store: Store, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(uploads, "PART", 5 << 20)  # the least that S3 takes
+    content = (DATA * 3)[:size]
     store.put("a/file", b"something else")
-    store.put_file("a/file", path)
-    assert store.get("a/file") == DATA
-    assert store.size("a/file") == len(DATA)
-    with pytest.raises(MissingKeyError, match="none does not exist"):
-        store.size("none")
-    monkeypatch.setattr(services, "PART", 5 << 20)  # the least that S3 takes
-    path.write_bytes(DATA * 2 + b"end")
-    store.put_file("a/file", path)
-    assert store.get("a/file") == DATA * 2 + b"end", "put together from parts"
+    with store.writer("a/file") as out:
+        for start in range(0, size, 700_001):
+            assert out.tell() == start
+            assert out.write(content[start : start + 700_001]) == len(content[start : start + 700_001])
+        assert store.get("a/file") == b"something else", "a part can be seen"
+    assert store.get("a/file") == content
+    assert store.size("a/file") == size
 
 
-def test_a_failed_upload_leaves_no_parts(
-    moto: str, s3: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("size", [1000, 6_000_000])
+def test_writing_that_stops_leaves_what_was_there(store: Store, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(uploads, "PART", 5 << 20)
+    store.put("a/file", b"before")
+    with pytest.raises(KeyboardInterrupt), store.writer("a/file") as out:  # noqa: PT012
+        out.write((DATA * 2)[:size])
+        raise KeyboardInterrupt
+    assert store.get("a/file") == b"before"
+    assert store.list("") == ["a/file"]
+
+
+def test_a_failed_upload_leaves_no_parts(moto: str, s3: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "GIVE_UP_SECONDS", 0.0)
     store = open_store(s3(moto))
     assert isinstance(store, services.S3Store)
-    path = tmp_path / "upload"
-    path.write_bytes(bytes(services.PART + 1))
     events = store._s3.meta.events
 
     def refuse(**_: object) -> None:
@@ -89,8 +96,8 @@ def test_a_failed_upload_leaves_no_parts(
 
     events.register("before-send.s3.UploadPart", refuse)
     try:
-        with pytest.raises(StoreError, match="writing large: Read timeout"):
-            store.put_file("large", path)
+        with pytest.raises(StoreError, match="writing large: Read timeout"), store.writer("large") as out:
+            out.write(bytes(uploads.PART + 1))
     finally:
         events.unregister("before-send.s3.UploadPart", refuse)
     assert not store.exists("large")

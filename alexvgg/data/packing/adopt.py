@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -99,7 +100,8 @@ def copy_shards(folder: Path, store: Store, options: ShardOptions, threads: int,
         path = folder / shard
         with path.open("rb", READ_AHEAD) as file:
             index = index_shard(shard, file)
-        store.put_file(shard, path)
+        with path.open("rb") as file, store.writer(shard) as out:
+            shutil.copyfileobj(file, out, READ_AHEAD)
         write_index(store, index)
         progress.add(index.size)
 

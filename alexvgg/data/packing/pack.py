@@ -4,25 +4,24 @@ The same images, seed and options give the same bytes on any number of threads a
 """
 
 import io
-import tempfile
+import tarfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
 from zlib_ng.zlib_ng import crc32
 
-from alexvgg.data.decode import UndecodableError, can_open, decode
+from alexvgg.data.decode import MAX_BYTES, UndecodableError, can_open, decode
 from alexvgg.data.index import ShardIndex, write_index
 from alexvgg.data.keyed import Ints
 from alexvgg.data.packing import colour
 from alexvgg.data.packing.commit import Summary, begin, finish, missing, summary
 from alexvgg.data.packing.source import Reader, Source
 from alexvgg.data.progress import Progress, Say
-from alexvgg.data.store import Store
+from alexvgg.data.store import Store, Writer
 from alexvgg.data.tars import BLOCK
 from alexvgg.data.views import whole
 
@@ -138,23 +137,23 @@ def pack_shards(
 
 
 def pack_shard(source: Source, shard: Shard, store: Store, options: PackOptions, done: Callable[[int], None]) -> None:
-    """Write one tar to a temporary file, upload it, then write its index, which commits it."""
-    with tempfile.TemporaryDirectory(prefix="alexvgg-pack-") as folder:
-        path = Path(folder) / shard.name
-        index = write_shard(source, shard, path, options)
-        store.put_file(shard.name, path)
+    """Write one tar to the store, then its index, which commits it."""
+    with store.writer(shard.name) as out:
+        index = write_shard(source, shard, out, options)
     write_index(store, index)
     done(index.size)
 
 
-def write_shard(source: Source, shard: Shard, path: Path, options: PackOptions) -> ShardIndex:
+def write_shard(source: Source, shard: Shard, out: Writer, options: PackOptions) -> ShardIndex:
     """Write one tar, and index it on the way."""
     from webdataset import TarWriter
 
     index = ShardIndex(shard.name, 0, [], [], [], [], [], [])
     members = source.splits[shard.split]
-    with path.open("wb", buffering=1 << 20) as file, Reader(members) as reader:
-        with TarWriter(file, encoder=False, mtime=0) as writer:
+    with Reader(members) as reader:
+        with TarWriter(out, encoder=False, mtime=0) as writer:
+            # The same tar, but an image in one piece: by itself TarWriter cuts it into pieces of 10 KiB, twice over.
+            writer.tarstream = tarfile.TarFile(fileobj=cast(Any, out), mode="w", copybufsize=MAX_BYTES)
             for image in shard.images.tolist():
                 key, label = members.keys[image], int(members.labels[image])
                 data, extension = _wanted(reader.read(image), members.extensions[image], options)
@@ -167,7 +166,7 @@ def write_shard(source: Source, shard: Shard, path: Path, options: PackOptions) 
                 index.crc32.append(crc32(data))
                 if not can_open(data):
                     index.unreadable.append(key)
-        size = file.tell()
+        size = out.tell()
     return ShardIndex(**{**vars(index), "size": size})
 
 

@@ -4,13 +4,12 @@ import contextlib
 import gc
 import io
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from alexvgg.data.index import index_shard, read_index
 from alexvgg.data.packing.pack import PackOptions, pack, plan, plan_shards
 from alexvgg.data.packing.source import open_source
 from alexvgg.data.shards import Dataset, open_dataset
-from alexvgg.data.store import FileStore, Store, StoreError, create_bucket, open_store
+from alexvgg.data.store import FileStore, Store, StoreError, Writer, create_bucket, open_store
 from alexvgg.errors import InputError
 
 SMALL = PackOptions(shard_bytes=12_000, colour_images=20)
@@ -199,15 +198,17 @@ def test_other_datasets_are_not_written_over(digits: Dataset, tmp_path: Path) ->
 def test_a_failing_upload_stops_packing_and_a_rerun_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = imagefolder(tmp_path / "src")
     whole = packed(source, tmp_path / "whole")
-    put_file = FileStore.put_file
+    writer = FileStore.writer
 
-    def full(self: FileStore, key: str, path: Path) -> None:
-        if key == "train-000002.tar":
-            raise StoreError("the disk is full")
-        put_file(self, key, path)
+    @contextlib.contextmanager
+    def full(self: FileStore, key: str) -> Iterator[Writer]:
+        with writer(self, key) as out:
+            yield out
+            if key == "train-000002.tar":
+                raise StoreError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(FileStore, "put_file", full)
+        patch.setattr(FileStore, "writer", full)
         with pytest.raises(StoreError, match="the disk is full"):
             packed(source, tmp_path / "out")
     assert not (tmp_path / "out" / "dataset.json").exists()
@@ -235,7 +236,7 @@ def test_after_kill_9_a_rerun_uploads_only_what_was_not_complete(versioned: Stor
     source = imagefolder(tmp_path / "src")
     options = ["--shard-bytes", "4000", "--colour-images", "20", "--threads", "2"]
     command = [str(Path(sys.executable).with_name("alexvgg")), "data", "pack", str(source), versioned.url, *options]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, "TMPDIR": str(tmp_path)})
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     with contextlib.ExitStack() as stack:
         stack.callback(process.wait)
         stack.callback(process.kill)
