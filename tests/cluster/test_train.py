@@ -77,8 +77,9 @@ def test_a_submission_trains_the_lineage_and_fills_the_table(
     assert record.evaluation[0]["top1_error"] == metrics["table3/top1_error"]
     rows = json.loads(alexvgg("table", "table3", "--json").stdout)["rows"]
     assert {row["model"]: row["run"] for row in rows if row["run"]} == {"vgg_a": a, "vgg_b": b}
-    states = {run["run"]: run["state"] for run in json.loads(alexvgg("status", "--json").stdout)["runs"]}
-    assert states == {a: "finished", b: "finished"}
+    (campaign,) = json.loads(alexvgg("status", b, "--json").stdout)["campaigns"]
+    assert {work["name"]: work["phase"] for work in campaign["works"]} == {a: "finished", b: "finished"}
+    assert campaign["driver"]["phase"] == "finished"
 
     # The same again starts nothing.
     again = alexvgg(*submit)
@@ -161,7 +162,11 @@ def test_a_stopped_job_goes_on_where_it_was(alexvgg: Command, storage: Store) ->
     assert read_run(storage, sent["run"]).state == "started"
     ends = [r.end and r.end.outcome for r in history(storage, f"runs/{sent['run']}/")]
     assert ends == ["stopped"]
-    assert f"Submitted {sent['run']}-d2" in alexvgg(*submit, "--wait").stdout
+    assert "`alexvgg resume" in alexvgg("status", sent["run"]).stdout
+    assert f"Submitted {sent['run']}-d2" in alexvgg("resume", sent["run"][:12]).stdout
+    alexvgg("logs", "-f", sent["run"])
+    assert f"{sent['run']}: epoch 12/12" in alexvgg("logs", sent["run"], "--attempt", "2", "--rank", "0").stdout
+    alexvgg("logs", sent["run"], "--attempt", "3", code=102)
     starts = [e["step"] for e in read_run(storage, sent["run"]).journal if e["event"] == "start"]
     assert len(starts) == 2
     assert starts[1] >= 23
