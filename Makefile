@@ -31,9 +31,10 @@ lint: $(VENV)/ready
 bench: $(VENV)/ready
 	PYTHONPATH=tests $(BIN)/python tests/bench/$(NAME).py
 
-# Write the expected outputs in tests/golden anew; read the diff before you commit it.
+# Write the expected outputs in tests/golden, docs/cli.md and docs/config.md anew; read the diff before you commit it.
+# make golden T=tests/cli does so for some tests only.
 golden: $(VENV)/ready
-	ALEXVGG_UPDATE_GOLDEN=1 $(BIN)/python -m pytest -m "not chaos"
+	ALEXVGG_UPDATE_GOLDEN=1 $(BIN)/python -m pytest -m "not chaos" $(T)
 
 # uv installs the locked set about four times faster than pip and shares one cache between clones. Compiled once here,
 # the modules need not be compiled by each of the dozens of processes of a Ray cluster.

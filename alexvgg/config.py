@@ -3,7 +3,6 @@
 All classes are frozen, validated when built, and refuse unknown keys when read from JSON or TOML.
 """
 
-import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -13,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from alexvgg.errors import InputError
+from alexvgg.errors import InputError, did_you_mean
 
 PAPER_CROP = 224  # S and Q are the VGG paper's numbers for this crop
 
@@ -28,6 +27,16 @@ _strict = ConfigDict(extra="forbid", strict=True)
 def pixels(scale: int, crop: int) -> int:
     """The shorter side in pixels for the paper's S or Q at another crop than 224: the same view, fewer pixels."""
     return round(scale * crop / PAPER_CROP)
+
+
+def check_test_scales(scales: Iterable[int]) -> None:
+    """Raise InputError for a Q that no crop fits into."""
+    for q in scales:
+        if q < PAPER_CROP:
+            raise InputError(
+                f"Q={q} is smaller than the {PAPER_CROP}-pixel crop that scales are given for: no crop fits. "
+                f"Use {PAPER_CROP} or more (the paper uses 224 to 512)."
+            )
 
 
 @dataclass(frozen=True, config=_strict)
@@ -70,7 +79,7 @@ class TrainConfig:
 
     global_batch: Positive
     lr: Annotated[float, Field(gt=0)]
-    epochs: Positive
+    epochs: Annotated[int, Field(ge=0)]  # 0: it stays at its first weights
     momentum: Share = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     dropout: Share = 0.5
@@ -87,6 +96,14 @@ class Parent:
 
     run: str
     how: Literal["transplant", "copy"]
+
+
+@dataclass(frozen=True, config=_strict)
+class Imported:
+    """That a run's weights came from a file: of which program and net, e.g. `torchvision:vgg11`, and its sha256."""
+
+    source: str
+    sha256: str
 
 
 # Settings that came after the first runs were stored. At their default they aren't part of the identity, so that
@@ -108,6 +125,7 @@ class RunSpec:
     init: InitConfig
     test_scales: tuple[tuple[int, ...], ...]  # one entry per table row that this net fills: the Q's it averages
     parent: Parent | None = None
+    imported: Imported | None = None
 
     def __post_init__(self) -> None:
         smallest = self.data.train_scale if isinstance(self.data.train_scale, int) else self.data.train_scale[0]
@@ -127,6 +145,8 @@ class RunSpec:
         for section, setting, default in LATER_SETTINGS:
             if values[section][setting] == default:
                 del values[section][setting]
+        if self.imported is None:
+            del values["imported"]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -188,7 +208,7 @@ def with_overrides(config: T, overrides: Mapping[str, str]) -> T:
             if not isinstance(target, dict):
                 break
         if not isinstance(target, dict) or leaf not in target or isinstance(target[leaf], dict):
-            raise InputError(f"there is no setting {key!r}{_did_you_mean(key, dotted_keys(config))}")
+            raise InputError(f"there is no setting {key!r}{did_you_mean(key, dotted_keys(config), 'the settings are')}")
         try:
             target[leaf] = json.loads(text)
         except json.JSONDecodeError:
@@ -217,13 +237,8 @@ def dotted_keys(config: Any, prefix: str = "") -> list[str]:
     return keys
 
 
-def _did_you_mean(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; the settings are {', '.join(known)}"
-
-
 def _explain(kind: type, error: Any) -> str:
     where = ".".join(str(part) for part in error["loc"]) or kind.__name__
     if error["type"] == "unexpected_keyword_argument":
-        return f"{where} is not a setting of {kind.__name__}"
+        return f"{where} is not a setting of {kind.__name__}{did_you_mean(where, (f.name for f in fields(kind)))}"
     return f"{where}: {error['msg']}, not {error['input']!r}" if error["type"] != "missing" else f"{where} is missing"

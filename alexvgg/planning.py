@@ -21,7 +21,7 @@ from alexvgg.recipes import Geometry, Recipe
 
 Init = Literal["auto", "random", "glorot", "he"]
 
-FIXED = ("recipe", "parent", "model.name", "model.num_classes", "data.dataset", "data.fingerprint")
+FIXED = ("recipe", "parent", "imported", "model.name", "model.num_classes", "data.dataset", "data.fingerprint")
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,14 @@ class Images:
     name: str
     classes: int
     fingerprint: str
+
+
+@dataclass(frozen=True)
+class Start:
+    """A finished run that takes the place of the ancestors that have its net."""
+
+    run: str
+    model: str
 
 
 def images_of(dataset: Dataset) -> Images:
@@ -45,11 +53,13 @@ def plan_runs(
     *,
     init: Init = "auto",
     overrides: Mapping[str, str] | None = None,
+    start: Start | None = None,
 ) -> list[RunSpec]:
     """The targets' specs and those of all ancestors that they start from, each once, parents first.
 
     `init` other than auto replaces transplants by random weights, so that those parents aren't needed. `overrides`
-    apply to every run, so that parents keep fitting their children.
+    apply to every run, so that parents keep fitting their children. `start` takes the place of parents with its net,
+    which then needn't be trained. Raises InputError if there is none.
     """
     specs: dict[str, RunSpec] = {}
 
@@ -57,12 +67,16 @@ def plan_runs(
         if recipe.name not in specs:
             parent = None
             if recipe.parent is not None and (init == "auto" or recipe.how == "copy"):
-                parent = Parent(run=spec_of(recipe.parent).name, how=recipe.how)
+                given = start.run if start is not None and start.model == recipe.parent.model else None
+                parent = Parent(run=given or spec_of(recipe.parent).name, how=recipe.how)
             specs[recipe.name] = _with_overrides(_spec(recipe, parent, images, geometry, init), overrides or {})
         return specs[recipe.name]
 
     for target in targets:
         spec_of(target)
+    if start is not None and not any(s.parent and s.parent.run == start.run for s in specs.values()):
+        names = ", ".join(t.name for t in targets)
+        raise InputError(f"{names} can't start from {start.run}: no run on the way there starts from a {start.model}")
     return list(specs.values())
 
 

@@ -1,62 +1,178 @@
-"""Where things are: storage, dataset, MLflow, Ray cluster. Read from `alexvgg.toml`, never hashed into a run.
+"""Where things are: storage, dataset, MLflow, Ray cluster. Never hashed into a run.
 
-[profile.lab]
-dashboard = "http://ray-head:8265"
-storage = "s3://my-bucket/alexvgg"
-dataset = "s3://my-bucket/imagenet"
-mlflow = "http://mlflow:5000"
-gpus_per_node = 8
-gpu = "H100"
+Each setting of a profile is taken from the first place that has it: a flag, the environment (ALEXVGG_STORAGE, …),
+`alexvgg.toml` in this folder, the user's own `config.toml`, the built-in `local` profile, its default.
+
+    [profile.lab]
+    dashboard = "http://ray-head:8265"
+    storage = "s3://my-bucket/alexvgg"
+    dataset = "s3://my-bucket/imagenet"
 """
 
+import json
 import os
 import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from dataclasses import dataclass as plain_dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from alexvgg.config import from_dict
-from alexvgg.errors import InputError
+from alexvgg.errors import InputError, did_you_mean
 
 PROJECT_FILE = Path("alexvgg.toml")
 LOCAL = "local"
+PREFIX = "ALEXVGG_"  # of environment variables
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
 class Profile:
     """One place to run. With GPUs, a node has one worker for each; without, one worker."""
 
-    dashboard: str
-    storage: str
-    dataset: str
-    mlflow: str | None = None
-    geometry: str = "paper"
-    gpus_per_node: Annotated[int, Field(ge=0)] = 0
-    gpu: Literal["A100", "H100", "H200", "L4", "RTX3090", "V100"] | None = None  # for estimates of how long runs take
+    dashboard: Annotated[str, Field(description="Ray's dashboard, which has its Jobs API: http://ray-head:8265")]
+    storage: Annotated[str, Field(description="Where runs and their results lie: s3://bucket/prefix or file:///folder")]
+    dataset: Annotated[str, Field(description="The packed dataset: s3://bucket/prefix or file:///folder")]
+    mlflow: Annotated[str | None, Field(description="An MLflow server; without one, nothing is logged to MLflow")] = (
+        None
+    )
+    geometry: Annotated[
+        str, Field(description="Of all nets: `paper` (crop 224, full width) or `small` (crop 32, width 1/8)")
+    ] = "paper"
+    gpus_per_node: Annotated[
+        int, Field(ge=0, description="GPUs of each node, one worker for each; 0: one worker on the node's CPUs")
+    ] = 0
+    gpu: Annotated[
+        Literal["A100", "H100", "H200", "L4", "RTX3090", "V100"] | None,
+        Field(description="Of which kind they are (A100, H100, H200, L4, RTX3090, V100): for estimates of durations"),
+    ] = None
 
     @property
     def workers_per_node(self) -> int:
         return max(1, self.gpus_per_node)
 
 
+SETTINGS = tuple(field.name for field in fields(Profile))
+
+
+@plain_dataclass(frozen=True)
+class Source:
+    """Settings of one profile that come from one place."""
+
+    origin: str  # as a person knows it: `--storage`, `ALEXVGG_STORAGE`, `alexvgg.toml`
+    values: Mapping[str, Any]
+
+
+@plain_dataclass(frozen=True)
+class Setting:
+    """A value and where it came from."""
+
+    value: Any
+    origin: str
+
+
+def user_file() -> Path:
+    """The user's own file, for all projects."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "alexvgg" / "config.toml"
+
+
+def chosen(name: str | None) -> Setting:
+    """The profile asked for by flag, else by ALEXVGG_PROFILE, else by a file's `default`, else the built-in `local`."""
+    if name:
+        return Setting(name, "--profile")
+    if named := os.environ.get("ALEXVGG_PROFILE"):
+        return Setting(named, "ALEXVGG_PROFILE")
+    for path in (PROJECT_FILE, user_file()):
+        if default := read_file(path).get("default"):
+            return Setting(default, str(path))
+    return Setting(LOCAL, "built in")
+
+
 def chosen_profile(name: str | None) -> str:
-    """The profile asked for by flag, else by ALEXVGG_PROFILE, else the built-in `local`."""
-    return name or os.environ.get("ALEXVGG_PROFILE") or LOCAL
+    """The name of `chosen`."""
+    return str(chosen(name).value)
 
 
-def read_profile(name: str, path: Path = PROJECT_FILE) -> Profile:
-    """A profile of the project file. Raises InputError if it isn't there or has unknown or missing keys."""
+def read_profile(name: str, changes: Mapping[str, str | None] | None = None) -> Profile:
+    """A profile of the files, changed by environment and flags. Raises InputError if no file has it."""
+    return to_profile(settings_of(name, changes))
+
+
+def to_profile(settings: Mapping[str, Setting]) -> Profile:
+    """Raises InputError with one sentence per wrong or missing setting."""
+    return from_dict(Profile, {key: setting.value for key, setting in settings.items()})
+
+
+def settings_of(
+    name: str, changes: Mapping[str, str | None] | None = None, built_in: Source | None = None
+) -> dict[str, Setting]:
+    """Every setting that any place gives, by the first place that does; `built_in` is the local cluster's.
+
+    `changes` are flags by their settings' names. Raises InputError for an unknown profile, setting or wrong file.
+    """
+    files = [Source(str(p), _profiles(p)[name]) for p in (PROJECT_FILE, user_file()) if name in _profiles(p)]
+    if not files and built_in is None:
+        raise InputError(_no_such(name))
+    flags = [Source(f"--{key}", {key: value}) for key, value in (changes or {}).items() if value is not None]
+    last = [built_in] if built_in is not None else []
+    default = Source("default", {f.name: f.default for f in fields(Profile) if f.default is not MISSING})
+    found: dict[str, Setting] = {}
+    for key in SETTINGS:
+        for source in (*flags, *_environment(), *files, *last, default):
+            if key in source.values:
+                found[key] = Setting(source.values[key], source.origin)
+                break
+    return found
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """A file's document; empty if there is none. Raises InputError if it is no TOML or has unknown keys."""
     if not path.exists():
-        raise InputError(
-            f"there is no {path} here, so no profile {name!r}; write one, or leave --profile away for local"
-        )
+        return {}
     try:
         document = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is no TOML: {error}") from None
+    for key in document:
+        if key not in ("default", "profile"):
+            raise InputError(f"{path}: there is no setting {key!r}{did_you_mean(key, ('default', 'profile'))}")
     profiles = document.get("profile", {})
-    if name not in profiles:
-        raise InputError(f"{path} has no [profile.{name}]; it has {', '.join(profiles) or 'no profile'}")
-    return from_dict(Profile, profiles[name])
+    if not isinstance(profiles, dict) or not all(isinstance(values, dict) for values in profiles.values()):
+        raise InputError(f"{path}: profiles are tables; write [profile.NAME] and its settings below")
+    for name, values in profiles.items():
+        for key in values:
+            if key not in SETTINGS:
+                raise InputError(f"{path}: {key} is not a setting of [profile.{name}]{did_you_mean(key, SETTINGS)}")
+    return document
+
+
+def _profiles(path: Path) -> dict[str, dict[str, Any]]:
+    return dict(read_file(path).get("profile", {}))
+
+
+def _no_such(name: str) -> str:
+    known = {n for path in (PROJECT_FILE, user_file()) for n in _profiles(path)}
+    if not PROJECT_FILE.exists() and not known:
+        return f"there is no {PROJECT_FILE} here, so no profile {name!r}; write one, or leave --profile away for local"
+    return f"{PROJECT_FILE} has no [profile.{name}]{did_you_mean(name, known, 'it has')}"
+
+
+def _environment() -> list[Source]:
+    """ALEXVGG_STORAGE and its like. Values that aren't text are JSON."""
+    hints, sources = get_type_hints(Profile), []
+    for key in SETTINGS:
+        variable = PREFIX + key.upper()
+        text = os.environ.get(variable)
+        if text:
+            sources.append(Source(variable, {key: _parsed(variable, text) if hints[key] is int else text}))
+    return sources
+
+
+def _parsed(variable: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise InputError(f"{variable}={text!r} is no number") from None

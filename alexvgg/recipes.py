@@ -3,13 +3,12 @@
 A recipe holds its parent itself, not the parent's name. So an unknown parent or a cycle can't be written down.
 """
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 from alexvgg.config import PAPER_CROP, Scale
-from alexvgg.errors import InputError
+from alexvgg.errors import InputError, did_you_mean
 
 JITTER = (256, 512)  # S drawn per image from [Smin; Smax] (VGG section 3.1)
 SCALES: dict[str, Scale] = {"256": 256, "384": 384, "jitter": JITTER}  # by the name that --scale takes
@@ -169,9 +168,7 @@ def choose(known: Mapping[str, T], name: str, what: str) -> T:
     """`known[name]`. Raises InputError that names a close match, or all there are."""
     if name in known:
         return known[name]
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
-    raise InputError(f"there is no {what} {name!r}; {hint}")
+    raise InputError(f"there is no {what} {name!r}{did_you_mean(name, known)}")
 
 
 def find_recipe(model: str, scale: str) -> Recipe:

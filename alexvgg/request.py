@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from alexvgg.config import PAPER_CROP, to_dict
+from alexvgg.config import check_test_scales, to_dict
 from alexvgg.errors import InputError
 from alexvgg.results.paper import Method
 
@@ -23,12 +23,7 @@ class Request:
     fuse: bool = False
 
     def __post_init__(self) -> None:
-        for q in self.test_scales or ():
-            if q < PAPER_CROP:
-                raise InputError(
-                    f"Q={q} is smaller than the {PAPER_CROP}-pixel crop that scales are given for: no crop fits. "
-                    f"Use {PAPER_CROP} or more (the paper uses 224 to 512)."
-                )
+        check_test_scales(self.test_scales or ())
         for name, values in (("run", self.runs), ("test scale", self.test_scales or ())):
             if len(set(values)) < len(values):
                 raise InputError(f"a {name} stands twice in {', '.join(map(str, values))}; name each once")

@@ -52,7 +52,7 @@ def test_every_setting_is_part_of_the_identity() -> None:
         "train.weight_decay": "0", "train.dropout": "0", "train.plateau_patience": "7",
         "train.plateau_threshold": "0.5", "train.max_steps": "5", "train.seed": "1", "train.decay_biases": "true",
         "init.kind": "he", "init.std": "0.5", "init.alexnet_bias": "0.1", "test_scales": "[[256]]", "parent.run": "x",
-        "parent.how": "transplant",
+        "parent.how": "transplant", "imported": '{"source": "x", "sha256": "x"}',
     }  # fmt: skip
     assert set(other) == set(dotted_keys(SPEC)), "a setting that this test doesn't know"
     digests = {with_overrides(SPEC, {key: value}).digest for key, value in other.items()}

@@ -1,45 +1,43 @@
 """The command line. A command parses, calls one function, prints; heavy imports happen inside its body."""
 
 import os
-import sys
-from typing import Any
 
 import click
 
 from alexvgg import __version__
 from alexvgg.cli.cluster import cluster
+from alexvgg.cli.commands import Commands
+from alexvgg.cli.completion import completion
+from alexvgg.cli.config import config
 from alexvgg.cli.data import data
+from alexvgg.cli.doctor import doctor
 from alexvgg.cli.evaluate import evaluate
+from alexvgg.cli.exchange import export_run, import_weights
+from alexvgg.cli.exits import exit_codes_text
 from alexvgg.cli.jobs import logs, resume, retry, stop
 from alexvgg.cli.models import models
 from alexvgg.cli.plan import plan
+from alexvgg.cli.predict import predict
 from alexvgg.cli.recipe import recipe
 from alexvgg.cli.reproduce import reproduce
 from alexvgg.cli.status import list_campaigns, status
 from alexvgg.cli.submit import submit
 from alexvgg.cli.table import table
 from alexvgg.cli.train import train
-from alexvgg.errors import InputError
 
 # OpenMP's threads wait for work by spinning, and so keep the decoding threads from the same cores: with both cores of a
 # laptop busy, a small net trained ten times as fast without. It is read when torch is loaded, which is later.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-class Commands(click.Group):
-    """A group whose commands answer a request that can't be carried out with one sentence and the error's exit code."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except InputError as error:
-            click.echo(f"alexvgg: {error}", err=True)
-            sys.exit(error.exit_code)
-
-
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=exit_codes_text(),
+)
 @click.version_option(__version__, prog_name="alexvgg")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Reproduce AlexNet and VGG: distributed training on Ray, tables filled beside the paper's.
 
     \b
@@ -47,11 +45,14 @@ def main() -> None:
       alexvgg submit --model vgg_e --nodes 4     train VGG E (and the A it starts from) on a local cluster
       alexvgg reproduce table4 --nodes 4         every net of the scale-jitter table
       alexvgg table table4                       our results beside the paper's
+      alexvgg doctor                             what works here, and what to do about the rest
     """
+    if os.environ.get("NO_COLOR"):  # click doesn't look at it (https://no-color.org)
+        ctx.color = False
 
 
 for command in (
-    submit, reproduce, status, list_campaigns, logs, stop, resume, retry, evaluate, table, cluster, train, data, models,
-    recipe, plan,
+    submit, reproduce, plan, status, list_campaigns, logs, stop, resume, retry, evaluate, table, predict, export_run,
+    import_weights, cluster, train, data, models, recipe, doctor, config, completion,
 ):  # fmt: skip
     main.add_command(command)

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from alexvgg.cli.commands import Commands
 from alexvgg.cli.place import say
 
 if TYPE_CHECKING:
     from cluster.local import LocalCluster
 
 
-@click.group()
+@click.group(cls=Commands)
 def cluster() -> None:
     """Run Ray, MLflow and an S3 service on this machine, on loopback addresses."""
 

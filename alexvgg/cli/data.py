@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from alexvgg.cli.commands import Commands
 from alexvgg.cli.execution import loader_options
 from alexvgg.cli.pack import index, pack
-from alexvgg.cli.place import say
+from alexvgg.cli.progress import telling
 
 
-@click.group()
+@click.group(cls=Commands)
 def data() -> None:
     """Make and check datasets in object storage."""
 
@@ -120,7 +121,8 @@ def verify(url: str, report: Path | None, threads: int | None, as_json: bool) ->
     from alexvgg.data.checking.verify import verify as read_all
     from alexvgg.data.store import open_store
 
-    found = read_all(open_store(url), say, threads)
+    with telling() as tell:
+        found = read_all(open_store(url), tell, threads)
     document = json.dumps(found.to_dict(), indent=2)
     if report is not None:
         report.write_text(document)

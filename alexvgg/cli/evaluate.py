@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from alexvgg.cli.place import open_place, profile_option, say
+from alexvgg.cli.scales import test_scales_option
 
 if TYPE_CHECKING:
     from alexvgg.request import Request
@@ -26,7 +27,7 @@ METHODS = ("dense", "multicrop", "both", "tencrop")  # of alexvgg.scoring, which
     show_default=True,
     help="Whole images, a 5x5 grid of crops, the mean of both (VGG), or 5 crops of the centre (AlexNet).",
 )
-@click.option("--test-scales", metavar="Q,…", help="Q's to average, e.g. 256,384,512; each run's own by default.")
+@test_scales_option
 @click.option("--fuse", is_flag=True, help="One result: the mean of all runs' posteriors.")
 @profile_option
 @click.option("--storage", help="Storage URL instead of the profile's.")
@@ -37,7 +38,7 @@ METHODS = ("dense", "multicrop", "both", "tencrop")  # of alexvgg.scoring, which
 def evaluate(
     runs: tuple[str, ...],
     method: Method,
-    test_scales: str | None,
+    test_scales: tuple[int, ...] | None,
     fuse: bool,
     profile: str | None,
     storage: str | None,
@@ -60,7 +61,7 @@ def evaluate(
     from alexvgg.errors import InputError
     from alexvgg.request import Request
 
-    request = Request(runs, method, _scales(test_scales), fuse)
+    request = Request(runs, method, test_scales, fuse)
     if nodes is None:
         if wait:
             raise InputError("--wait belongs to --nodes N: without it this process computes, and waits anyway")
@@ -110,14 +111,3 @@ def _here(request: Request, profile: str | None, storage: str | None, dataset: s
         documents = evaluate(request, execution, world, progress)
         if world.rank == 0:
             click.echo(json.dumps(documents, indent=2) if as_json else "\n".join(map(describe, documents)))
-
-
-def _scales(text: str | None) -> tuple[int, ...] | None:
-    from alexvgg.errors import InputError
-
-    if text is None:
-        return None
-    try:
-        return tuple(int(q) for q in text.split(","))
-    except ValueError:
-        raise InputError(f"--test-scales {text!r} isn't a list of numbers; write e.g. 256,384,512") from None

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from alexvgg.cli.jobs import follow_to_end
-from alexvgg.cli.place import connect, profile_option, say
+from alexvgg.cli.place import connect, profile_option
+from alexvgg.cli.progress import telling
 
 THREADS = min(16, os.cpu_count() or 1)
 
@@ -26,7 +27,10 @@ def image_count(text: str) -> int | None:
 def about_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What every new dataset needs and no image says."""
     for option in (
-        click.option("--threads", type=click.IntRange(min=1), default=THREADS, show_default=True, help="Threads."),
+        click.option(
+            "--threads", type=click.IntRange(min=1), default=THREADS, show_default="one a core, at most 16",
+            help="Threads.",
+        ),
         click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of what is drawn."),
         click.option(
             "--colour-images", type=image_count, default="20000", show_default=True, metavar="N|all",
@@ -82,10 +86,11 @@ def pack(src: Path, dst: str, nodes: int | None, profile: str | None, **options:
 
         _, jobs = connect(profile)
         sys.exit(follow_to_end(jobs, submit(jobs, src, dst, _pack_options(options), threads, nodes)))
-    if is_shards(src):
-        summary = copy_shards(src, open_store(dst), _shard_options(src.resolve().name, options), threads, say)
-    else:
-        summary = pack_images(open_source(src, threads), open_store(dst), _pack_options(options), threads, say)
+    with telling() as tell:
+        if is_shards(src):
+            summary = copy_shards(src, open_store(dst), _shard_options(src.resolve().name, options), threads, tell)
+        else:
+            summary = pack_images(open_source(src, threads), open_store(dst), _pack_options(options), threads, tell)
     click.echo("\n".join(summary.lines()))
 
 
@@ -106,7 +111,8 @@ def index(url: str, **options: Any) -> None:
     from alexvgg.data.store import open_store
 
     name = url.rstrip("/").rpartition("/")[2]
-    summary = index_shards(open_store(url), _shard_options(name, options), options["threads"], say)
+    with telling() as tell:
+        summary = index_shards(open_store(url), _shard_options(name, options), options["threads"], tell)
     click.echo("\n".join(summary.lines()))
 
 

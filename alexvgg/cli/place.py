@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +14,33 @@ import click
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-    from alexvgg.profiles import Profile
+    from alexvgg.data.store import Store
+    from alexvgg.profiles import Profile, Setting, Source
 
 BUCKET = "s3://alexvgg"  # in the local cluster's object storage
+DIGITS = f"{BUCKET}/datasets/digits"
 
 
 def profile_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--profile NAME`"""
     return click.option("--profile", help="A [profile.NAME] of alexvgg.toml; the local cluster by default.")(command)
+
+
+def storage_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--profile`, and `--storage` and `--dataset`, which together make one needless."""
+    command = click.option("--dataset", help="Dataset URL instead of the profile's.")(command)
+    command = click.option("--storage", help="Storage URL instead of the profile's.")(command)
+    return profile_option(command)
+
+
+def open_stores(profile: str | None, storage: str | None, dataset: str | None) -> tuple[Store, Store]:
+    """Storage and dataset, by URL or as the profile has them. With both URLs no profile is needed."""
+    from alexvgg.data.store import open_store
+
+    if storage is None or dataset is None:
+        place = open_place(profile, storage=storage, dataset=dataset)
+        storage, dataset = place.storage, place.dataset
+    return open_store(storage), open_store(dataset)
 
 
 def say(message: str) -> None:
@@ -32,11 +50,25 @@ def say(message: str) -> None:
 
 def open_place(name: str | None, **changes: str | None) -> Profile:
     """The profile, with the given fields replaced. Raises InputError if it is the local cluster and that isn't up."""
-    from alexvgg.profiles import LOCAL, chosen_profile, read_profile
+    from alexvgg.profiles import LOCAL, chosen_profile, settings_of, to_profile
 
     name = chosen_profile(name)
-    profile = _local() if name == LOCAL else read_profile(name)
-    return _changed(profile, changes)
+    return to_profile(settings_of(name, changes, _local() if name == LOCAL else None))
+
+
+def settings_here(name: str | None) -> dict[str, Setting]:
+    """The profile's settings with their origins; of a local cluster that isn't up, those that don't need it."""
+    from alexvgg.errors import InputError
+    from alexvgg.profiles import LOCAL, Source, chosen_profile, settings_of
+
+    name = chosen_profile(name)
+    if name != LOCAL:
+        return settings_of(name)
+    try:
+        return settings_of(name, built_in=_local())
+    except InputError:
+        places = {"storage": BUCKET, "dataset": DIGITS, "geometry": "small"}
+        return settings_of(name, built_in=Source("local cluster, which isn't up", places))
 
 
 def connect(name: str | None) -> tuple[Profile, JobSubmissionClient]:
@@ -76,7 +108,7 @@ def place_to_submit(name: str | None, nodes: int, *, dry_run: bool, **changes: s
     """
     from alexvgg.data.packing.sample import pack_digits
     from alexvgg.data.store import create_bucket, open_store
-    from alexvgg.profiles import LOCAL, Profile, chosen_profile
+    from alexvgg.profiles import LOCAL, Source, chosen_profile, settings_of, to_profile
     from cluster import local
 
     if chosen_profile(name) != LOCAL:
@@ -88,34 +120,31 @@ def place_to_submit(name: str | None, nodes: int, *, dry_run: bool, **changes: s
         with tempfile.TemporaryDirectory() as folder:
             url = Path(folder).as_uri()
             pack_digits(open_store(url))
-            yield _changed(Profile(dashboard="", storage=url, dataset=url, geometry="small"), changes)
+            planned = {"dashboard": "", "storage": url, "dataset": url, "geometry": "small"}
+            yield to_profile(settings_of(LOCAL, changes, Source("a dry run", planned)))
         return
     local.up(nodes, say=say)
-    place = _local()
-    create_bucket(place.dataset)
-    if not open_store(place.dataset).exists("dataset.json"):
-        pack_digits(open_store(place.dataset))
+    _local()  # the environment that its storage needs
+    create_bucket(DIGITS)
+    if not open_store(DIGITS).exists("dataset.json"):
+        pack_digits(open_store(DIGITS))
     yield open_place(name, **changes)
 
 
-def _changed(profile: Profile, changes: Mapping[str, str | None]) -> Profile:
-    given: dict[str, Any] = {key: value for key, value in changes.items() if value is not None}
-    return replace(profile, **given)
-
-
-def _local() -> Profile:
+def _local() -> Source:
+    """What the local cluster gives, and this process's environment for it. Raises InputError if it isn't up."""
     from alexvgg.errors import InputError
-    from alexvgg.profiles import Profile
+    from alexvgg.profiles import Source
     from cluster import local
 
     found = local.find()
     if found is None:
         raise InputError("the local cluster isn't up; start it with `alexvgg cluster up --nodes 4`")
     os.environ.update(found.environment())
-    return Profile(
-        dashboard=found.dashboard_url,
-        storage=BUCKET,
-        dataset=f"{BUCKET}/datasets/digits",
-        mlflow=found.mlflow_url,
-        geometry="small",
-    )
+    return Source(
+        "local cluster",
+        {
+            "dashboard": found.dashboard_url, "storage": BUCKET, "dataset": DIGITS,
+            "mlflow": found.mlflow_url, "geometry": "small",
+        },
+    )  # fmt: skip

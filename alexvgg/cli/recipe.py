@@ -4,9 +4,11 @@ import json
 
 import click
 
+from alexvgg.cli.names import tables_and_recipes
+
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=tables_and_recipes)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def recipe(name: str, as_json: bool) -> None:
     """Show a table's runs, or one run, with what each starts from.
@@ -16,12 +18,12 @@ def recipe(name: str, as_json: bool) -> None:
       alexvgg recipe table4
       alexvgg recipe vgg_e-jitter --json
     """
-    from alexvgg.errors import InputError
+    from alexvgg.errors import InputError, did_you_mean
     from alexvgg.recipes import RECIPES, lineage
     from alexvgg.results.paper import TABLES
 
     if name not in TABLES and name not in RECIPES:
-        raise InputError(f"there is no table or recipe {name!r}; there are {', '.join((*TABLES, *RECIPES))}")
+        raise InputError(f"there is no table or recipe {name!r}{did_you_mean(name, (*TABLES, *RECIPES))}")
     rows = [
         {
             "nets": [{"recipe": net.recipe.name, "test_scales": net.test_scales} for net in r.nets],

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from alexvgg.cli.execution import execution_options
+from alexvgg.cli.names import recipes
 
 if TYPE_CHECKING:
     from alexvgg.planning import Init
@@ -16,11 +17,12 @@ STOPPED = 143  # 128 + SIGTERM, as a shell shows it
 
 
 @click.command()
-@click.argument("recipe_name", metavar="RECIPE")
+@click.argument("recipe_name", metavar="RECIPE", shell_complete=recipes)
 @click.option("--dataset", required=True, help="URL of the packed dataset.")
 @click.option("--storage", required=True, help="URL under which the run and its checkpoints are kept.")
 @click.option("--geometry", default="paper", show_default=True, help="paper (crop 224) or small (crop 32, width 1/8).")
 @click.option("--init", type=click.Choice(["auto", "random", "glorot", "he"]), default="auto", help="First weights.")
+@click.option("--parent", metavar="RUN", help="A finished run to start from, in place of the recipe's own parent.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a setting, e.g. train.epochs=5.")
 @click.option("--mlflow", help="URL of an MLflow server to log to.")
 @execution_options
@@ -30,11 +32,14 @@ def train(
     storage: str,
     geometry: str,
     init: "Init",
+    parent: str | None,
     settings: tuple[str, ...],
     mlflow: str | None,
     **execution: Any,
 ) -> None:
     """Train one run here, without Ray. Its parent must be finished in the same storage.
+
+    --parent takes any finished run of the parent's net, such as one of `alexvgg import`.
 
     On SIGTERM it writes a checkpoint and exits with 143; the same command goes on from there, to the same bits.
 
@@ -51,13 +56,17 @@ def train(
     from alexvgg.engine.saver import UploadError
     from alexvgg.engine.wishes import Stopped, Wishes, stopping_on_sigterm
     from alexvgg.engine.world import World
-    from alexvgg.planning import images_of, plan_runs
+    from alexvgg.evaluate import find_finished
+    from alexvgg.planning import Start, images_of, plan_runs
     from alexvgg.recipes import GEOMETRIES, RECIPES, choose
     from alexvgg.run import train
 
     images = images_of(open_dataset(open_store(dataset)))
     target, size = choose(RECIPES, recipe_name, "recipe"), choose(GEOMETRIES, geometry, "geometry")
-    spec = plan_runs([target], images, size, init=init, overrides=parse_settings(settings))[-1]
+    start = None
+    if parent is not None:
+        start = Start(parent, find_finished(open_store(storage), parent).spec.model.name)
+    spec = plan_runs([target], images, size, init=init, overrides=parse_settings(settings), start=start)[-1]
     places = {"dataset_url": dataset, "storage_url": storage, "mlflow_url": mlflow}
     wishes = Wishes()
     with stopping_on_sigterm(wishes), World.launched() as world:

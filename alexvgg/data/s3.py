@@ -179,6 +179,11 @@ class S3Store:
         attempt(self, f"deleting {key}", lambda: self.request("delete_object", key))
 
 
+def endpoint() -> str:
+    """The URL of the service that the environment names."""
+    return str(_client().meta.endpoint_url)
+
+
 def create_bucket(bucket: str) -> None:
     """Create the bucket if this account doesn't have it."""
     client = _client()

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from alexvgg.errors import InputError
+from alexvgg.errors import InputError, did_you_mean
 from alexvgg.models.alexnet import LAYOUTS, AlexNet
 from alexvgg.models.fourlayer import ACTIVATIONS, FourLayer
 from alexvgg.models.layers import LocalResponseNorm
@@ -24,7 +24,7 @@ def build(name: str, *, num_classes: int = 1000, width: float = 1.0, crop: int =
     Raises InputError for an unknown name or a crop that the net's pools can't take.
     """
     if name not in MODEL_NAMES:
-        raise InputError(f"unknown model {name!r}; choose one of {', '.join(MODEL_NAMES)}")
+        raise InputError(f"there is no model {name!r}{did_you_mean(name, MODEL_NAMES)}")
     if name in LAYOUTS:
         return AlexNet(name, num_classes=num_classes, width=width, crop=crop, dropout=dropout)
     if name in ACTIVATIONS:

@@ -139,7 +139,7 @@ def test_profile_with_unknown_key_is_refused(elsewhere: Path) -> None:
     )
     result = run("submit", "--model", "vgg_a", "--profile", "lab")
     assert result.exit_code == 2
-    assert "dashbord is not a setting of Profile" in result.stderr
+    assert "alexvgg.toml: dashbord is not a setting of [profile.lab]; did you mean 'dashboard'?" in result.stderr
 
 
 def test_no_local_cluster_names_the_command_that_starts_it(elsewhere: Path) -> None:

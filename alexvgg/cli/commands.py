@@ -1,0 +1,38 @@
+"""Groups of commands, and how what goes wrong in any of them is told."""
+
+import sys
+from typing import Any
+
+import click
+
+from alexvgg.data.store import StoreError
+from alexvgg.errors import InputError
+
+
+class Commands(click.Group):
+    """A group whose commands end in one sentence and an exit code of `alexvgg.cli.exits`, never in a traceback, when a
+    request can't be carried out, the storage fails for good, or Ctrl-C is pressed.
+
+    Help lists them by importance, not by letter, and wraps their summaries where click would cut them off.
+    """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            click.echo(f"alexvgg: {error}", err=True)
+            sys.exit(error.exit_code)
+        except StoreError as error:
+            click.echo(f"alexvgg: {error}", err=True)
+            sys.exit(1)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            sys.exit(130)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, command.get_short_help_str(limit=1000)) for name, command in self.commands.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)

@@ -1,0 +1,109 @@
+"""`alexvgg doctor`"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from alexvgg.cli.place import open_place, profile_option
+
+if TYPE_CHECKING:
+    from alexvgg.doctor.finding import Finding
+    from alexvgg.profiles import Profile
+
+COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "bright_black"}
+INDENT = 37  # columns before a finding's detail
+
+
+@click.command()
+@profile_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def doctor(profile: str | None, as_json: bool) -> None:
+    """Try all that a submission needs, and say what to do about what fails.
+
+    Package versions, GPUs and NCCL, disk, and of the profile: ports, Ray with its token and version, the storage's
+    reads and conditional writes, the dataset's index and one image, MLflow, clocks. Exits with 1 if anything fails.
+
+    \b
+    Examples:
+      alexvgg doctor
+      alexvgg doctor --profile lab --json
+    """
+    found = []
+    for finding in _findings(profile):
+        found.append(finding)
+        if not as_json:
+            click.echo(_lines(finding))
+    failed = any(f.state == "failed" for f in found)
+    if as_json:
+        click.echo(json.dumps({"healthy": not failed, "findings": [vars(f) for f in found]}, indent=2))
+    sys.exit(1 if failed else 0)
+
+
+def _findings(name: str | None) -> Iterator[Finding]:
+    from alexvgg.doctor.finding import Finding
+    from alexvgg.doctor.machine import check_disk, check_free_ports, check_gpus
+    from alexvgg.doctor.versions import check_versions
+    from alexvgg.errors import InputError
+    from alexvgg.profiles import LOCAL, chosen_profile
+    from cluster import local
+
+    yield from check_versions()
+    yield from check_gpus()
+    yield from check_disk()
+    chosen = chosen_profile(name)
+    if chosen == LOCAL and local.find() is None:
+        yield check_free_ports(local.PORTS)
+        detail = "it isn't up, so Ray, storage, dataset, MLflow and clocks aren't checked"
+        step = "Start it: `alexvgg cluster up --nodes 4`, or name another place with --profile."
+        yield Finding("local cluster", "skipped", detail, step)
+        return
+    try:
+        place = open_place(name)
+    except InputError as error:
+        yield Finding(f"profile {chosen}", "failed", str(error), "`alexvgg config show` lists its settings.")
+        return
+    yield from _of_place(place)
+
+
+def _of_place(place: Profile) -> Iterator[Finding]:
+    from alexvgg.doctor.finding import Finding
+    from alexvgg.doctor.machine import check_port
+    from alexvgg.doctor.places import check_clock, check_dataset, check_mlflow, check_storage, service_url
+
+    services = {"dashboard": place.dashboard, "storage": service_url(place.storage), "mlflow": place.mlflow}
+    answering = {}
+    for service, url in services.items():
+        if url is not None:
+            port = check_port(service, url)
+            yield port
+            if port.state == "ok":
+                answering[service] = url
+    if "dashboard" in answering:
+        from jobs.doctor import check_ray  # only now: Ray reads where its token lies when it is imported
+
+        yield from check_ray(place)
+    if services["storage"] is None or "storage" in answering:
+        yield from check_storage(place.storage)
+    yield from check_dataset(place.dataset)
+    if place.mlflow is None:
+        yield Finding("mlflow", "skipped", "this profile has none", 'Name one: mlflow = "http://…" in alexvgg.toml')
+    elif "mlflow" in answering:
+        yield check_mlflow(place.mlflow)
+    for service, url in answering.items():
+        yield check_clock(service, url)
+
+
+def _lines(finding: Finding) -> str:
+    """A finding for people; on a terminal wrapped to its width."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
+    state = click.style(f"{finding.state:<8}", fg=COLOURS[finding.state])
+    texts = [finding.detail, *([f"→ {finding.next_step}"] if finding.next_step else [])]
+    lines = [line for text in texts for line in textwrap.wrap(text, max(40, width - INDENT), break_on_hyphens=False)]
+    return "\n".join([f"{state} {finding.name:<27} {lines[0]}", *(" " * INDENT + line for line in lines[1:])])

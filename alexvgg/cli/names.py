@@ -1,0 +1,17 @@
+"""Names that shells complete."""
+
+import click
+
+
+def recipes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """For arguments that are the name of a recipe."""
+    from alexvgg.recipes import RECIPES
+
+    return [name for name in RECIPES if name.startswith(incomplete)]
+
+
+def tables_and_recipes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """For arguments that may also be a table."""
+    from alexvgg.cli.table import NAMES
+
+    return [*(name for name in NAMES if name.startswith(incomplete)), *recipes(ctx, param, incomplete)]

@@ -1,0 +1,73 @@
+"""`alexvgg predict`"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from alexvgg.cli.place import open_stores, storage_options
+from alexvgg.cli.scales import test_scales_option
+
+if TYPE_CHECKING:
+    from alexvgg.predict import Guess, Method
+
+BAR = 20  # characters for a probability of 1
+
+
+@click.command()
+@click.argument("run")
+@click.argument(
+    "images", nargs=-1, required=True, metavar="IMAGE…", type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
+@click.option(
+    "--method",
+    type=click.Choice(["dense", "central"]),
+    default="dense",
+    show_default=True,
+    help="The whole image and its mirror image, or one crop of the centre.",
+)
+@test_scales_option
+@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="How many classes.")
+@storage_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def predict(
+    run: str,
+    images: tuple[Path, ...],
+    method: Method,
+    test_scales: tuple[int, ...] | None,
+    top: int,
+    profile: str | None,
+    storage: str | None,
+    dataset: str | None,
+    as_json: bool,
+) -> None:
+    """Say what a finished run sees in images: the most probable classes.
+
+    \b
+    Examples:
+      alexvgg predict vgg_e-jitter-3f2a91c4 cat.jpg dog.png
+      alexvgg predict alexnet-s256-77aa01c2 cat.jpg --method central --json
+    """
+    from dataclasses import asdict
+
+    from alexvgg import predict as predicting
+    from alexvgg.trained import open_trained
+
+    pixels = [predicting.read_image(path) for path in images]
+    trained = open_trained(*open_stores(profile, storage, dataset), run)
+    scales = test_scales or trained.test_scales
+    guesses = [predicting.predict(trained, p, method=method, test_scales=scales, top=top) for p in pixels]
+    if as_json:
+        found = [{"image": str(i), "top": [asdict(g) for g in gs]} for i, gs in zip(images, guesses, strict=True)]
+        click.echo(json.dumps({"run": run, "method": method, "test_scales": scales, "images": found}, indent=2))
+        return
+    for image, best in zip(images, guesses, strict=True):
+        click.echo("\n".join([f"{image}", *map(_line, best)]))
+
+
+def _line(guess: Guess) -> str:
+    bar = "█" * round(BAR * guess.probability)
+    return f"  {100 * guess.probability:5.1f} %  {bar:<{BAR}}  {guess.name}"

@@ -1,0 +1,48 @@
+"""Progress on stderr: bars on a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from alexvgg.cli.place import say
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from alexvgg.data.progress import Say
+
+
+class Bars:
+    """Says lines above a bar for each transfer; `alexvgg.data.progress.ShowsShards`."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, message: str) -> None:
+        self._progress.console.print(message, highlight=False, markup=False)
+
+    def show(self, verb: str, done: int, total: int, size: int) -> None:
+        if verb not in self._tasks:
+            self._tasks[verb] = self._progress.add_task(verb, total=total, gigabytes="")
+        self._progress.update(self._tasks[verb], completed=done, gigabytes=f"{size / 1e9:.2f} GB")
+
+
+@contextmanager
+def telling() -> Iterator[Say]:
+    """What a long command tells its progress to."""
+    if not sys.stderr.isatty():
+        yield say
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("shards, {task.fields[gigabytes]}"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        yield Bars(progress)

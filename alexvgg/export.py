@@ -1,0 +1,107 @@
+"""A finished run's net in other programs' formats, each with its preprocessing. No format is a pickle."""
+
+import importlib.util
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from alexvgg.errors import InputError
+from alexvgg.models.torchvision_weights import TWINS, check_twin, to_torchvision
+from alexvgg.trained import Trained, describe_input
+
+SUFFIXES = {"torchvision": ".torchvision.safetensors", "safetensors": ".safetensors", "onnx": ".onnx", "pt2": ".pt2"}
+KEY = "alexvgg"  # of the description in the file's metadata
+
+PIXELS, SCORES = "pixels", "scores"  # input and output of a graph
+
+
+class PixelNet(nn.Module):
+    """The net with the subtraction of the mean before it, so that a graph takes plain pixels from 0 to 255."""
+
+    mean: Tensor
+
+    def __init__(self, trained: Trained) -> None:
+        super().__init__()
+        self.net = trained.net
+        self.register_buffer("mean", torch.tensor(trained.mean_rgb).view(1, 3, 1, 1))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.net(pixels - self.mean)  # type: ignore[no-any-return]
+
+
+def export(trained: Trained, format: str, path: Path) -> str:
+    """Write `path` in one of SUFFIXES' formats. Returns a sentence that says how to load it.
+
+    Raises InputError for torchvision's if it has no such net, and for onnx if its packages aren't there.
+    """
+    return FORMATS[format](trained, path)
+
+
+def _safetensors(trained: Trained, path: Path) -> str:
+    about = describe_input(trained, scale=1, mean=trained.mean_rgb, std=(1, 1, 1))
+    _write_tensors(path, trained.net.state_dict(), about)
+    m = trained.run.spec.model
+    return (
+        f"net = alexvgg.models.build({m.name!r}, num_classes={m.num_classes}, width={m.width:g}, crop={m.crop}); "
+        f"net.load_state_dict(safetensors.torch.load_file({path.name!r}))"
+    )
+
+
+def _torchvision(trained: Trained, path: Path) -> str:
+    model = trained.run.spec.model
+    check_twin(model)
+    mean = [m / 255 for m in trained.mean_rgb]
+    about = describe_input(trained, scale=1 / 255, mean=mean, std=(1 / 255,) * 3)
+    _write_tensors(path, to_torchvision(model.name, trained.net.state_dict()), about)
+    return (
+        f"net = torchvision.models.{TWINS[model.name]}(num_classes={model.num_classes}); "
+        f"net.load_state_dict(safetensors.torch.load_file({path.name!r})); its input is "
+        f"torchvision.transforms.Normalize({[round(m, 6) for m in mean]}, [1 / 255] * 3) of pixels from 0 to 1"
+    )
+
+
+def _write_tensors(path: Path, state: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    tensors = {key: tensor.contiguous() for key, tensor in state.items()}
+    safetensors.torch.save_file(tensors, path, metadata={"format": "pt", KEY: json.dumps(about)})
+
+
+def _onnx(trained: Trained, path: Path) -> str:
+    for package in ("onnx", "onnxscript"):
+        if importlib.util.find_spec(package) is None:
+            raise InputError(f"this format needs the package {package}: install alexvgg[onnx]")
+    net, example, shapes = _graph(trained)
+    program = torch.onnx.export(
+        net, (example,), dynamo=True, dynamic_shapes=shapes, input_names=[PIXELS], output_names=[SCORES], verbose=False
+    )
+    assert program is not None
+    program.model.metadata_props[KEY] = json.dumps(_of_pixels(trained))
+    program.save(path, external_data=False)
+    return f"session = onnxruntime.InferenceSession({path.name!r}); session.run(None, {{{PIXELS!r}: pixels}})"
+
+
+def _pt2(trained: Trained, path: Path) -> str:
+    net, example, shapes = _graph(trained)
+    program = torch.export.export(net, (example,), dynamic_shapes=shapes)
+    torch.export.save(program, path, extra_files={f"{KEY}.json": json.dumps(_of_pixels(trained))})
+    return f"net = torch.export.load({path.name!r}).module(); net(pixels)"
+
+
+def _graph(trained: Trained) -> tuple[PixelNet, Tensor, dict[str, Any]]:
+    """The module to trace, an example of its input, and that the number of images is open."""
+    crop = trained.run.spec.model.crop
+    example = torch.zeros(2, 3, crop, crop)  # of one image, the tracer would take it that there is always one
+    return PixelNet(trained).eval(), example, {PIXELS: {0: torch.export.Dim("images", min=1)}}
+
+
+def _of_pixels(trained: Trained) -> dict[str, Any]:
+    return describe_input(trained, scale=1, mean=(0, 0, 0), std=(1, 1, 1))
+
+
+FORMATS: dict[str, Callable[[Trained, Path], str]] = {
+    "torchvision": _torchvision, "safetensors": _safetensors, "onnx": _onnx, "pt2": _pt2,
+}  # fmt: skip

@@ -1,0 +1,78 @@
+"""Ray, as `alexvgg doctor` looks at it: reachable, authenticated, of this version, with the nodes that are needed."""
+
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import ray
+from ray.util.state import list_nodes
+
+from alexvgg.doctor.finding import Finding, attempt
+from alexvgg.profiles import Profile
+from jobs.client import client
+
+SECONDS = 10
+
+
+def check_ray(profile: Profile) -> Iterator[Finding]:
+    """The Jobs API with this shell's token, and without any; versions; nodes."""
+
+    def jobs_api() -> str:
+        return f"the Jobs API answers with {len(client(profile.dashboard).list_jobs())} jobs"
+
+    reached = attempt("ray", jobs_api, "`alexvgg config show` says where the dashboard is looked for.")
+    yield reached
+    if reached.state != "ok":
+        return
+    yield check_token(profile.dashboard)
+    step = "Install the same version of Ray here and on every node: its interfaces change with every minor release."
+    yield attempt("ray version", lambda: _version(profile.dashboard), step)
+    yield attempt("ray nodes", lambda: _nodes(profile), "Add nodes, or correct gpus_per_node (`alexvgg config show`).")
+
+
+def check_token(dashboard: str) -> Finding:
+    """Whether jobs can be sent without a token."""
+    try:
+        with urllib.request.urlopen(f"{dashboard}/api/jobs/", timeout=SECONDS):
+            step = "Start it with RAY_AUTH_MODE=token, or let nobody else reach it."
+            return Finding("ray token", "warning", "anyone who reaches the dashboard can run code there", step)
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403):
+            return Finding("ray token", "ok", "the dashboard refuses who has none")
+        return Finding("ray token", "failed", f"the dashboard answers with {error}", "Look into its log.")
+    except OSError as error:
+        return Finding("ray token", "failed", str(error), "Look into the dashboard's log.")
+
+
+def _version(dashboard: str) -> str:
+    request = urllib.request.Request(f"{dashboard}/api/version", headers=_token())
+    with urllib.request.urlopen(request, timeout=SECONDS) as answer:
+        theirs = json.load(answer)["ray_version"]
+    if theirs != ray.__version__:
+        raise RuntimeError(f"{ray.__version__} here, {theirs} on the cluster")
+    return f"{theirs}, here and on the cluster"
+
+
+def _token() -> dict[str, str]:
+    """The header that lets this shell in, from where Ray's own clients take the token."""
+    token = os.environ.get("RAY_AUTH_TOKEN")
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    if token is None and path.is_file():
+        token = path.read_text().strip()
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def _nodes(profile: Profile) -> str:
+    nodes = list_nodes(address=profile.dashboard, limit=10_000, raise_on_missing_output=False)
+    alive = [n.resources_total for n in nodes if n.state == "ALIVE"]
+    fitting = [
+        r for r in alive
+        if r.get("CPU", 0) >= profile.workers_per_node and r.get("GPU", 0) >= profile.gpus_per_node
+    ]  # fmt: skip
+    each = f"{profile.gpus_per_node} GPUs" if profile.gpus_per_node else "a CPU for a worker"
+    if not fitting:
+        raise RuntimeError(f"none of {len(alive)} nodes has {each}")
+    return f"{len(fitting)} of {len(alive)} have {each}"

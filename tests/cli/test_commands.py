@@ -1,0 +1,45 @@
+"""What a person sees of what goes wrong: a sentence and an exit code, no traceback."""
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from alexvgg.cli.commands import Commands
+from alexvgg.data.store import StoreError
+from alexvgg.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (InputError("no such run"), 2, "alexvgg: no such run\n"),
+        (StoreError("s3://b: gave up"), 1, "alexvgg: s3://b: gave up\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+    ],
+)
+def test_errors_are_sentences(error: BaseException, code: int, told: str) -> None:
+    @click.group(cls=Commands)
+    def program() -> None:
+        pass
+
+    @program.command()
+    def fail() -> None:
+        raise error
+
+    result = CliRunner().invoke(program, ["fail"])
+    assert (result.exit_code, result.stderr) == (code, told)
+
+
+def test_help_keeps_the_order_and_whole_summaries() -> None:
+    summary = "Words that go on and on " * 6
+
+    @click.group(cls=Commands)
+    def program() -> None:
+        pass
+
+    for name in ("second", "first"):
+        program.add_command(click.Command(name, help=summary))
+    text = CliRunner().invoke(program, ["--help"], terminal_width=80).stdout
+    assert text.index("second") < text.index("first")
+    assert "..." not in text.split("Commands:")[1]
+    assert max(map(len, text.splitlines())) <= 80

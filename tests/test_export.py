@@ -1,0 +1,107 @@
+"""Nets in other programs' formats: those programs give the same scores."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import safetensors
+import safetensors.torch
+import torch
+from images import mixed_dataset
+from torch import Tensor
+
+from alexvgg.config import Execution
+from alexvgg.data.shards import Dataset
+from alexvgg.data.store import open_store
+from alexvgg.engine.world import World
+from alexvgg.errors import InputError
+from alexvgg.export import FORMATS, SUFFIXES, export
+from alexvgg.models import build
+from alexvgg.planning import images_of, plan_runs
+from alexvgg.recipes import GEOMETRIES, RECIPES
+from alexvgg.run import train
+from alexvgg.trained import Trained, open_trained
+
+ALONE = World(0, 1, torch.device("cpu"))
+THIN = replace(GEOMETRIES["small"], width=1 / 64)
+NETS = ("vgg_a_lrn-s256", "vgg_c-s256", "alexnet-s256")  # LRN, 1x1 convolutions, groups
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return mixed_dataset(tmp_path_factory.mktemp("pictures"), 3)
+
+
+@pytest.fixture(scope="module", params=NETS)
+def trained(request: pytest.FixtureRequest, pictures: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    url = tmp_path_factory.mktemp("storage").as_uri()
+    recipe = replace(RECIPES[request.param], parent=None)
+    settings = {"train.max_steps": "1", "test_scales": "[[256]]"}
+    (spec,) = plan_runs([recipe], images_of(pictures), THIN, overrides=settings)
+    train(spec, Execution(pictures.store.url, url), ALONE)
+    return open_trained(open_store(url), pictures.store, spec.name)
+
+
+@pytest.fixture
+def pixels(trained: Trained) -> Tensor:
+    """Three images; graphs must take any number."""
+    generator = torch.Generator().manual_seed(0)
+    crop = trained.run.spec.model.crop
+    return torch.randint(0, 256, (3, 3, crop, crop), generator=generator).float()
+
+
+@pytest.fixture
+def scores(trained: Trained, pixels: Tensor) -> Tensor:
+    with torch.inference_mode():
+        return trained.net(pixels - torch.tensor(trained.mean_rgb)[:, None, None])
+
+
+def test_safetensors(trained: Trained, pixels: Tensor, scores: Tensor, tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    export(trained, "safetensors", path)
+    with safetensors.safe_open(path, "pt") as file:
+        about = json.loads(file.metadata()["alexvgg"])
+    net = build(about["model"], num_classes=len(about["classes"]), width=about["width"], crop=about["crop"]).eval()
+    net.load_state_dict(safetensors.torch.load_file(path))
+    mean, std = (torch.tensor(about[key])[:, None, None] for key in ("mean", "std"))
+    with torch.inference_mode():
+        assert torch.equal(net((pixels * about["scale"] - mean) / std), scores)
+
+
+def test_onnx(trained: Trained, pixels: Tensor, scores: Tensor, tmp_path: Path) -> None:
+    """A single file."""
+    path = tmp_path / "net.onnx"
+    export(trained, "onnx", path)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for n in (1, 3):
+        (found,) = session.run(None, {"pixels": pixels[:n].numpy()})
+        np.testing.assert_allclose(found, scores[:n].numpy(), rtol=1e-5, atol=1e-5)
+    about = json.loads(session.get_modelmeta().custom_metadata_map["alexvgg"])
+    assert (about["scale"], about["mean"], about["std"]) == (1, [0, 0, 0], [1, 1, 1])
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_pt2(trained: Trained, pixels: Tensor, scores: Tensor, tmp_path: Path) -> None:
+    path = tmp_path / "net.pt2"
+    export(trained, "pt2", path)
+    about = {"alexvgg.json": ""}
+    net = torch.export.load(path, extra_files=about).module()
+    with torch.inference_mode():
+        for n in (1, 3):
+            torch.testing.assert_close(net(pixels[:n]), scores[:n], rtol=1e-5, atol=1e-5)
+    assert json.loads(about["alexvgg.json"])["run"] == trained.run.name
+
+
+def test_torchvision_has_no_twin_of_them(trained: Trained, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="torchvision"):
+        export(trained, "torchvision", tmp_path / "net.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_format_has_a_suffix() -> None:
+    assert list(FORMATS) == list(SUFFIXES)

@@ -1,0 +1,88 @@
+"""Settings of a profile: where each comes from, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from alexvgg.errors import InputError
+from alexvgg.profiles import Setting, Source, chosen, read_profile, settings_of, user_file
+
+LAB = '[profile.lab]\ndashboard = "http://ray:8265"\nstorage = "s3://b/runs"\ndataset = "s3://b/images"\n'
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project folder, and a user, without files."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "user"))
+    monkeypatch.delenv("ALEXVGG_PROFILE", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def user(project: Path) -> Path:
+    user_file().parent.mkdir(parents=True)
+    return user_file()
+
+
+def test_the_first_place_that_has_a_setting_counts(project: Path, user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    user.write_text('[profile.lab]\ndashboard = "http://user"\nmlflow = "http://user"\ngpus_per_node = 2\n')
+    (project / "alexvgg.toml").write_text(LAB)
+    monkeypatch.setenv("ALEXVGG_DATASET", "s3://env")
+    monkeypatch.setenv("ALEXVGG_STORAGE", "s3://env")
+    found = settings_of("lab", {"storage": "s3://flag", "dataset": None})
+    assert found == {
+        "dashboard": Setting("http://ray:8265", "alexvgg.toml"),
+        "storage": Setting("s3://flag", "--storage"),
+        "dataset": Setting("s3://env", "ALEXVGG_DATASET"),
+        "mlflow": Setting("http://user", str(user)),
+        "geometry": Setting("paper", "default"),
+        "gpus_per_node": Setting(2, str(user)),
+        "gpu": Setting(None, "default"),
+    }
+    assert read_profile("lab").gpus_per_node == 2
+    monkeypatch.setenv("ALEXVGG_GPUS_PER_NODE", "8")
+    assert read_profile("lab").gpus_per_node == 8
+
+
+def test_the_local_cluster_comes_before_defaults_and_after_files(project: Path) -> None:
+    built_in = Source("local cluster", {"storage": "s3://alexvgg", "geometry": "small"})
+    assert settings_of("local", built_in=built_in)["geometry"] == Setting("small", "local cluster")
+    (project / "alexvgg.toml").write_text('[profile.local]\nstorage = "file:///runs"\n')
+    assert settings_of("local", built_in=built_in)["storage"] == Setting("file:///runs", "alexvgg.toml")
+
+
+def test_which_profile_counts(project: Path, user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert chosen(None) == Setting("local", "built in")
+    user.write_text('default = "home"\n')
+    assert chosen(None) == Setting("home", str(user))
+    (project / "alexvgg.toml").write_text('default = "lab"\n' + LAB)
+    assert chosen(None) == Setting("lab", "alexvgg.toml")
+    monkeypatch.setenv("ALEXVGG_PROFILE", "env")
+    assert chosen(None) == Setting("env", "ALEXVGG_PROFILE")
+    assert chosen("flag") == Setting("flag", "--profile")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[profile.lab", "is no TOML"),
+        ('[profiles.lab]\nstorage = "s3://b"', "no setting 'profiles'; did you mean 'profile'"),
+        ('profile = "lab"', r"profiles are tables; write \[profile.NAME\]"),
+        (LAB + "gpu_per_node = 1", "gpu_per_node is not a setting of .profile.lab.; did you mean 'gpus_per_node'"),
+        (LAB + 'gpus_per_node = "8"', "gpus_per_node: Input should be a valid integer, not '8'"),
+        ('[profile.lab]\nstorage = "s3://b"', "dashboard is missing; dataset is missing"),
+        (LAB.replace("lab", "lap"), "alexvgg.toml has no .profile.lab.; did you mean 'lap'"),
+    ],
+)
+def test_a_wrong_file_is_refused(text: str, sentence: str, project: Path) -> None:
+    (project / "alexvgg.toml").write_text(text)
+    with pytest.raises(InputError, match=sentence):
+        read_profile("lab")
+
+
+def test_a_wrong_environment_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "alexvgg.toml").write_text(LAB)
+    monkeypatch.setenv("ALEXVGG_GPUS_PER_NODE", "many")
+    with pytest.raises(InputError, match="ALEXVGG_GPUS_PER_NODE='many' is no number"):
+        read_profile("lab")
