@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from processes import command_line, processes_with, wait_for
+from processes import command_line, free_port, processes_with, wait_for
 
 from alexvgg.data.store import Store
 from alexvgg.runs import read_run
@@ -109,8 +109,8 @@ def undisturbed(recipes: list[str], settings: list[str], dataset: str, folder: P
     storage = folder.as_uri()
     for recipe in recipes:
         command = [
-            sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--master-port", "0",
-            "-m", "alexvgg", "train", recipe, "--dataset", dataset, "--storage", storage, "--geometry", "small",
+            sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks),
+            "--master-port", str(free_port()), "-m", "alexvgg", "train", recipe, "--dataset", dataset, "--storage", storage, "--geometry", "small",
             *settings,
         ]  # fmt: skip
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY")} | {"OMP_NUM_THREADS": "1"}
