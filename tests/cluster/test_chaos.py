@@ -99,6 +99,7 @@ def test_one_run_through_everything(
     run.until_epochs(2)
     send(processes_of(local_cluster, node), signal.SIGCONT)  # what wakes up must not do any harm
     run.until_epochs(1)
+    send(processes_of(local_cluster, node), signal.SIGKILL)
     up_again_but_mlflow(local_cluster)
     node = victim()
     run.after("a node preempted", lambda: preempt(local_cluster, node))
