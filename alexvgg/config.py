@@ -58,6 +58,7 @@ class DataConfig:
     train_scale: Scale
     colour_std: Annotated[float, Field(ge=0)] = 0.1  # of alpha in AlexNet's PCA colour shift (section 4.1)
     window: Positive = 128  # samples among which a lane is shuffled
+    mean: Literal["rgb", "image"] = "rgb"  # subtracted: one colour (VGG section 3.1) or pixel by pixel (AlexNet 2)
 
 
 @dataclass(frozen=True, config=_strict)
@@ -110,6 +111,7 @@ class Imported:
 # those runs keep their names.
 LATER_SETTINGS: tuple[tuple[str, str, Any], ...] = (
     ("train", "decay_biases", False),
+    ("data", "mean", "rgb"),
     ("init", "alexnet_bias", 1.0),
 )
 

@@ -10,6 +10,7 @@ import torch
 
 from alexvgg.config import Execution, RunSpec
 from alexvgg.data.loader import decoding_threads
+from alexvgg.data.mean import mean_of
 from alexvgg.data.shards import open_dataset
 from alexvgg.data.store import Store, open_store
 from alexvgg.data.undecodable import Undecodable
@@ -84,10 +85,12 @@ def evaluate(
     dataset = open_dataset(open_store(execution.dataset_url))
     rows = plan_rows(request, runs, dataset.fingerprint, flip=dataset.flip)
     nets = {run.name: load_net(storage, run, world.device) for run in runs}
+    means = {run.name: mean_of(dataset, run.spec.data.mean, run.spec.model.crop) for run in runs}
     undecodable = Undecodable(dataset.store.url)
     score(
         nets, rows, dataset, storage, world,
-        decode_threads=decoding_threads(execution.decode_threads), undecodable=undecodable, progress=progress,
+        decode_threads=decoding_threads(execution.decode_threads), undecodable=undecodable, means=means,
+        progress=progress,
     )  # fmt: skip
     if world.rank != 0:
         return []

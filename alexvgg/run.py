@@ -26,6 +26,7 @@ from alexvgg.config import Execution, RunSpec
 from alexvgg.data.augment import Augmentation
 from alexvgg.data.cache import Cache
 from alexvgg.data.loader import Loader, Prefetch, decoding_threads
+from alexvgg.data.mean import mean_of
 from alexvgg.data.plan import Cursor, most_rows, plan_epoch
 from alexvgg.data.shards import Dataset, open_dataset
 from alexvgg.data.store import Store, open_store
@@ -98,7 +99,8 @@ class _Run:
         self.folder, self.checkpoints = f"runs/{spec.name}/", f"runs/{spec.name}/checkpoints/"
         self.check = attempt.check if attempt is not None else lambda: None
         self.net, origins = first_weights(spec, storage)
-        self.normalise = Normalisation(dataset.mean_rgb)
+        self.mean = mean_of(dataset, spec.data.mean, spec.model.crop)
+        self.normalise = Normalisation(self.mean)
         self.undecodable = Undecodable(dataset.store.url)
         self.prefetch = Prefetch(
             bytes=execution.prefetch_bytes, batches=execution.prefetch_batches, read_threads=execution.read_threads,
@@ -206,6 +208,7 @@ class _Run:
         score(
             {self.spec.name: self.net}, rows, d, self.storage, self.world,
             decode_threads=self.prefetch.decode_threads, undecodable=self.undecodable,
+            means={self.spec.name: self.mean},
         )  # fmt: skip
         if self.world.rank == 0:
             self._write_final([record(self.storage, row) for row in rows], weights, sha256)

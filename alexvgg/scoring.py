@@ -27,7 +27,7 @@ from alexvgg.data.validation import Span, Validation, parts
 from alexvgg.engine.step import Normalisation
 from alexvgg.engine.world import World
 from alexvgg.evaluation.posteriors import Posteriors, Scoring, count, is_whole, merge, missing_parts, write
-from alexvgg.evaluation.views import Method, corner_places, crop_posteriors, grid_places, whole_posteriors
+from alexvgg.evaluation.views import Method, Scores, corner_places, crop_posteriors, grid_places, whole_posteriors
 from alexvgg.models import Net
 from alexvgg.models.dense import Dense
 
@@ -99,17 +99,19 @@ def score(
     *,
     decode_threads: int,
     undecodable: Undecodable,
+    means: Mapping[str, Tensor] | None = None,
     progress: Progress = lambda _: None,
 ) -> None:
     """Store all posteriors that `rows` need and storage lacks. Every rank calls this; on return everything is there.
 
-    `nets` by run, on the world's device. Raises RuntimeError if other ranks owe parts and none has stored one for half
+    `nets` by run, on the world's device; `means` by run what it subtracts, of those that don't subtract the dataset's
+    mean RGB. Raises RuntimeError if other ranks owe parts and none has stored one for half
     an hour.
     """
     wanted = list(dict.fromkeys(s for row in rows for scorings in row.scorings() for s in scorings))
     cut = parts(len(dataset.val))
     missing = {s: missing_parts(storage, s, cut) for s in wanted}
-    scorer = _Scorer(nets, dataset, world.device)
+    scorer = _Scorer(nets, means or {}, dataset, world.device)
     validation = Validation(dataset, world.rank, world.size, decode_threads, undecodable)
     began, mine = time.monotonic(), cut[world.rank :: world.size]
     for number, part in enumerate(mine, start=1):
@@ -139,8 +141,12 @@ def _nothing(classes: int) -> Columns:
 class _Scorer:
     """The nets of an evaluation, by run, with their fully convolutional forms."""
 
-    def __init__(self, nets: Mapping[str, Net], dataset: Dataset, device: torch.device) -> None:
+    def __init__(
+        self, nets: Mapping[str, Net], means: Mapping[str, Tensor], dataset: Dataset, device: torch.device
+    ) -> None:
         self.nets = {run: net.eval() for run, net in nets.items()}
+        rgb = torch.tensor(dataset.mean_rgb)[:, None, None]
+        self.offsets = {run: (mean - rgb).to(device) for run, mean in means.items() if mean.ndim == 3}
         self.dense = {run: Dense(net) for run, net in nets.items()}
         self.normalise, self.flip, self.device = Normalisation(dataset.mean_rgb), dataset.flip, device
 
@@ -166,7 +172,17 @@ class _Scorer:
         else:
             places = corner_places(height, width, net.crop, square=shorter)
         limit = max(1, BATCH_PIXELS // net.crop**2)
-        return crop_posteriors(net, images, places, net.crop, flip=self.flip, views_per_batch=limit)
+        return crop_posteriors(
+            self._of_crops(scoring.run), images, places, net.crop, flip=self.flip, views_per_batch=limit
+        )
+
+    def _of_crops(self, run: str) -> Scores:
+        """The net, for crops of images that lack the mean RGB: with what its mean image says beside that.
+
+        A whole image has no mean image of its size, so dense evaluation subtracts the mean RGB.
+        """
+        net, offset = self.nets[run], self.offsets.get(run)
+        return net if offset is None else lambda crops: net(crops - offset)
 
 
 def _gather(storage: Store, scorings: Sequence[Scoring], cut: Sequence[range], world: World) -> None:

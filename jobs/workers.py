@@ -31,6 +31,8 @@ def run_workers(
                 use_gpu=gpus > 0,
                 resources_per_worker={"CPU": 1, "GPU": gpus} if gpus else {"CPU": 1},
                 placement_strategy="SPREAD",
+                # Growing costs the steps since the last checkpoint: not more often than there is one.
+                elastic_resize_monitor_interval_s=60 * execution.checkpoint_minutes,  # type: ignore[call-arg]
             ),
             run_config=RunConfig(
                 name=name,

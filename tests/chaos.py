@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from processes import command_line, processes_with, wait_for
+from processes import command_line, free_port, processes_with, wait_for
 
 from alexvgg.data.store import Store
 from alexvgg.runs import read_run
@@ -108,11 +108,9 @@ def undisturbed(recipes: list[str], settings: list[str], dataset: str, folder: P
     """The same runs under torchrun, where nothing happens to them: run -> the sha256 of its final weights."""
     storage = folder.as_uri()
     for recipe in recipes:
-        command = [
-            sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--master-port", "0",
-            "-m", "alexvgg", "train", recipe, "--dataset", dataset, "--storage", storage, "--geometry", "small",
-            *settings,
-        ]  # fmt: skip
+        launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--master-port", str(free_port())]
+        places = ["--dataset", dataset, "--storage", storage, "--geometry", "small"]
+        command = [sys.executable, *launcher, "-m", "alexvgg", "train", recipe, *places, *settings]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY")} | {"OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

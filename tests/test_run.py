@@ -15,6 +15,7 @@ import torch
 from processes import free_port
 
 import alexvgg.run as run
+from alexvgg.attempts import Attempt, Claim
 from alexvgg.config import Execution, Parent, RunSpec
 from alexvgg.data.shards import Dataset
 from alexvgg.data.store import open_store
@@ -226,3 +227,17 @@ def test_mlflow_being_down_costs_neither_the_run_nor_its_time(
     assert time.monotonic() - began < 60
     assert read_run(open_store(execution.storage_url), spec.name).state == "finished"
     assert "the run's journal has every point" in caplog.text
+
+
+def test_an_attempt_that_was_given_up_stores_nothing_any_more(digits: Dataset, execution: Execution) -> None:
+    spec, storage = spec_of(digits, train__epochs="1"), open_store(execution.storage_url)
+    given_up, successor = (Attempt(storage, f"runs/{spec.name}/", number) for number in (1, 2))
+    given_up.claim(Claim("a-a1", {}))
+    given_up.end("lost", "nothing was heard of it")
+    successor.claim(Claim("a-a2", {}))
+    with pytest.raises(UploadError, match=r"attempt 1 .* was given up, and 2 goes on"):
+        run.train(spec, execution, ALONE, attempt=given_up)
+    stored = storage.list(f"runs/{spec.name}/")
+    assert not [key for key in stored if key.endswith(("commit.json", "final/record.json"))]
+    run.train(spec, execution, ALONE, attempt=successor)
+    assert read_run(storage, spec.name).state == "finished"

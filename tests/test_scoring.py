@@ -23,6 +23,7 @@ from alexvgg.data.views import whole
 from alexvgg.engine.world import World
 from alexvgg.evaluation.counts import Counts
 from alexvgg.evaluation.posteriors import Scoring, read
+from alexvgg.evaluation.views import corner_places
 from alexvgg.models import Net, build
 from alexvgg.models.dense import Dense
 from alexvgg.scoring import Member, Row, record, score
@@ -126,6 +127,22 @@ def test_dense_posteriors_against_one_image_at_a_time(dataset: Dataset, store: F
             expected = torch.stack([dense(v[None])[0].double().softmax(0) for v in seen]).mean(dim=0)
             torch.testing.assert_close(got.double(), expected, rtol=1e-4, atol=1e-6)
     assert stored.labels.tolist() == dataset.val.labels[stored.samples.numpy()].tolist()
+
+
+def test_ten_crops_lack_the_mean_image_each(dataset: Dataset, store: FileStore) -> None:
+    mean = torch.rand(3, 32, 32) * 200
+    r = row(dataset, "tencrop", 256)
+    score({"a": net()}, [r], dataset, store, World(0, 1, CPU), decode_threads=1, undecodable=Undecodable(""),
+          means={"a": mean})  # fmt: skip
+    stored = read(store, r.scorings()[0][0].key, r.scorings()[0][0])
+    sample = int(stored.samples[0])
+    image = torch.from_numpy(whole(decode(read_all(dataset.store, dataset.val, [sample])[sample]), pixels(256, 32)))
+    square = [image, image.flip(2)] if dataset.flip else [image]
+    places = corner_places(*image.shape[1:], 32, square=pixels(256, 32))
+    crops = torch.stack([i[:, y : y + 32, x : x + 32] - mean for i in square for y, x in places])
+    with torch.inference_mode():
+        expected = net().eval()(crops).double().softmax(1).mean(dim=0)
+    torch.testing.assert_close(stored.values[0].double(), expected, rtol=1e-4, atol=1e-6)
 
 
 def counting(monkeypatch: pytest.MonkeyPatch, then: Callable[[int], None] = lambda _: None) -> list[tuple[int, ...]]:

@@ -77,6 +77,8 @@ class Driver:
                 watched.state = "open"
             if watched.state == "finished":
                 self._say(f"{self._title(name)} is finished already")
+            elif watched.state == "live":
+                self._say(f"{self._title(name)} is being carried out by job {watched.records[-1].claim.job}")
 
     @property
     def states(self) -> dict[str, State]:

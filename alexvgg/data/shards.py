@@ -1,10 +1,12 @@
 """A dataset in a store: plain WebDataset tars, an index of each, and `dataset.json`, which is written last.
 
 dataset.json            classes, colour statistics, fingerprint, the shards of each split
+mean.npy                the training images' mean image, float32 (3, 256, 256), 0 to 255
 train-000000.tar        KEY.jpg + KEY.cls, as any WebDataset reader expects them
 index/train-000000.tar.json   per sample: key, offset, size, label, crc32 of the image's bytes
 """
 
+import io
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from alexvgg.data.index import FORMAT, ShardIndex, fingerprint, index_shard, write_dataset
 from alexvgg.data.keyed import Ints
@@ -29,6 +32,10 @@ __all__ = [
 ]
 
 ABOUT = ("name", "classes", "flip", "mean_rgb", "colour_axes", "colour_std", "fingerprint", "splits")  # of dataset.json
+
+
+MEAN_IMAGE = "mean.npy"
+MEAN_SIDE = 256  # pixels: the central square of images with a shorter side of 256 (AlexNet section 2)
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,24 @@ class Dataset:
     train: Split
     val: Split
     store: Store
+
+    def mean_image(self) -> NDArray[np.float32]:
+        """float32 (3, MEAN_SIDE, MEAN_SIDE), 0 to 255. Raises InputError if the dataset was made without one."""
+        try:
+            image: NDArray[np.float32] = np.load(io.BytesIO(self.store.get(MEAN_IMAGE)), allow_pickle=False)
+        except MissingKeyError:
+            raise InputError(
+                f"the dataset at {self.store.url} has no mean image, which AlexNet subtracts: it was made by an older "
+                "version. Pack or index it again, or subtract the mean RGB: --set data.mean=rgb."
+            ) from None
+        return image
+
+
+def write_mean_image(store: Store, image: NDArray[np.float32]) -> None:
+    """Keep the mean image of a dataset; before `dataset.json`, which says that all is there."""
+    file = io.BytesIO()
+    np.save(file, image, allow_pickle=False)
+    store.put(MEAN_IMAGE, file.getvalue())
 
 
 def read_about(store: Store) -> dict[str, Any]:

@@ -99,6 +99,7 @@ def test_one_run_through_everything(
     run.until_epochs(2)
     send(processes_of(local_cluster, node), signal.SIGCONT)  # what wakes up must not do any harm
     run.until_epochs(1)
+    send(processes_of(local_cluster, node), signal.SIGKILL)
     up_again_but_mlflow(local_cluster)
     node = victim()
     run.after("a node preempted", lambda: preempt(local_cluster, node))
@@ -187,3 +188,22 @@ def test_a_cluster_that_is_lost_with_its_head_and_built_again(
     consumed_once(kept, sent["run"], tmp_path / "log", SHORT)
     calm = undisturbed(["vgg_a-s256"], settings(SHORT), digits_url, tmp_path / "calm", RANKS)
     assert read_run(kept, sent["run"]).weights == calm[sent["run"]]
+
+
+def test_an_elastic_run_goes_on_with_fewer_nodes_and_grows_again(
+    local_cluster: LocalCluster, alexvgg: Command, storage: Store, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    submit = [*submission("vgg_a", 2 * LONG, "elastic", log), "--nodes", "2:4", "--checkpoint-minutes", "0.25"]
+    sent = json.loads(alexvgg(*submit, "--json").stdout)
+    kept = open_store("s3://alexvgg/elastic")
+    run = Watch(kept, sent["run"])
+    wait_for(lambda: run.epochs() >= 2, "the second epoch", 180)
+    run.after("a node of an elastic run killed", lambda: send(processes_of(local_cluster, "node-4"), signal.SIGKILL))
+    run.until_epochs(1)
+    run.after("the node is back", lambda: up_again(local_cluster))
+    run.until_finished()
+    workers = [e["workers"] for e in events(kept, run.run, "start")]
+    assert (workers[0], workers[-1]) == (4, 4)
+    assert 3 in workers
+    consumed_once(kept, run.run, log, 2 * LONG)

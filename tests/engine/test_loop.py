@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from functools import partialmethod
 
 import pytest
 import torch
@@ -53,13 +54,21 @@ def batches(n: int, scale: float = 1.0) -> Iterator[Batch]:
         )  # fmt: skip
 
 
-def trainer(notes: Notes, wishes: Wishes | None = None, *, lr: float = 1e-3, saved: list[int] | None = None) -> Trainer:
+def trainer(
+    notes: Notes,
+    wishes: Wishes | None = None,
+    *,
+    lr: float = 1e-3,
+    saved: list[int] | None = None,
+    compiled: bool = False,
+) -> Trainer:
     """A trainer that appends the steps at which it saves to `saved`."""
     torch.manual_seed(0)
     steps = saved if saved is not None else []
     made = Trainer(
         Linear(), TrainConfig(global_batch=SAMPLES, lr=lr, epochs=9), World(0, 1, CPU), Normalisation((0.0, 0.0, 0.0)),
         notes, StuckStart(CLASSES, 10**6, ""), wishes=wishes, save=lambda: steps.append(made.step),
+        compiled=compiled,
     )  # fmt: skip
     return made
 
@@ -73,6 +82,17 @@ def test_points_and_the_epochs_mean_hold_every_step_once() -> None:
         losses.append(again.update(batch, again.wishes.flags())[0].item())
     assert metrics["train/loss_epoch"] == pytest.approx(math.fsum(losses) / 23)
     assert [loss for _, loss in notes.points] == pytest.approx([sum(losses[:10]) / 10, sum(losses[10:20]) / 10])
+
+
+def test_a_compiled_net_has_the_losses_of_the_eager_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Without code being generated, which would take a C++ compiler and a minute.
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="aot_eager"))
+    losses = []
+    for compiled in (False, True):
+        made = trainer(Notes(), compiled=compiled)
+        losses.append([made.update(batch, made.wishes.flags())[0].item() for batch in batches(5)])
+        assert list(made.net.state_dict()) == ["fc.weight", "fc.bias"], "checkpoints keep their names"
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
 def test_a_wish_is_acted_on_once_and_at_the_agreed_step() -> None:

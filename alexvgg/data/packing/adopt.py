@@ -17,6 +17,7 @@ from alexvgg.data.packing.commit import RECORD, Summary, begin, missing, summari
 from alexvgg.data.packing.ilsvrc import is_ilsvrc
 from alexvgg.data.packing.imagefolder import is_imagefolder
 from alexvgg.data.progress import Progress, Say
+from alexvgg.data.shards import write_mean_image
 from alexvgg.data.store import Store
 from alexvgg.data.tars import READ_AHEAD, open_object
 from alexvgg.errors import InputError
@@ -135,8 +136,10 @@ def _describe(
     def read(images: Ints) -> Iterable[bytes]:
         return (store.get_range(*places[image]) for image in images.tolist())
 
+    colours, mean_image = colour.measure(read, drawn, threads)
+    write_mean_image(store, mean_image)
     about = {
         "name": options.name, "classes": list(classes), "flip": options.flip,
-        **colour.measure(read, drawn, threads), "packed": {"source": "shards", "seed": options.seed},
+        **colours, "packed": {"source": "shards", "seed": options.seed},
     }  # fmt: skip
     return about, summary

@@ -1,4 +1,5 @@
-"""The training pixels' colours: their mean, which VGG subtracts, and the components that AlexNet shifts them along."""
+"""What is subtracted from the training images, and added: the mean RGB (VGG), the mean image and the principal colour
+components (AlexNet). One pass measures all."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -6,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from alexvgg.data.decode import Pixels, UndecodableError, decode
 from alexvgg.data.keyed import Ints
+from alexvgg.data.shards import MEAN_SIDE
 from alexvgg.data.views import whole
 from alexvgg.errors import InputError
 
@@ -59,12 +62,40 @@ class ColourSums:
 NONE = ColourSums(0, np.zeros(3, np.int64), np.zeros((3, 3), np.int64))
 
 
-def colours_of(data: bytes) -> ColourSums:
-    """The sums over one image's pixels at a shorter side of `SHORTER`; of none if it can't be decoded."""
-    try:
-        return ColourSums.of(np.moveaxis(whole(decode(data), SHORTER), 0, -1))
-    except UndecodableError:
-        return NONE
+class MeanImage:
+    """The mean of the images' central squares, pixel by pixel (AlexNet section 2)."""
+
+    def __init__(self) -> None:
+        self.images, self.total = 0, np.zeros((3, MEAN_SIDE, MEAN_SIDE), np.int64)
+
+    def add(self, image: Pixels) -> None:
+        """An image with a shorter side of `SHORTER`: uint8 (3, h, w)."""
+        top, left = ((length - MEAN_SIDE) // 2 for length in image.shape[1:])
+        self.total += image[:, top : top + MEAN_SIDE, left : left + MEAN_SIDE]
+        self.images += 1
+
+    def merge(self, other: "MeanImage") -> None:
+        """Add all that `other` has: integers, so that their order doesn't matter."""
+        self.total += other.total
+        self.images += other.images
+
+    @property
+    def mean(self) -> NDArray[np.float32]:
+        """float32 (3, MEAN_SIDE, MEAN_SIDE), 0 to 255."""
+        return (self.total / self.images).astype(np.float32)
+
+
+def measured(images: Iterable[bytes]) -> tuple[ColourSums, MeanImage]:
+    """The sums over the images that can be decoded, each at a shorter side of `SHORTER`."""
+    sums, mean = NONE, MeanImage()
+    for data in images:
+        try:
+            image = whole(decode(data), SHORTER)
+        except UndecodableError:
+            continue
+        sums += ColourSums.of(np.moveaxis(image, 0, -1))
+        mean.add(image)
+    return sums, mean
 
 
 def chosen(images: int, wanted: int | None, seed: int) -> Ints:
@@ -75,14 +106,19 @@ def chosen(images: int, wanted: int | None, seed: int) -> Ints:
     return np.sort(np.argsort(random.random_raw(images), kind="stable")[:wanted])
 
 
-def measure(read: Callable[[Ints], Iterable[bytes]], images: Ints, threads: int) -> dict[str, Any]:
-    """Colour statistics of `images`, which `read` fetches by number, and how many they were.
+def measure(
+    read: Callable[[Ints], Iterable[bytes]], images: Ints, threads: int
+) -> tuple[dict[str, Any], NDArray[np.float32]]:
+    """Colour statistics of `images`, which `read` fetches by number, and how many they were; and the mean image.
 
     Raises InputError if none of them can be decoded.
     """
     batches = [images[i : i + BATCH] for i in range(0, len(images), BATCH)]
+    sums, mean = NONE, MeanImage()
     with ThreadPoolExecutor(threads) as pool:
-        sums = sum(pool.map(lambda batch: sum(map(colours_of, read(batch)), NONE), batches), NONE)
+        for colours, centres in pool.map(lambda batch: measured(read(batch)), batches):
+            sums += colours
+            mean.merge(centres)
     if sums.pixels < 2:
         raise InputError(f"none of {len(images)} training images can be decoded; they must be JPEG, PNG or WebP")
-    return {**sums.statistics(), "colour_images": len(images)}
+    return {**sums.statistics(), "colour_images": len(images)}, mean.mean

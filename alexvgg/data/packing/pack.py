@@ -21,6 +21,7 @@ from alexvgg.data.packing import colour
 from alexvgg.data.packing.commit import Summary, begin, finish, missing, summary
 from alexvgg.data.packing.source import Reader, Source
 from alexvgg.data.progress import Progress, Say
+from alexvgg.data.shards import write_mean_image
 from alexvgg.data.store import Store, Writer
 from alexvgg.data.tars import BLOCK
 from alexvgg.data.views import whole
@@ -203,8 +204,10 @@ def complete(
             for image in images.tolist():
                 yield reader.read(image)
 
+    colours, mean_image = colour.measure(read, drawn, threads)
+    write_mean_image(store, mean_image)
     about: Mapping[str, Any] = {
         "name": options.name or source.name, "classes": list(source.classes), "flip": options.flip,
-        **colour.measure(read, drawn, threads), "packed": record(source, options), **source.about,
+        **colours, "packed": record(source, options), **source.about,
     }  # fmt: skip
     return finish(store, about, names)

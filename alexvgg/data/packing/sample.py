@@ -11,7 +11,9 @@ from PIL import Image
 
 from alexvgg.data.index import ShardIndex, index_shard, write_dataset
 from alexvgg.data.packing.colour import ColourSums
+from alexvgg.data.shards import MEAN_SIDE, write_mean_image
 from alexvgg.data.store import Store
+from alexvgg.data.views import RESAMPLE
 
 SHARD_SAMPLES = 240
 VALIDATION_IMAGES = 360
@@ -36,9 +38,16 @@ def pack_digits(store: Store, seed: int = 0) -> None:
             _pack_shard(store, f"{name}-{n:06d}.tar", pictures, labels, ids[start : start + SHARD_SAMPLES])
             for n, start in enumerate(range(0, len(ids), SHARD_SAMPLES))
         ]
+    write_mean_image(store, _mean_image(pictures[parts[0]]))
     rgb = np.repeat(pictures[parts[0]].reshape(-1, 1), 3, axis=1)
     about = {"name": "digits", "classes": [str(d) for d in range(10)], "flip": False, **ColourSums.of(rgb).statistics()}
     write_dataset(store, about, splits)
+
+
+def _mean_image(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Resizing is linear: the mean picture, enlarged, is the mean of the enlarged pictures."""
+    mean = Image.fromarray(pictures.mean(axis=0, dtype=np.float32)).resize((MEAN_SIDE, MEAN_SIDE), RESAMPLE)
+    return np.repeat(np.asarray(mean)[None], 3, axis=0)
 
 
 def _pack_shard(

@@ -19,9 +19,11 @@ from PIL import Image
 from alexvgg.data.decode import Pixels, decode
 from alexvgg.data.index import ShardIndex, index_shard, write_dataset
 from alexvgg.data.keyed import Ints
-from alexvgg.data.packing.colour import NONE, ColourSums
+from alexvgg.data.packing.colour import NONE, SHORTER, ColourSums, MeanImage
+from alexvgg.data.shards import MEAN_SIDE, write_mean_image
 from alexvgg.data.store import Store
 from alexvgg.data.tars import BLOCK
+from alexvgg.data.views import central
 
 Texture = NDArray[np.float32]  # (TEXTURE_SIDE, TEXTURE_SIDE, 3)
 
@@ -72,7 +74,7 @@ def pack_synthetic(store: Store, spec: SyntheticSpec) -> None:
     pixels: no net can learn these.
     """
     textures = _texture(spec.seed, SMOOTH), _texture(spec.seed, ROUGH)
-    sums = NONE
+    sums, mean = NONE, MeanImage()
     splits: dict[str, list[ShardIndex]] = {split: [] for split in SPLITS}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for split, images in zip(SPLITS, (spec.images, spec.val), strict=True):
@@ -82,10 +84,18 @@ def pack_synthetic(store: Store, spec: SyntheticSpec) -> None:
                 store.put(name, tar)
                 splits[split].append(index_shard(name, tar))
                 if split == "train":
-                    of_each = pool.map(lambda s: ColourSums.of(decode(s.image)), samples)
-                    sums = sum(of_each, sums)
+                    for colours, centre in pool.map(_measured, samples):
+                        sums += colours
+                        mean.add(centre)
     classes = [f"synthetic {c}" for c in range(spec.classes)]
+    write_mean_image(store, mean.mean)
     write_dataset(store, {"name": "synthetic", "classes": classes, "flip": True, **sums.statistics()}, splits)
+
+
+def _measured(sample: _Sample) -> tuple[ColourSums, Pixels]:
+    """The colours of all its pixels, and its centre for the mean image."""
+    image = decode(sample.image)
+    return ColourSums.of(image), central(image, SHORTER, MEAN_SIDE)
 
 
 def _texture(seed: int, exponent: float) -> Texture:

@@ -1,13 +1,15 @@
-"""Colour sums against NumPy's mean and covariance."""
+"""Colour sums and the mean image against NumPy's mean and covariance."""
 
+import io
 from collections.abc import Iterable
 
 import numpy as np
 import pytest
 from made import image
 from numpy.typing import NDArray
+from PIL import Image
 
-from alexvgg.data.packing.colour import NONE, SHORTER, ColourSums, chosen, colours_of, measure
+from alexvgg.data.packing.colour import NONE, SHORTER, ColourSums, chosen, measure, measured
 from alexvgg.errors import InputError
 
 
@@ -34,8 +36,21 @@ def test_sums_are_exact_in_any_order() -> None:
 
 
 def test_a_large_image_counts_as_much_as_a_small_one() -> None:
-    pixels = [colours_of(image(1, size=size)).pixels for size in ((200, 160), (3000, 2400), (50, 40))]
+    pixels = [measured([image(1, size=size)])[0].pixels for size in ((200, 160), (3000, 2400), (50, 40))]
     assert pixels == [SHORTER * 320] * 3
+
+
+def test_the_mean_image_is_of_central_squares() -> None:
+    images = [image(i, size=size) for i, size in enumerate([(400, 300), (300, 400), (256, 256), (30, 50)])]
+    squares = []
+    for data in images:
+        width, height = Image.open(io.BytesIO(data)).size
+        size = [round(length * 256 / min(width, height)) for length in (width, height)]
+        resized = Image.open(io.BytesIO(data)).convert("RGB").resize(size, Image.Resampling.BILINEAR)
+        left, top = ((length - 256) // 2 for length in size)
+        squares.append(np.asarray(resized.crop((left, top, left + 256, top + 256)), float).transpose(2, 0, 1))
+    _, mean = measured(images)
+    np.testing.assert_allclose(mean.mean, np.mean(squares, axis=0), atol=0.51)
 
 
 def test_the_sample_is_uniform_and_follows_from_the_seed() -> None:
@@ -52,14 +67,15 @@ def test_the_sample_is_uniform_and_follows_from_the_seed() -> None:
 def test_measuring_skips_what_cannot_be_decoded() -> None:
     images = [image(i) for i in range(150)]
 
-    def read(of: list[bytes]) -> dict[str, object]:
+    def read(of: list[bytes]) -> tuple[dict[str, object], NDArray[np.float32]]:
         def some(numbers: NDArray[np.int64]) -> Iterable[bytes]:
             return (of[i] for i in numbers.tolist())
 
         return measure(some, np.arange(len(of)), threads=3)
 
-    whole, damaged = read(images), read([*images, b"no image"])
-    assert damaged == {**whole, "colour_images": 151}
-    assert whole["mean_rgb"] == sum(map(colours_of, images), NONE).statistics()["mean_rgb"]
+    (colours, mean), (with_damaged, same_mean) = read(images), read([*images, b"no image"])
+    assert with_damaged == {**colours, "colour_images": 151}
+    assert np.array_equal(mean, same_mean)
+    assert colours["mean_rgb"] == measured(images)[0].statistics()["mean_rgb"]
     with pytest.raises(InputError, match="none of 2 training images can be decoded"):
         read([b"", b"no image"])
