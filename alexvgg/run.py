@@ -167,7 +167,10 @@ class _Run:
         trainer.stop_if_wished()  # before the evaluation, which is long
 
     def _validate(self) -> dict[str, float]:
-        """The centre crop at the single test scale: what the schedule watches. The tables' numbers come at the end."""
+        """The centre crop at the single test scale, in training's precision: what the schedule watches.
+
+        It compares epochs of one run, where bf16 says the same as fp32; the tables' numbers come at the end, in fp32.
+        """
         self.net.eval()
         counts = Counts(0, 0, 0)
         with torch.inference_mode(), autocast(self.world.device, self.execution.precision):
