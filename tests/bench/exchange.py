@@ -70,7 +70,8 @@ def show(name: str, found: Measured, on_loopback: Measured | None = None, rate: 
             f"{median(first['bytes']) / sent:5.2f}"
         )
         if on_loopback is not None:
-            model = step_seconds(median(on_loopback[how]["seconds"]), 8 * sent / rate)
+            hidden = median(on_loopback["hidden"]["seconds"])
+            model = step_seconds(median(on_loopback[how]["seconds"]), 8 * sent / rate, hidden=hidden)
             off.append(abs(model / median(times) - 1))
             row += f"   model {model:7.3f} s ({model / median(times) - 1:+.0%})"
         print(row, flush=True)

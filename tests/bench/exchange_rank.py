@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alexvgg.batch import Batch
@@ -84,6 +85,14 @@ def measured(how: str, meter: Meter, steps: int, run: Any) -> None:
     print(json.dumps({"what": how, "seconds": times, "bytes": sent}), flush=True)
 
 
+def hidden(net: Any, images: Tensor, batch: Batch) -> float:
+    """Seconds that the convolutions' backward pass takes: what an exchange hides behind."""
+    maps, began = net.maps(images), []
+    maps.register_hook(lambda _: began.append(time.perf_counter()))
+    F.cross_entropy(net.classifier(maps.flatten(1), batch.keys), batch.labels).backward()
+    return time.perf_counter() - began[0]
+
+
 def main() -> None:
     name, steps, interface = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     torch.set_num_threads(1)
@@ -92,12 +101,14 @@ def main() -> None:
         (make, side), mine = NETS[name], -(-GLOBAL_BATCH // world.size)
         torch.manual_seed(0)
         net = make().to(memory_format=torch.channels_last).train()
-        batch = share(mine, side, world.rank)
+        batch, normalise = share(mine, side, world.rank), Normalisation((120.0, 110.0, 100.0))
+        behind = [hidden(net, normalise(batch), batch) for _ in range(1 + steps)][1:]
+        print(json.dumps({"what": "hidden", "seconds": behind, "bytes": [0] * steps}), flush=True)
         optimizer = sgd(net, lr=0.0, momentum=0.9, weight_decay=5e-4)
         for how in EXCHANGES:
             agreed: Agreement = agree(net, world, how, GLOBAL_BATCH, mine)
             model = distributed(net, world, agreed)
-            update = Updater(model, optimizer, Normalisation((120.0, 110.0, 100.0)), world)
+            update = Updater(model, optimizer, normalise, world)
             measured(how, meter, steps, lambda update=update: update(batch))  # type: ignore[misc]
             optimizer.zero_grad()
             del model, update
