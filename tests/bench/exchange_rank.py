@@ -1,6 +1,7 @@
-"""One rank of `exchange.py`: steps by every exchange in turn. Prints a line of JSON for each.
+"""One rank of `exchange.py`, which tells it by a line each when to go on: between two links' rates, and at the start.
 
-`python exchange_rank.py NET STEPS INTERFACE`, with torchrun's variables in the environment.
+`python exchange_rank.py NET STEPS RATES INTERFACE`, with torchrun's variables in the environment. Prints a line of JSON
+for the convolutions' backward pass, then for each exchange and each of so many rates.
 """
 
 import gc
@@ -80,6 +81,7 @@ class Meter:
 
 
 def measured(how: str, meter: Meter, steps: int, run: Any) -> None:
+    sys.stdin.readline()
     run()  # the first step allocates
     times, sent = zip(*(meter.step(run) for _ in range(steps)), strict=True)
     print(json.dumps({"what": how, "seconds": times, "bytes": sent}), flush=True)
@@ -94,7 +96,7 @@ def hidden(net: Any, images: Tensor, batch: Batch) -> float:
 
 
 def main() -> None:
-    name, steps, interface = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+    name, steps, rates, interface = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     torch.set_num_threads(1)
     with World.launched() as world:
         meter = Meter(world, interface)
@@ -109,7 +111,8 @@ def main() -> None:
             agreed: Agreement = agree(net, world, how, GLOBAL_BATCH, mine)
             model = distributed(net, world, agreed)
             update = Updater(model, optimizer, normalise, world)
-            measured(how, meter, steps, lambda update=update: update(batch))  # type: ignore[misc]
+            for _ in range(rates):
+                measured(how, meter, steps, lambda update=update: update(batch))  # type: ignore[misc]
             optimizer.zero_grad()
             del model, update
             gc.collect()
