@@ -1,8 +1,8 @@
 """How a net's training scales with ranks, by how they exchange gradients: a model of one step, beside published points.
 
-T = f + max(b, t) + e: the forward pass takes f, a third of the computation; then the backward pass b and the exchange t
-run side by side, as the largest gradients, the classifier's, exist first; by factors each rank then forms the
-classifier's gradient of the whole batch, of which its own rows are computed anyway: e is the rest.
+T = c + e + max(0, t - h): a rank computes for c on its share. The exchange takes t, and hides behind the h of c that is
+the convolutions' backward pass, as the largest gradients, the classifier's, exist before it. By factors each rank forms
+the classifier's gradient of the whole batch, of which its own rows are in c: e is the rest.
 """
 
 from dataclasses import asdict, dataclass
@@ -17,7 +17,7 @@ from alexvgg.engine.traffic import FLOAT, HALF, ExchangePlan, Gradient, Method, 
 from alexvgg.models import build, size
 
 METHODS: tuple[Method, ...] = ("allreduce", "bf16", "factors")
-FORWARD = 1 / 3  # of a step's arithmetic
+BACKWARD = 2 / 3  # of a step's arithmetic
 SLOWER = 6  # factors in bf16 are multiplied in 32 bits: an A100 does 19.5 TFLOP/s of that beside the 110 it trains with
 
 
@@ -27,6 +27,11 @@ class Cost:
 
     gradient: Gradient
     macs: int
+
+    @property
+    def convolutions(self) -> float:
+        """Their share of the arithmetic."""
+        return 1 - sum(layer.inputs * layer.outputs for layer in self.gradient.layers) / self.macs
 
     @classmethod
     def of(cls, model: str) -> "Cost":
@@ -71,9 +76,9 @@ class Point:
     sent: float  # bytes of each rank
 
 
-def step_seconds(compute: float, exchange: float, forming: float = 0.0) -> float:
-    """T of the model: `compute` for this rank's own share, `exchange` on the link, `forming` the rest of the batch."""
-    return FORWARD * compute + max((1 - FORWARD) * compute, exchange) + forming
+def step_seconds(compute: float, exchange: float, *, hidden: float, forming: float = 0.0) -> float:
+    """T of the model: its c, t, h and e."""
+    return compute + forming + max(0.0, exchange - hidden)
 
 
 def scale(cost: Cost, hardware: Hardware, global_batch: int, ranks: int, method: Method) -> Point:
@@ -85,7 +90,8 @@ def scale(cost: Cost, hardware: Hardware, global_batch: int, ranks: int, method:
     layers = cost.gradient.by_factors(global_batch) if how == "factors" else ()
     others = 2 * sum(layer.params for layer in layers) * (global_batch - share)
     forming = others / hardware.flops * (SLOWER if hardware.factor_bytes == HALF else 1)
-    seconds = step_seconds(compute, 8 * sent / hardware.link, forming)
+    hidden = BACKWARD * cost.convolutions * compute
+    seconds = step_seconds(compute, 8 * sent / hardware.link, hidden=hidden, forming=forming)
     return Point(ranks, how, seconds, compute / seconds, global_batch / seconds, sent)
 
 
@@ -116,7 +122,7 @@ class Scaling:
         h = self.hardware
         return (
             f"A GPU sustains {h.flops / 1e12:g} TFLOP/s on any number of images; in truth small shares are slower.",
-            "The exchange uses the whole link, and runs beside the backward pass, not beside the forward pass.",
+            "The exchange uses the whole link, and runs beside the convolutions' backward pass, not beside the rest.",
             f"A host's link carries {h.link / 1e9:g} Gb/s each way. Rings pass it once, however many GPUs a host has.",
             f"Factors travel in {8 * h.factor_bytes} bits; what an all-reduce sums is in 32, or in 16 with bf16.",
             "Forming the classifier's gradient of the whole batch runs in 32 bits, at a sixth of bf16's speed.",

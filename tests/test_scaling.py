@@ -21,14 +21,15 @@ def run(*arguments: str) -> Result:
 def test_the_costs_are_the_nets_own() -> None:
     cost = Cost.of("vgg_e")
     assert (cost.gradient.params, cost.macs) == (143_667_240, 19_632_062_464)
+    assert cost.convolutions == pytest.approx(0.9937, abs=1e-4)
     assert [layer.name for layer in cost.gradient.layers] == ["fc6", "fc7", "fc8"]
     assert Cost.of("alexnet").gradient.others == 2_334_080
 
 
-def test_a_step_waits_for_the_slower_of_backward_and_exchange() -> None:
-    assert step_seconds(3.0, 0.0) == pytest.approx(3.0)
-    assert step_seconds(3.0, 2.0) == pytest.approx(3.0)
-    assert step_seconds(3.0, 5.0, 0.5) == pytest.approx(6.5)
+def test_a_step_waits_for_what_of_the_exchange_nothing_hides() -> None:
+    assert step_seconds(3.0, 0.0, hidden=2.0) == pytest.approx(3.0)
+    assert step_seconds(3.0, 2.0, hidden=2.0) == pytest.approx(3.0)
+    assert step_seconds(3.0, 5.0, hidden=2.0, forming=0.5) == pytest.approx(6.5)
 
 
 def test_links_are_nothing_or_everything() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alexvgg.cli.execution import execution_options
+from alexvgg.cli.execution import Link, execution_options
 from alexvgg.cli.jobs import follow_to_end
 from alexvgg.cli.place import place_to_submit, profile_option
 from alexvgg.cli.status import duration
@@ -17,6 +17,7 @@ from alexvgg.cli.status import duration
 if TYPE_CHECKING:
     from alexvgg.campaign.estimate import Estimate
     from alexvgg.config import RunSpec
+    from alexvgg.engine.traffic import ExchangePlan
     from alexvgg.planning import Images
     from alexvgg.profiles import Profile
     from alexvgg.recipes import Geometry
@@ -59,6 +60,7 @@ OPTIONS = (
     execution_options,
     click.option("--wait", is_flag=True, help="Show the log and wait for the end; exit code 100 if it fails."),
     click.option("--dry-run", is_flag=True, help="Print what would be started, and start nothing."),
+    click.option("--link", type=Link(), help="Of each node, e.g. 25Gb, to say how long gradients travel."),
     click.option("--price-per-gpu-hour", type=click.FloatRange(min=0), help="To estimate what it costs."),
     click.option("--json", "as_json", is_flag=True, help="Print JSON."),
 )
@@ -83,6 +85,7 @@ def plan_and_send(
     retry: bool,
     wait: bool,
     dry_run: bool,
+    link: float | None,
     price_per_gpu_hour: float | None,
     as_json: bool,
     **execution: Any,
@@ -94,6 +97,7 @@ def plan_and_send(
     from alexvgg.data.shards import open_dataset
     from alexvgg.data.store import open_store
     from alexvgg.planning import Images, images_of
+    from alexvgg.profiles import LOCAL, chosen_profile
     from alexvgg.recipes import GEOMETRIES, choose
 
     # Whatever is wrong with the request is said before all else.
@@ -108,7 +112,8 @@ def plan_and_send(
         runs, requests = planner(images_of(images), choose(GEOMETRIES, place.geometry, "geometry"))
         submission = decide(target, runs, requests, place, nodes, kept, len(images.train), retry=retry, **execution)
         if dry_run or not as_json:
-            _show(submission, price_per_gpu_hour, as_json)
+            hosts = 1 if chosen_profile(profile) == LOCAL else nodes[1]  # all local nodes are on this machine
+            _show(submission, _exchanges(submission, hosts), link, price_per_gpu_hour, as_json)
         if dry_run:
             return
         jobs, job, new = client(place.dashboard), None, False
@@ -120,11 +125,23 @@ def plan_and_send(
         sys.exit(follow_to_end(jobs, job))
 
 
-def _show(submission: Submission, price: float | None, as_json: bool) -> None:
-    hours = submission.worker_hours
-    cost = None if price is None or hours is None else price * hours
+def _exchanges(submission: Submission, hosts: int) -> list[ExchangePlan]:
+    """How each run's ranks will exchange gradients."""
+    from alexvgg.scaling import planned_exchange
+
+    specs = [step.spec for step in submission.steps]
+    return [planned_exchange(s.model, s.train.global_batch, submission.execution, hosts) for s in specs]
+
+
+def _show(
+    submission: Submission, exchanges: list[ExchangePlan], link: float | None, price: float | None, as_json: bool
+) -> None:
     if as_json:
-        click.echo(json.dumps(submission.to_dict() | {"cost": cost}, indent=2))
+        hours, document = submission.worker_hours, submission.to_dict()
+        for run, exchange in zip(document["runs"], exchanges, strict=True):
+            run["exchange"] = exchange.to_dict(link)
+        cost = None if price is None or hours is None else price * hours
+        click.echo(json.dumps(document | {"cost": cost}, indent=2))
         return
     e, (least, most) = submission.execution, submission.nodes
     device = f"{e.gpus_per_worker} GPU each" if e.gpus_per_worker else "CPU"
@@ -147,6 +164,9 @@ def _show(submission: Submission, price: float | None, as_json: bool) -> None:
     for request, state in submission.evaluations:
         scales = ",".join(map(str, request.test_scales)) if request.test_scales else "each net's own"
         click.echo(f"  {request.name:<24} {state:<9} {request.method} at Q={scales} of {' + '.join(request.runs)}")
+    if e.workers > 1:
+        lines = (f"{s.spec.model.name}: {x.line(link)}" for s, x in zip(submission.steps, exchanges, strict=True))
+        click.echo("\n".join(dict.fromkeys(lines)))  # once for each net
     if submission.pending:
         click.echo(_together(submission, price))
 

@@ -3,8 +3,8 @@
 The hosts are network namespaces of this machine, which needs root; without it everything runs over loopback, where only
 the bytes mean something. AlexNet is the real net; VGG D has its true classifier and its convolutions' true gradient but
 small images, as real ones would keep a CPU busy for longer than any exchange takes (`exchange_rank.py`). The global
-batch is 8. Beside each time stands what `alexvgg.scaling` makes of the same steps on loopback, of the bytes and of the
-link's nominal rate.
+batch is 8. Beside each time stands what `alexvgg.scaling` makes of the same steps without a limit on the links, of the
+bytes, and of the link's nominal rate: of the fastest steps, as whatever else runs here only adds to a step.
 """
 
 import itertools
@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
 
@@ -24,91 +25,97 @@ from report import report
 from alexvgg.scaling import step_seconds
 
 RANK = Path(__file__).with_name("exchange_rank.py")
-STEPS = 3
-RATES = (1e9, 10e9)
+STEPS = 4
+RATES = (None, 1e9, 10e9)  # bits a second
 LABELS = {"allreduce": "DDP", "bf16": "DDP, bf16", "factors": "factors"}
-Measured = dict[str, dict[str, list[float]]]
+Measured = dict[str, list[float]]  # seconds and bytes of each step: the slowest rank's, and the most that a rank sent
+Key = tuple[str, float | None]  # exchange and rate
 
 
-def measure(net: str, ranks: int, hosts: Hosts | None) -> Measured:
-    """What each rank measured, put together: the slowest rank's seconds, and its bytes.
+class Ranks:
+    """Processes that measure, each on its own host, or all on this one's loopback, which counts everyone's bytes."""
 
-    With fewer hosts than ranks, or none, all ranks are on one and talk over its loopback, which counts everyone's.
-    """
-    apart = hosts is not None and len(hosts.names) == ranks
-    address, interface = (hosts.address(0), LINK) if hosts is not None and apart else ("127.0.0.1", "lo")
-    common = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": address, "MASTER_PORT": str(free_port()), "LOCAL_RANK": "0"}
-    processes = []
-    for rank in range(ranks):
-        command = [sys.executable, str(RANK), net, str(STEPS), interface]
-        environment = {**os.environ, **common, "RANK": str(rank), "GLOO_SOCKET_IFNAME": interface}
-        inside = hosts.inside(rank if apart else 0, command) if hosts is not None else command
-        processes.append(subprocess.Popen(inside, env=environment, stdout=subprocess.PIPE, text=True))
-    try:
-        lines = [process.communicate(timeout=1800)[0].splitlines() for process in processes]
-    finally:
-        for process in processes:
+    def __init__(self, net: str, size: int, hosts: Hosts | None, rates: int) -> None:
+        address, self._interface = ("127.0.0.1", "lo") if hosts is None else (hosts.address(0), LINK)
+        world = {"WORLD_SIZE": str(size), "MASTER_ADDR": address, "MASTER_PORT": str(free_port()), "LOCAL_RANK": "0"}
+        self._processes = []
+        for rank in range(size):
+            command = [sys.executable, str(RANK), net, str(STEPS), str(rates), self._interface]
+            inside = command if hosts is None else hosts.inside(rank, command)
+            environment = {**os.environ, **world, "RANK": str(rank), "GLOO_SOCKET_IFNAME": self._interface}
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+            self._processes.append(subprocess.Popen(inside, env=environment, **pipes))  # type: ignore[call-overload]
+
+    def go_on(self) -> None:
+        for process in self._processes:
+            process.stdin.write("\n")
+
+    def measured(self) -> Measured:
+        """What each rank says next, put together."""
+        parts = [json.loads(process.stdout.readline()) for process in self._processes]
+        sharing = len(parts) if self._interface == "lo" else 1
+        return {
+            "seconds": [max(step) for step in zip(*(p["seconds"] for p in parts), strict=True)],
+            "bytes": [max(step) / sharing for step in zip(*(p["bytes"] for p in parts), strict=True)],
+        }
+
+    def stop(self) -> None:
+        for process in self._processes:
             process.kill()
-    assert all(process.returncode == 0 for process in processes), "a rank failed"
-    found: Measured = {}
-    for parts in zip(*([json.loads(line) for line in rank] for rank in lines), strict=True):
-        sent = [max(step) / (1 if apart else ranks) for step in zip(*(p["bytes"] for p in parts), strict=True)]
-        seconds = [max(step) for step in zip(*(p["seconds"] for p in parts), strict=True)]
-        found[parts[0]["what"]] = {"seconds": seconds, "bytes": sent}
-    return found
+            process.communicate()
 
 
-def show(name: str, found: Measured, on_loopback: Measured | None = None, rate: float = 0.0) -> float:
+def measure(net: str, size: int, *, apart: bool) -> tuple[dict[Key, Measured], float]:
+    """Each exchange at each rate, one after the other; and the seconds of the convolutions' backward pass."""
+    rates = RATES if apart else RATES[:1]
+    with Hosts(size) if apart else nullcontext() as hosts:
+        ranks = Ranks(net, size, hosts, len(rates))
+        try:
+            hidden, found = min(ranks.measured()["seconds"]), {}
+            for how, rate in itertools.product(EXCHANGES, rates):
+                if hosts is not None:
+                    hosts.limit(rate)
+                ranks.go_on()
+                found[how, rate] = ranks.measured()
+            return found, hidden
+        finally:
+            ranks.stop()
+
+
+def show(net: str, size: int, found: dict[Key, Measured], hidden: float, rate: float | None) -> float:
     """A row for each exchange. Returns how far the model is off at worst, as a share."""
-    print(f"\n{name}")
-    off, first = [0.0], found["allreduce"]
+    print(f"\n{net}, {size} ranks, {'no limit' if rate is None else f'{rate / 1e9:g} Gb/s'}")
+    off, ddp = [0.0], found["allreduce", rate]
     for how in EXCHANGES:
-        times, sent = found[how]["seconds"], median(found[how]["bytes"])
+        times, sent = found[how, rate]["seconds"], median(found[how, rate]["bytes"])
         row = (
             f"  {LABELS[how]:<10} {median(times):7.3f} s ({min(times):.3f} to {max(times):.3f}), DDP's by "
-            f"{median(first['seconds']) / median(times):5.2f}   {sent / 1e6:8.1f} MB, DDP's by "
-            f"{median(first['bytes']) / sent:5.2f}"
+            f"{median(ddp['seconds']) / median(times):5.2f}   {sent / 1e6:8.1f} MB, DDP's by "
+            f"{median(ddp['bytes']) / sent:5.2f}"
         )
-        if on_loopback is not None:
-            model = step_seconds(median(on_loopback[how]["seconds"]), 8 * sent / rate)
-            off.append(abs(model / median(times) - 1))
-            row += f"   model {model:7.3f} s ({model / median(times) - 1:+.0%})"
+        if rate is not None:
+            model = step_seconds(min(found[how, None]["seconds"]), 8 * sent / rate, hidden=hidden)
+            off.append(abs(model / min(times) - 1))
+            row += f"   model {model:7.3f} s ({model / min(times) - 1:+.0%})"
         print(row, flush=True)
     return max(off)
-
-
-def on_one_host(net: str, ranks: int, *, alone: bool) -> Measured:
-    """Over loopback: of a namespace of its own, or of this machine, whose other users' bytes then count, too."""
-    if not alone:
-        return measure(net, ranks, None)
-    with Hosts(1) as hosts:
-        return measure(net, ranks, hosts)
-
-
-def between_hosts(net: str, ranks: int, on_loopback: Measured) -> Measured:
-    """A net at both rates. Returns what it took at 1 Gb/s."""
-    with Hosts(ranks) as hosts:
-        for rate in RATES:
-            hosts.limit(rate)
-            found = measure(net, ranks, hosts)
-            off = show(f"{net}, {ranks} hosts, {rate / 1e9:g} Gb/s", found, on_loopback, rate)
-            if rate == RATES[0]:
-                slow = found
-                print(f"  the model is off by at most {off:.0%}")
-    return slow
 
 
 def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # an exception, so that the hosts are taken down
     if (refused := missing()) is not None:
         print(f"No network namespaces ({refused}): over loopback. Bytes are right, times say nothing of a network.")
-    results = []
-    for net, ranks in itertools.product(("vgg_d", "alexnet"), (2, 4)):
-        on_loopback = on_one_host(net, ranks, alone=refused is None)
-        show(f"{net}, {ranks} ranks on one host, loopback", on_loopback)
-        results.append(on_loopback if refused is not None else between_hosts(net, ranks, on_loopback))
-    print(f"\nGlobal batch {GLOBAL_BATCH}, one thread a rank; of each step the slowest rank. VGG's sizes, N=2, 1 Gb/s:")
-    report("exchange", results[0]["factors"]["seconds"], results[0]["allreduce"]["seconds"], "s", ("factors", "DDP"))
+    results, off = [], []
+    for net, size in itertools.product(("vgg_d", "alexnet"), (2, 4)):
+        found, hidden = measure(net, size, apart=refused is None)
+        worst = {rate: show(net, size, found, hidden, rate) for rate in dict.fromkeys(rate for _, rate in found)}
+        off.append(worst.get(1e9, 0.0))
+        results.append(found)
+    slow = 1e9 if refused is None else None
+    factors, ddp = (results[0][how, slow]["seconds"] for how in ("factors", "allreduce"))
+    print(f"\nAt 1 Gb/s the model is off by at most {max(off):.0%}.")
+    print(f"Global batch {GLOBAL_BATCH}, one thread a rank. VGG's sizes, 2 ranks{', 1 Gb/s' if slow else ''}:")
+    report("exchange", factors, ddp, "s a step", ("factors", "DDP"))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""One rank of `exchange.py`: steps by every exchange in turn. Prints a line of JSON for each.
+"""One rank of `exchange.py`, which tells it by a line each when to go on: between two links' rates, and at the start.
 
-`python exchange_rank.py NET STEPS INTERFACE`, with torchrun's variables in the environment.
+`python exchange_rank.py NET STEPS RATES INTERFACE`, with torchrun's variables in the environment. Prints a line of JSON
+for the convolutions' backward pass, then for each exchange and each of so many rates.
 """
 
 import gc
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alexvgg.batch import Batch
@@ -79,26 +81,38 @@ class Meter:
 
 
 def measured(how: str, meter: Meter, steps: int, run: Any) -> None:
+    sys.stdin.readline()
     run()  # the first step allocates
     times, sent = zip(*(meter.step(run) for _ in range(steps)), strict=True)
     print(json.dumps({"what": how, "seconds": times, "bytes": sent}), flush=True)
 
 
+def hidden(net: Any, images: Tensor, batch: Batch) -> float:
+    """Seconds that the convolutions' backward pass takes: what an exchange hides behind."""
+    maps, began = net.maps(images), []
+    maps.register_hook(lambda _: began.append(time.perf_counter()))
+    F.cross_entropy(net.classifier(maps.flatten(1), batch.keys), batch.labels).backward()
+    return time.perf_counter() - began[0]
+
+
 def main() -> None:
-    name, steps, interface = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+    name, steps, rates, interface = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     torch.set_num_threads(1)
     with World.launched() as world:
         meter = Meter(world, interface)
         (make, side), mine = NETS[name], -(-GLOBAL_BATCH // world.size)
         torch.manual_seed(0)
         net = make().to(memory_format=torch.channels_last).train()
-        batch = share(mine, side, world.rank)
+        batch, normalise = share(mine, side, world.rank), Normalisation((120.0, 110.0, 100.0))
+        behind = [hidden(net, normalise(batch), batch) for _ in range(1 + steps)][1:]
+        print(json.dumps({"what": "hidden", "seconds": behind, "bytes": [0] * steps}), flush=True)
         optimizer = sgd(net, lr=0.0, momentum=0.9, weight_decay=5e-4)
         for how in EXCHANGES:
             agreed: Agreement = agree(net, world, how, GLOBAL_BATCH, mine)
             model = distributed(net, world, agreed)
-            update = Updater(model, optimizer, Normalisation((120.0, 110.0, 100.0)), world)
-            measured(how, meter, steps, lambda update=update: update(batch))  # type: ignore[misc]
+            update = Updater(model, optimizer, normalise, world)
+            for _ in range(rates):
+                measured(how, meter, steps, lambda update=update: update(batch))  # type: ignore[misc]
             optimizer.zero_grad()
             del model, update
             gc.collect()

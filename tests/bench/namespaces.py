@@ -48,8 +48,13 @@ class Hosts:
         for name in (*self.names, self._hub):  # a namespace takes its interfaces along
             subprocess.run(["ip", "netns", "del", name], stderr=subprocess.DEVNULL, check=False)
 
-    def limit(self, rate: float) -> None:
-        """Give every link this rate."""
+    def limit(self, rate: float | None) -> None:
+        """Give every link this rate; None takes the limit away."""
+        if rate is None:
+            for host, name in enumerate(self.names):
+                for place in (f"{name} qdisc del dev {LINK}", f"{self._hub} qdisc del dev port{host}"):
+                    subprocess.run(f"tc -n {place} root".split(), stderr=subprocess.DEVNULL, check=False)
+            return
         bucket = max(1 << 18, int(rate / 8 / 100))  # what may pass at once: the kernel's clock ticks every few ms
         shape = f"root tbf rate {rate:.0f}bit burst {bucket} latency 50ms"
         for host, name in enumerate(self.names):

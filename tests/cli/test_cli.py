@@ -102,6 +102,23 @@ def test_a_table_is_refused_with_other_test_scales(elsewhere: Path) -> None:
     assert "a table's test scales are the table's own" in result.stderr
 
 
+def test_dry_run_says_how_gradients_travel(elsewhere: Path) -> None:
+    """Between the nodes of a profile; the local cluster's are one machine."""
+    submit = ("submit", "--model", "vgg_d", "--init", "random", "--nodes", "4", "--dry-run", "--link", "25Gb")
+    assert "vgg_d: gradients by all-reduce: 3.2 MB" in (local := run(*submit).stdout)
+    assert local.count("gradients by") == 1
+    here = elsewhere.as_uri()
+    assert run("data", "sample", "digits", f"{here}/d").exit_code == 0
+    places = {"dashboard": "http://127.0.0.1:1", "storage": f"{here}/s", "dataset": f"{here}/d"}
+    toml = "".join(f'{key} = "{value}"\n' for key, value in places.items())
+    (elsewhere / "alexvgg.toml").write_text(f"[profile.x]\ngpus_per_node = 8\n{toml}")
+    (run_,) = json.loads(run(*submit, "--profile", "x", "--json").stdout)["runs"]
+    assert run_["exchange"]["exchange"] == "factors"
+    assert run_["exchange"]["layers"] == ["fc6", "fc7"], "the digits' fc8 has 10 outputs"
+    assert run_["exchange"]["bytes"] < run_["exchange"]["allreduce_bytes"] / 2
+    assert run_["exchange"]["seconds"] == pytest.approx(8 * run_["exchange"]["bytes"] / 25e9)
+
+
 def test_random_init_needs_no_shallow_parent(elsewhere: Path) -> None:
     result = run("submit", "--model", "vgg_e", "--scale", "384", "--init", "random", "--dry-run", "--json")
     runs = json.loads(result.stdout)["runs"]
