@@ -17,6 +17,7 @@ from alexvgg.trained import Trained, describe_input
 SUFFIXES = {"torchvision": ".torchvision.safetensors", "safetensors": ".safetensors", "onnx": ".onnx", "pt2": ".pt2"}
 KEY = "alexvgg"  # of the description in the file's metadata
 
+MEAN = "mean_image"  # of a net that subtracts one, beside the weights
 PIXELS, SCORES = "pixels", "scores"  # input and output of a graph
 
 
@@ -28,7 +29,7 @@ class PixelNet(nn.Module):
     def __init__(self, trained: Trained) -> None:
         super().__init__()
         self.net = trained.net
-        self.register_buffer("mean", torch.tensor(trained.mean_rgb).view(1, 3, 1, 1))
+        self.register_buffer("mean", _over_pixels(trained.mean))
 
     def forward(self, pixels: Tensor) -> Tensor:
         return self.net(pixels - self.mean)  # type: ignore[no-any-return]
@@ -42,20 +43,32 @@ def export(trained: Trained, format: str, path: Path) -> str:
     return FORMATS[format](trained, path)
 
 
+def _over_pixels(mean: Tensor) -> Tensor:
+    """(1, 3, 1, 1) of a colour, (1, 3, crop, crop) of an image."""
+    return mean[None] if mean.ndim == 3 else mean.view(1, 3, 1, 1)
+
+
 def _safetensors(trained: Trained, path: Path) -> str:
-    about = describe_input(trained, scale=1, mean=trained.mean_rgb, std=(1, 1, 1))
-    _write_tensors(path, trained.net.state_dict(), about)
-    m = trained.run.spec.model
+    m, state, take = trained.run.spec.model, trained.net.state_dict(), ""
+    if trained.mean.ndim == 1:
+        about = describe_input(trained, scale=1, mean=trained.mean.tolist(), std=(1, 1, 1))
+    else:  # too many numbers for the description
+        about = describe_input(trained, scale=1, mean=f"the tensor {MEAN}, pixel by pixel", std=(1, 1, 1))
+        state, take = state | {MEAN: trained.mean}, f"; mean = state.pop({MEAN!r})"
+    _write_tensors(path, state, about)
+    form = f"{m.name!r}, num_classes={m.num_classes}, width={m.width:g}, crop={m.crop}"
     return (
-        f"net = alexvgg.models.build({m.name!r}, num_classes={m.num_classes}, width={m.width:g}, crop={m.crop}); "
-        f"net.load_state_dict(safetensors.torch.load_file({path.name!r}))"
+        f"state = safetensors.torch.load_file({path.name!r}){take}; "
+        f"net = alexvgg.models.build({form}); net.load_state_dict(state)"
     )
 
 
 def _torchvision(trained: Trained, path: Path) -> str:
     model = trained.run.spec.model
     check_twin(model)
-    mean = [m / 255 for m in trained.mean_rgb]
+    if trained.mean.ndim == 3:
+        raise InputError("this net subtracts a mean image, torchvision a mean colour. Use another format")
+    mean = [m / 255 for m in trained.mean.tolist()]
     about = describe_input(trained, scale=1 / 255, mean=mean, std=(1 / 255,) * 3)
     _write_tensors(path, to_torchvision(model.name, trained.net.state_dict()), about)
     return (

@@ -56,12 +56,13 @@ def predict(trained: Trained, image: Pixels, *, method: Method, test_scales: Seq
 
 def _posteriors(trained: Trained, image: Pixels, method: Method, q: int) -> Tensor:
     """float64 (classes,) at Q=`q`."""
-    crop, normalise = trained.net.crop, Normalisation(trained.mean_rgb)
+    crop = trained.net.crop
     shorter = pixels(q, crop)
     if method == "dense":
-        images = normalise(_alone(whole(image, shorter)))
+        images = Normalisation(trained.mean_rgb)(_alone(whole(image, shorter)))
         return whole_posteriors(Dense(trained.net), images, flip=trained.flip)[0]
-    scores: Tensor = trained.net(normalise(_alone(central(image, shorter, crop))))[0]
+    view = Normalisation(trained.mean)(_alone(central(image, shorter, crop)))
+    scores: Tensor = trained.net(view)[0]
     return scores.double().softmax(dim=0)
 
 

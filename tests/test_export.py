@@ -14,13 +14,14 @@ from images import mixed_dataset
 from torch import Tensor
 
 from alexvgg.config import Execution
-from alexvgg.data.shards import Dataset
+from alexvgg.data.shards import Dataset, write_mean_image
 from alexvgg.data.store import open_store
 from alexvgg.engine.world import World
 from alexvgg.errors import InputError
 from alexvgg.export import FORMATS, SUFFIXES, export
 from alexvgg.models import build
 from alexvgg.planning import images_of, plan_runs
+from alexvgg.predict import predict
 from alexvgg.recipes import GEOMETRIES, RECIPES
 from alexvgg.run import train
 from alexvgg.trained import Trained, open_trained
@@ -34,7 +35,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return mixed_dataset(tmp_path_factory.mktemp("pictures"), 3)
+    dataset = mixed_dataset(tmp_path_factory.mktemp("pictures"), 3)
+    write_mean_image(dataset.store, np.random.default_rng(0).uniform(0, 255, (3, 256, 256)).astype(np.float32))
+    return dataset
 
 
 @pytest.fixture(scope="module", params=NETS)
@@ -58,7 +61,8 @@ def pixels(trained: Trained) -> Tensor:
 @pytest.fixture
 def scores(trained: Trained, pixels: Tensor) -> Tensor:
     with torch.inference_mode():
-        return trained.net(pixels - torch.tensor(trained.mean_rgb)[:, None, None])
+        mean = trained.mean if trained.mean.ndim == 3 else trained.mean[:, None, None]
+        return trained.net(pixels - mean)
 
 
 def test_safetensors(trained: Trained, pixels: Tensor, scores: Tensor, tmp_path: Path) -> None:
@@ -67,8 +71,14 @@ def test_safetensors(trained: Trained, pixels: Tensor, scores: Tensor, tmp_path:
     with safetensors.safe_open(path, "pt") as file:
         about = json.loads(file.metadata()["alexvgg"])
     net = build(about["model"], num_classes=len(about["classes"]), width=about["width"], crop=about["crop"]).eval()
-    net.load_state_dict(safetensors.torch.load_file(path))
-    mean, std = (torch.tensor(about[key])[:, None, None] for key in ("mean", "std"))
+    state = safetensors.torch.load_file(path)
+    if about["model"] == "alexnet":
+        assert about["mean"] == "the tensor mean_image, pixel by pixel"
+        mean = state.pop("mean_image")
+    else:
+        mean = torch.tensor(about["mean"])[:, None, None]
+    net.load_state_dict(state)
+    std = torch.tensor(about["std"])[:, None, None]
     with torch.inference_mode():
         assert torch.equal(net((pixels * about["scale"] - mean) / std), scores)
 
@@ -97,10 +107,26 @@ def test_pt2(trained: Trained, pixels: Tensor, scores: Tensor, tmp_path: Path) -
     assert json.loads(about["alexvgg.json"])["run"] == trained.run.name
 
 
+def test_torchvision_subtracts_no_mean_image(trained: Trained, tmp_path: Path) -> None:
+    spec = trained.run.spec
+    full = replace(spec, model=replace(spec.model, name="vgg_a", width=1.0, crop=224))
+    images = replace(trained, run=replace(trained.run, spec=full), mean=torch.zeros(3, 224, 224))
+    with pytest.raises(InputError, match="subtracts a mean image"):
+        export(images, "torchvision", tmp_path / "net.safetensors")
+
+
 def test_torchvision_has_no_twin_of_them(trained: Trained, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="torchvision"):
         export(trained, "torchvision", tmp_path / "net.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+def test_predictions_see_the_same_input(trained: Trained, pixels: Tensor, scores: Tensor) -> None:
+    """A picture of the crop's size at Q=224 is its own centre crop."""
+    image = pixels[0].byte().permute(1, 2, 0).contiguous().numpy()
+    best, *_ = predict(trained, image, method="central", test_scales=(224,), top=1)
+    assert best.label == scores[0].argmax()
+    assert best.probability == pytest.approx(scores[0].double().softmax(dim=0).max().item(), rel=1e-5)
 
 
 def test_every_format_has_a_suffix() -> None:

@@ -10,6 +10,13 @@ def recipes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
     return [name for name in RECIPES if name.startswith(incomplete)]
 
 
+def models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """For options that name a net as a submission does."""
+    from alexvgg.recipes import RECIPES
+
+    return [name for name in dict.fromkeys(r.target for r in RECIPES.values()) if name.startswith(incomplete)]
+
+
 def tables_and_recipes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """For arguments that may also be a table."""
     from alexvgg.cli.table import NAMES

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from alexvgg.cli.names import models
 from alexvgg.cli.sending import plan_and_send, sending_options
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--model", required=True, help="A net, e.g. vgg_e; `alexvgg models` lists them.")
+@click.option("--model", required=True, shell_complete=models, help="A net, e.g. vgg_e; `alexvgg models` lists them.")
 @click.option("--scale", default="256", show_default=True, help="S, the training scale: 256, 384 or jitter.")
 @click.option(
     "--init",

@@ -99,3 +99,4 @@ def test_bash_completes_what_is_begun() -> None:
     assert completed("table", "table3") == ["table3"]
     assert completed("recipe", "vgg_e-") == ["vgg_e-s256", "vgg_e-s384", "vgg_e-jitter"]
     assert completed("train", "vgg_a_") == ["vgg_a_lrn-s256"]
+    assert completed("submit", "--model", "vgg_a_") == ["vgg_a_lrn"]
