@@ -1,0 +1,100 @@
+"""What is sent to the Jobs API for a campaign, and that the same is never sent twice."""
+
+import shlex
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from memory import MemoryStore
+from ray.job_submission import JobStatus
+
+from alexvgg.attempts import Attempt, Claim, history, standing
+from alexvgg.campaign.plan import Campaign, Evaluation, Training
+from alexvgg.config import Execution, to_dict
+from alexvgg.planning import Images, plan_runs
+from alexvgg.recipes import GEOMETRIES, RECIPES
+from alexvgg.request import Request
+from jobs.client import start
+from jobs.submit import send
+
+SPECS = plan_runs([RECIPES["vgg_b-s256"]], Images("digits", 10, "f" * 64), GEOMETRIES["small"])
+A, B = (spec.name for spec in SPECS)
+EXECUTION = Execution("s3://b/digits", "s3://b/runs", workers=4)
+CAMPAIGN = Campaign(B, tuple(Training(spec) for spec in SPECS), EXECUTION)
+
+
+class Jobs:
+    """The Jobs API, as far as submitting goes; `hidden` jobs exist but aren't listed yet."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, Any] = {}
+        self.hidden: set[str] = set()
+
+    def list_jobs(self) -> list[Any]:
+        return [job for name, job in self.jobs.items() if name not in self.hidden]
+
+    def submit_job(self, **request: Any) -> None:
+        name = request["submission_id"]
+        self.hidden.clear()
+        if name in self.jobs:
+            raise RuntimeError(f"job {name} exists")
+        self.jobs[name] = SimpleNamespace(**request, start_time=len(self.jobs), status=JobStatus.RUNNING)
+
+
+def store() -> Any:
+    return MemoryStore()
+
+
+def test_a_driver_is_sent_once_until_it_ends() -> None:
+    jobs: Any = Jobs()
+    storage = store()
+    assert send(CAMPAIGN, storage, jobs) == (f"{B}-d1", True)
+    assert send(CAMPAIGN, storage, jobs) == (f"{B}-d1", False)
+    request = jobs.jobs[f"{B}-d1"]
+    assert shlex.split(request.entrypoint) == ["python", "-m", "jobs.campaign", storage.url, B, f"{B}-d1"]
+    assert request.metadata == {"alexvgg": B, "kind": "driver"}
+    assert Campaign.load(storage, B) == CAMPAIGN
+    request.status = JobStatus.FAILED
+    assert send(CAMPAIGN, storage, jobs) == (f"{B}-d2", True)
+
+
+def test_two_submissions_at_the_same_moment_send_one_driver() -> None:
+    jobs: Any = Jobs()
+    storage = store()
+    send(CAMPAIGN, storage, jobs)
+    jobs.hidden = {f"{B}-d1"}  # the other submission listed the jobs just before
+    assert send(CAMPAIGN, storage, jobs) == (f"{B}-d1", False)
+    jobs.jobs[f"{B}-d1"].status = JobStatus.FAILED
+    jobs.hidden = {f"{B}-d1"}
+    with pytest.raises(RuntimeError, match="exists"):
+        send(CAMPAIGN, storage, jobs)
+
+
+def test_a_rebuilt_cluster_knows_no_job_but_the_storage_knows_their_numbers() -> None:
+    storage = store()
+    storage.put_new(f"campaigns/{B}/drivers/7.json", b"{}")
+    assert send(CAMPAIGN, storage, Jobs()) == (f"{B}-d8", True)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("forgive", "after"), [(True, "open"), (False, "failed")])
+def test_what_failed_is_tried_again_only_if_it_is_forgiven(forgive: bool, after: str) -> None:
+    storage = store()
+    attempt = Attempt(storage, f"runs/{A}/", 1)
+    attempt.claim(Claim(f"{A}-a1", {}))
+    attempt.end("failed", "the loss is nan")
+    send(CAMPAIGN, storage, Jobs(), forgive=forgive)  # type: ignore[arg-type]
+    assert standing(history(storage, f"runs/{A}/")) == after
+
+
+def test_the_jobs_of_attempts_say_what_they_are() -> None:
+    jobs: Any = Jobs()
+    evaluation = Evaluation(Request((A,), "both", (256,)))
+    claims = [Claim(f"{A}-a2", to_dict(EXECUTION), B, 3), Claim(f"{evaluation.node.name}-a1", to_dict(EXECUTION))]
+    start(jobs, "s3://b/runs", Training(SPECS[0]), 2, claims[0])
+    start(jobs, "s3://b/runs", evaluation, 1, claims[1])
+    training, evaluating = jobs.jobs.values()
+    assert shlex.split(training.entrypoint) == ["python", "-m", "jobs.train", "s3://b/runs", A, "2"]
+    assert training.metadata == {"alexvgg": A, "kind": "training", "attempt": "2", "workers": "4", "campaign": B}
+    name = evaluation.node.name
+    assert shlex.split(evaluating.entrypoint) == ["python", "-m", "jobs.evaluate", "s3://b/runs", name, "1"]
+    assert evaluating.metadata == {"alexvgg": name, "kind": "evaluation", "attempt": "1", "workers": "4"}
