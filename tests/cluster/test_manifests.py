@@ -174,14 +174,15 @@ def test_a_silent_node_is_noticed_within_20_seconds() -> None:
     )
 
 
-def test_the_profile_is_one_that_submit_reads(tmp_path: Path) -> None:
-    path = tmp_path / "alexvgg.toml"
+def test_the_profile_is_one_that_submit_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path("alexvgg.toml")
     path.write_text(render("aws", SPEC, {})["alexvgg.toml"])
-    profile = read_profile("alexvgg", path)
+    profile = read_profile("alexvgg")
     assert (profile.storage, profile.gpus_per_node, profile.gpu) == ("s3://my-bucket/alexvgg", 8, "A100")
     for gpu, kind in GPUS.items():
         path.write_text(ClusterSpec(gpu=gpu, gpus_per_node=max(kind.instances)).profile())
-        assert read_profile("alexvgg", path).gpu in (None, gpu, "A100")
+        assert read_profile("alexvgg").gpu in (None, gpu, "A100")
     path.write_text(SPEC.profile())
     settings = documents("kuberay", "common.yaml")[1]["data"]["alexvgg.toml"]
     assert tomllib.loads(settings) == tomllib.loads(path.read_text())
