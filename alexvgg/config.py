@@ -240,6 +240,8 @@ def dotted_keys(config: Any, prefix: str = "") -> list[str]:
 
 
 def _explain(kind: type, error: Any) -> str:
+    if error["type"] == "value_error":  # one of ours, which is a sentence; what was put in may hold a secret
+        return str(error["ctx"]["error"])
     where = ".".join(str(part) for part in error["loc"]) or kind.__name__
     if error["type"] == "unexpected_keyword_argument":
         return f"{where} is not a setting of {kind.__name__}{did_you_mean(where, (f.name for f in fields(kind)))}"

@@ -17,6 +17,7 @@ from dataclasses import MISSING, fields
 from dataclasses import dataclass as plain_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
+from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -27,6 +28,14 @@ from alexvgg.errors import InputError, did_you_mean
 PROJECT_FILE = Path("alexvgg.toml")
 LOCAL = "local"
 PREFIX = "ALEXVGG_"  # of environment variables
+
+# How each service's secret is given instead.
+_AWS = "S3's keys come from the usual AWS environment, here and on the nodes"
+SECRETS = {
+    "dashboard": "Ray's token comes from RAY_AUTH_TOKEN or the file that RAY_AUTH_TOKEN_PATH names",
+    "storage": _AWS, "dataset": _AWS,
+    "mlflow": "MLflow's are MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, here and on the nodes",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
@@ -49,6 +58,14 @@ class Profile:
         Literal["A100", "H100", "H200", "L4", "RTX3090", "V100"] | None,
         Field(description="Of which kind they are (A100, H100, H200, L4, RTX3090, V100): for estimates of durations"),
     ] = None
+
+    def __post_init__(self) -> None:
+        for name in ("dashboard", "storage", "dataset", "mlflow"):
+            if urlsplit(getattr(self, name) or "").password is not None:
+                raise InputError(
+                    f"the profile's {name} holds a password, which would be stored with every run. Take it out of the "
+                    f"URL; {SECRETS[name]}."
+                )
 
     @property
     def workers_per_node(self) -> int:

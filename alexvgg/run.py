@@ -58,11 +58,13 @@ def train(
     progress: Progress = lambda _: None,
     wishes: Wishes | None = None,
     attempt: Attempt | None = None,
+    live: Progress = lambda _: None,
 ) -> None:
     """Train, evaluate and record one run, from its last checkpoint if it has one; a finished run returns at once.
 
-    Every rank calls this. `progress` is called on every rank after each epoch with the epoch's journal event; through
-    `wishes` others ask for a checkpoint or the run's end. Nothing is stored any more once `attempt` has a successor.
+    Every rank calls this. `progress` is called on every rank after each epoch with the epoch's journal event, `live`
+    every few steps with the newest loss, images per second and share of time spent waiting for data. Through `wishes`
+    others ask for a checkpoint or the run's end. Nothing is stored any more once `attempt` has a successor.
     Raises InputError if the dataset isn't the spec's or the parent isn't there or doesn't fit, Stopped if the run was
     asked to end, DivergedError, UploadError and SupersededError.
     """
@@ -75,7 +77,7 @@ def train(
             f"the dataset at {execution.dataset_url} has fingerprint {dataset.fingerprint[:12]}…, but {spec.name} is "
             f"defined on {spec.data.fingerprint[:12]}…. Point it at the same images, or submit a new run."
         )
-    run = _Run(spec, execution, world, storage, dataset, wishes if wishes is not None else Wishes(), attempt)
+    run = _Run(spec, execution, world, storage, dataset, wishes if wishes is not None else Wishes(), attempt, live)
     try:
         run.fit(progress)
         run.finish()
@@ -93,7 +95,7 @@ class _Run:
 
     def __init__(
         self, spec: RunSpec, execution: Execution, world: World, storage: Store, dataset: Dataset, wishes: Wishes,
-        attempt: Attempt | None,
+        attempt: Attempt | None, live: Progress,
     ) -> None:  # fmt: skip
         self.spec, self.execution, self.world, self.storage, self.dataset = spec, execution, world, storage, dataset
         self.folder, self.checkpoints = f"runs/{spec.name}/", f"runs/{spec.name}/checkpoints/"
@@ -116,7 +118,7 @@ class _Run:
         self.trainer = Trainer(
             self.net, spec.train, world, self.normalise, self.recording,
             StuckStart(spec.model.num_classes, epoch_steps, better_start(spec)), save=self._save,
-            stage=self.loader.stage, wishes=wishes,
+            stage=self.loader.stage, live=lambda step, numbers: live({"step": step, **numbers}), wishes=wishes,
             precision=execution.precision, micro_batch=execution.micro_batch, compiled=execution.compiled,
             exchange=execution.exchange, most_rows=most_rows(spec.train.global_batch, world.size),
         )  # fmt: skip

@@ -20,6 +20,7 @@ from alexvgg.campaign.overview import resolve
 from alexvgg.campaign.plan import Training, Work
 from alexvgg.config import Execution, from_dict
 from alexvgg.errors import InputError, NotFoundError
+from jobs.access import refuse_if_open
 
 ENDED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED)
 
@@ -35,7 +36,12 @@ ENVIRONMENT = {
 
 
 def client(dashboard: str) -> JobSubmissionClient:
-    """The Jobs API. Raises InputError if nothing answers there, or it asks for a token that this shell hasn't."""
+    """The Jobs API.
+
+    Raises InputError if nothing answers there, if it asks for a token that this shell hasn't, or if it is on another
+    machine and asks for none.
+    """
+    refuse_if_open(dashboard)
     os.environ.pop("RAY_ADDRESS", None)  # Ray would take it instead of the dashboard given
     try:
         return JobSubmissionClient(dashboard)

@@ -6,7 +6,7 @@ from ray.util.metrics import Gauge
 
 
 class Gauges:
-    """One gauge for each number of an epoch, tagged with run and rank: `perf/images_per_s` becomes
+    """One gauge for each number of the last steps or of an epoch, tagged with run and rank: `perf/images_per_s` becomes
     `alexvgg_perf_images_per_s`, which Ray exports with its own prefix `ray_`."""
 
     def __init__(self, run: str, rank: int) -> None:
@@ -14,7 +14,7 @@ class Gauges:
         self._gauges: dict[str, Gauge] = {}
 
     def set(self, event: dict[str, Any]) -> None:
-        """Show what an epoch measured."""
+        """Show what was measured; text is left out."""
         for name, value in event.items():
             if isinstance(value, int | float):
                 if name not in self._gauges:

@@ -41,10 +41,10 @@ def worker(config: dict[str, Any]) -> None:
     if attempt.signs()[1]:  # another rank ended it before Ray restarted the group
         return
     world = World.current()
-    wishes = Wishes(look=look_around())
+    wishes, gauges = Wishes(look=look_around()), Gauges(spec.name, world.rank)
     try:
         with listening(attempt, wishes if world.rank == 0 else None):
-            train(spec, execution, world, reporter(spec, world), wishes, attempt)
+            train(spec, execution, world, reporter(spec, world, gauges), wishes, attempt, gauges.set)
     except Stopped as stopped:
         if world.rank == 0:
             print(f"{spec.name}: {stopped}", flush=True)
@@ -56,9 +56,8 @@ def worker(config: dict[str, Any]) -> None:
             raise
 
 
-def reporter(spec: RunSpec, world: World) -> Callable[[dict[str, Any]], None]:
+def reporter(spec: RunSpec, world: World, gauges: Gauges) -> Callable[[dict[str, Any]], None]:
     """Shows each epoch: as Ray metrics on every rank, as a line of the log on rank 0."""
-    gauges = Gauges(spec.name, world.rank)
 
     def report(event: dict[str, Any]) -> None:
         gauges.set(event)

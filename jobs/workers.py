@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchTrainer
 
 from alexvgg.config import Execution
-from alexvgg.engine.world import COLLECTIVE_TIMEOUT
+from jobs.network import AddressedTorch, collective_seconds
 
 
 def run_workers(
@@ -25,7 +25,7 @@ def run_workers(
         TorchTrainer(
             worker,
             train_loop_config=config,
-            torch_config=TorchConfig(timeout_s=int(COLLECTIVE_TIMEOUT.total_seconds())),
+            torch_config=AddressedTorch(timeout_s=collective_seconds()),
             scaling_config=ScalingConfig(
                 num_workers=most if least is None else (least, most),  # type: ignore[arg-type]  # only V2 has ranges
                 use_gpu=gpus > 0,

@@ -16,8 +16,8 @@ from processes import command_line, free_port, processes_with, wait_for
 
 from alexvgg.data.store import Store
 from alexvgg.runs import read_run
-from cluster import local
-from cluster.local import LocalCluster
+from cluster import processes
+from cluster.services import LocalCluster
 
 SAMPLES = 1437  # of the digits' train split
 
@@ -29,15 +29,15 @@ def events(storage: Store, run: str, kind: str) -> list[dict[str, Any]]:
 def workers_of(cluster: LocalCluster) -> dict[str, list[psutil.Process]]:
     """Node -> the processes on it that train."""
     found: dict[str, list[psutil.Process]] = {}
-    for process in processes_with(f"{local.MARK}={cluster.state}:"):
+    for process in processes_with(f"{processes.MARK}={cluster.state}:"):
         if "RayTrainWorker" in command_line(process):
-            found.setdefault(process.environ()[local.MARK].rpartition(":")[2], []).append(process)
+            found.setdefault(process.environ()[processes.MARK].rpartition(":")[2], []).append(process)
     return found
 
 
 def processes_of(cluster: LocalCluster, service: str) -> list[psutil.Process]:
     """Everything that runs on a node, or belongs to a service; the first process of it first."""
-    family = processes_with(f"{local.MARK}={cluster.state}:{service}\0")
+    family = processes_with(f"{processes.MARK}={cluster.state}:{service}\0")
     return sorted(family, key=lambda p: p.create_time())
 
 
@@ -45,7 +45,7 @@ def job_process(cluster: LocalCluster, *arguments: str) -> psutil.Process:
     """The entry point of a Ray job that was started with these arguments."""
     (found,) = [
         p
-        for p in processes_with(f"{local.MARK}={cluster.state}:head\0")
+        for p in processes_with(f"{processes.MARK}={cluster.state}:head\0")
         if all(a in p.cmdline()[1:] for a in arguments) and p.cmdline()[1:2] == ["-m"]
     ]
     return found

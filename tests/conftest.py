@@ -15,7 +15,8 @@ from processes import free_port, listens, processes_with, wait_for
 from alexvgg.data.packing.sample import pack_digits
 from alexvgg.data.shards import Dataset, open_dataset
 from alexvgg.data.store import create_bucket, open_store
-from cluster import local
+from cluster import local, processes
+from cluster.services import LocalCluster
 
 GOLDEN = Path(__file__).with_name("golden")
 NODES = 4
@@ -129,12 +130,12 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
 
 
 @pytest.fixture(scope="session")
-def local_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.LocalCluster]:
-    """A real cluster of four nodes. Afterwards nothing of it may be left running."""
+def local_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """A real cluster of four nodes, with the monitors that this machine has. Afterwards nothing of it may be left."""
     state = tmp_path_factory.mktemp("project") / ".alexvgg"
-    mark = f"{local.MARK}={state}:"
+    mark = f"{processes.MARK}={state}:"
     try:
-        yield local.up(NODES, state=state)
+        yield local.up(NODES, metrics=True, state=state)
     finally:
         family = processes_with(mark)
         local.down(state=state)

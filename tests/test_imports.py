@@ -81,7 +81,7 @@ HOMES = {
     "boto3": ("alexvgg.data.s3",),
     "botocore": ("alexvgg.data.s3", "alexvgg.data.patience"),
     "click": ("alexvgg.cli",),
-    "psutil": ("cluster",),
+    "psutil": ("cluster", "jobs.interface"),
     "scipy": ("alexvgg.data.packing.ilsvrc",),
     "webdataset": ("alexvgg.data.packing.pack", "alexvgg.data.packing.sample", "alexvgg.data.packing.synthetic"),
 }

@@ -86,3 +86,19 @@ def test_a_wrong_environment_is_refused(project: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("ALEXVGG_GPUS_PER_NODE", "many")
     with pytest.raises(InputError, match="ALEXVGG_GPUS_PER_NODE='many' is no number"):
         read_profile("lab")
+
+
+@pytest.mark.parametrize(
+    ("field", "url", "instead"),
+    [
+        ("mlflow", "http://me:canary@mlflow:5000", "MLFLOW_TRACKING_PASSWORD"),
+        ("dashboard", "https://me:canary@ray:8265", "RAY_AUTH_TOKEN"),
+        ("storage", "s3://key:canary@bucket/runs", "AWS environment"),
+    ],
+)
+def test_a_password_in_a_url_is_refused(project: Path, field: str, url: str, instead: str) -> None:
+    (project / "alexvgg.toml").write_text(LAB)
+    with pytest.raises(InputError, match=f"the profile's {field} holds a password") as refused:
+        read_profile("lab", {field: url})
+    assert instead in str(refused.value)
+    assert "canary" not in str(refused.value)

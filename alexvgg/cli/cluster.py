@@ -10,28 +10,34 @@ import click
 
 from alexvgg.cli.commands import Commands
 from alexvgg.cli.place import say
+from alexvgg.cli.render import render
 
 if TYPE_CHECKING:
-    from cluster.local import LocalCluster
+    from cluster.services import LocalCluster
 
 
 @click.group(cls=Commands)
 def cluster() -> None:
-    """Run Ray, MLflow and an S3 service on this machine, on loopback addresses."""
+    """Run Ray, MLflow and an S3 service on this machine, on loopback addresses; describe clusters elsewhere."""
+
+
+cluster.add_command(render)
 
 
 @cluster.command()
 @click.option("--nodes", type=click.IntRange(min=1), default=4, show_default=True, help="Ray nodes beside the head.")
-def up(nodes: int) -> None:
+@click.option("--metrics", is_flag=True, help="Start Prometheus and Grafana, too, where their programs exist.")
+def up(nodes: int, metrics: bool) -> None:
     """Start the local cluster, or what is missing of it. Its state lies in .alexvgg/ of this folder.
 
     \b
-    Example:
+    Examples:
       alexvgg cluster up --nodes 4
+      alexvgg cluster up --nodes 4 --metrics
     """
     from cluster import local
 
-    _show(local.up(nodes, say=say))
+    _show(local.up(nodes, metrics=metrics, say=say))
     click.echo("Train on it with `alexvgg submit --model vgg_e --nodes 4`; stop it with `alexvgg cluster down`.")
 
 
@@ -51,7 +57,7 @@ def status(as_json: bool) -> None:
         click.echo(json.dumps([vars(s) for s in services], indent=2))
         return
     for s in services:
-        click.echo(f"{s.name:<8} {'up' if s.alive else 'down':<5} {s.address}")
+        click.echo(f"{s.name:<10} {'up' if s.alive else 'down':<5} {s.address}")
     if found is None:
         click.echo("The local cluster isn't up. Start it with `alexvgg cluster up --nodes 4`.")
         return
@@ -76,6 +82,12 @@ def down() -> None:
 
 
 def _show(found: LocalCluster) -> None:
+    from cluster import local
+    from cluster.network import describe
+
     token = found.token.relative_to(Path.cwd())
     click.echo(f"Ray dashboard  {found.dashboard_url}  (it asks for the token in {token})")
     click.echo(f"MLflow         {found.mlflow_url}")
+    for name in found.monitors:
+        click.echo(f"{name.capitalize():<14} {found.url(name)}")
+    click.echo(f"Network        {describe(local.network(found))}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alexvgg.cli.place import open_place, profile_option, say
+from alexvgg.cli.place import insecure_option, open_place, profile_option, say
 from alexvgg.cli.scales import test_scales_option
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ METHODS = ("dense", "multicrop", "both", "tencrop")  # of alexvgg.scoring, which
 @test_scales_option
 @click.option("--fuse", is_flag=True, help="One result: the mean of all runs' posteriors.")
 @profile_option
+@insecure_option
 @click.option("--storage", help="Storage URL instead of the profile's.")
 @click.option("--dataset", help="Dataset URL instead of the profile's; with --storage no profile is needed.")
 @click.option("--nodes", type=click.IntRange(min=1), help="Evaluate on that many nodes of the profile's cluster.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alexvgg.cli.place import connect, profile_option, say
+from alexvgg.cli.place import connect, insecure_option, profile_option, say
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -22,6 +22,7 @@ JOB_FAILED, STOPPED = 100, 103
 @click.option("--attempt", type=click.IntRange(min=1), help="Of a run: this attempt's log instead of the newest's.")
 @click.option("--rank", type=click.IntRange(min=0), help="Of a run: this worker's own output.")
 @profile_option
+@insecure_option
 def logs(name: str | None, follow: bool, attempt: int | None, rank: int | None, profile: str | None) -> None:
     """Print the log of a campaign, a run, an evaluation or a job: the newest campaign's if none is named.
 
@@ -51,6 +52,7 @@ def logs(name: str | None, follow: bool, attempt: int | None, rank: int | None, 
 @click.argument("name", required=False)
 @click.option("--now", is_flag=True, help="Don't wait for a checkpoint: what came after the last one is lost.")
 @profile_option
+@insecure_option
 def stop(name: str | None, now: bool, profile: str | None) -> None:
     """Stop a campaign, a run or an evaluation: the newest campaign if none is named.
 
@@ -77,6 +79,7 @@ def stop(name: str | None, now: bool, profile: str | None) -> None:
 @click.command()
 @click.argument("name")
 @profile_option
+@insecure_option
 def resume(name: str, profile: str | None) -> None:
     """Go on with a campaign that was stopped, or whose driver is gone, from the checkpoints of its runs.
 
@@ -90,6 +93,7 @@ def resume(name: str, profile: str | None) -> None:
 @click.command()
 @click.argument("name")
 @profile_option
+@insecure_option
 def retry(name: str, profile: str | None) -> None:
     """Go on with a run that failed, and with the campaigns that it kept back.
 

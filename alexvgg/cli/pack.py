@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from alexvgg.cli.jobs import follow_to_end
-from alexvgg.cli.place import connect, profile_option
+from alexvgg.cli.place import connect, insecure_option, profile_option
 from alexvgg.cli.progress import telling
 
 THREADS = min(16, os.cpu_count() or 1)
@@ -63,6 +63,7 @@ def shard_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @about_options
 @click.option("--nodes", type=click.IntRange(min=1), help="Pack on so many nodes of a Ray cluster that all see SRC.")
 @profile_option
+@insecure_option
 def pack(src: Path, dst: str, nodes: int | None, profile: str | None, **options: Any) -> None:
     """Pack the images in the folder SRC into shuffled WebDataset shards at URL (s3://… or file://…).
 

@@ -43,6 +43,17 @@ def open_stores(profile: str | None, storage: str | None, dataset: str | None) -
     return open_store(storage), open_store(dataset)
 
 
+def insecure_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--insecure`, for commands that talk to Ray; it sets what `jobs.client` looks at, so they needn't pass it on."""
+
+    def allow(_context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+        if value:
+            os.environ["ALEXVGG_INSECURE"] = "1"
+
+    about = "Talk to Ray on another machine even if it asks nobody for a token."
+    return click.option("--insecure", is_flag=True, expose_value=False, callback=allow, help=about)(command)
+
+
 def say(message: str) -> None:
     """Progress and hints go to stderr, so that stdout stays data."""
     click.echo(message, err=True)

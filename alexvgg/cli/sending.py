@@ -11,7 +11,7 @@ import click
 
 from alexvgg.cli.execution import Link, execution_options
 from alexvgg.cli.jobs import follow_to_end
-from alexvgg.cli.place import place_to_submit, profile_option
+from alexvgg.cli.place import insecure_option, place_to_submit, profile_option
 from alexvgg.cli.status import duration
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ OPTIONS = (
         "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a setting of every run planned."
     ),
     profile_option,
+    insecure_option,
     click.option("--storage", help="Storage URL instead of the profile's."),
     click.option("--dataset", help="Dataset URL instead of the profile's."),
     click.option("--geometry", help="paper or small, instead of the profile's."),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alexvgg.cli.place import alive, known_jobs, open_place, profile_option
+from alexvgg.cli.place import alive, insecure_option, known_jobs, open_place, profile_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -25,6 +25,7 @@ WATCH_SECONDS = 2.0
 @click.argument("name", required=False)
 @click.option("-w", "--watch", is_flag=True, help="Show it anew every two seconds, until Ctrl-C.")
 @profile_option
+@insecure_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(name: str | None, watch: bool, profile: str | None, as_json: bool) -> None:
     """Show where campaigns and runs stand: all, or one campaign's.
@@ -67,6 +68,7 @@ def status(name: str | None, watch: bool, profile: str | None, as_json: bool) ->
 
 @click.command("list")
 @profile_option
+@insecure_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_campaigns(profile: str | None, as_json: bool) -> None:
     """List the campaigns, a line each: the newest last.

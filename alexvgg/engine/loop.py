@@ -14,6 +14,7 @@ from alexvgg.engine.checkpoint import Checkpoint
 from alexvgg.engine.device import Readback, on_device
 from alexvgg.engine.exchange import agree, distributed
 from alexvgg.engine.guards import StallWatch, StuckStart, check_finite
+from alexvgg.engine.pace import Pace
 from alexvgg.engine.replicas import check_replicas
 from alexvgg.engine.schedule import Plateau
 from alexvgg.engine.step import Normalisation, Precision, Updater, set_lr, sgd
@@ -37,6 +38,7 @@ class Trainer:
     """One rank's net, optimizer and schedule, and how far they have come: `step` updates, `consumed` samples.
 
     `save` writes a checkpoint; it is called on every rank at the same step. `stage` says what the loader is doing.
+    `live` gets the newest numbers every few steps, on every rank.
     `most_rows` is the most samples that a rank holds in a step; by default a rank may hold the global batch.
     Raises InputError, on every rank, if the world can't exchange gradients as asked.
     """
@@ -52,6 +54,7 @@ class Trainer:
         *,
         save: Callable[[], None] = lambda: None,
         stage: Callable[[], str] = lambda: "fetching or decoding images",
+        live: Callable[[int, dict[str, float]], None] = lambda _step, _numbers: None,
         wishes: Wishes | None = None,
         precision: Precision = "auto",
         micro_batch: int | None = None,
@@ -73,7 +76,8 @@ class Trainer:
         self.update = Updater(model, self.optimizer, normalise, world, precision, micro_batch)
         self.wishes = wishes if wishes is not None else Wishes()
         self.step = self.consumed = 0
-        self._stuck, self._save, self._stage = stuck, save, stage
+        self._stuck, self._save, self._stage, self._live = stuck, save, stage, live
+        self._pace = Pace()
         self._flags, self._losses = Readback(), Readback()
         self._tail: list[Tensor] = []  # this rank's shares of the losses since the last point
         self._loss_sum, self._loss_steps = 0.0, 0  # of this epoch's points
@@ -85,17 +89,20 @@ class Trainer:
         """
         self.net.train()
         started, waited, first = time.perf_counter(), 0.0, self.consumed
-        watch = StallWatch(self._stage)
+        watch, self._pace = StallWatch(self._stage), Pace()
         try:
             moved = on_device(batches, self.world.device)
             for _ in range(steps):
                 before = time.perf_counter()
                 with watch:
                     batch = next(moved)
-                waited += time.perf_counter() - before
+                waiting = time.perf_counter() - before
+                waited += waiting
                 share, flags = self.update(batch, self.wishes.flags())
                 self.step += 1
-                self.consumed += min(self.config.global_batch, samples - self.consumed % samples)
+                images = min(self.config.global_batch, samples - self.consumed % samples)
+                self.consumed += images
+                self._pace.add(images, waiting)
                 self._tail.append(share)
                 self.recorder.step(batch, share)
                 self._flags.push(self.step, flags)
@@ -166,6 +173,7 @@ class Trainer:
             check_replicas(self.net, self.world, self.step)
         for step, losses in self._losses.arrived(self.step):
             self._note(step, losses)
+            self._live(step, {"train/loss": math.fsum(losses) / len(losses), **self._pace.report()})
         for _, (stop, checkpoint, look, failed) in self._flags.arrived(self.step):
             if look and self.wishes.look is not None:
                 self.wishes.look(self.wishes)

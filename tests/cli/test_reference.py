@@ -20,7 +20,8 @@ COMMANDS = [(name, command) for name, command in commands() if not isinstance(co
 WRITERS = {
     "alexvgg logs", "alexvgg stop", "alexvgg resume", "alexvgg retry", "alexvgg export", "alexvgg import",
     "alexvgg train", "alexvgg completion",
-    "alexvgg cluster up", "alexvgg cluster down", "alexvgg data sample", "alexvgg data pack", "alexvgg data index",
+    "alexvgg cluster up", "alexvgg cluster down", "alexvgg cluster render",
+    "alexvgg data sample", "alexvgg data pack", "alexvgg data index",
 }  # fmt: skip  # that print a log, a file's name or a line
 
 each = pytest.mark.parametrize(("name", "command"), COMMANDS, ids=[name for name, _ in COMMANDS])

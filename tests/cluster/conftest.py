@@ -9,7 +9,7 @@ import pytest
 from processes import Command
 
 from alexvgg.data.store import Store, create_bucket, open_store
-from cluster.local import LocalCluster
+from cluster.services import LocalCluster
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from alexvgg.data.store import Store, open_store
 from alexvgg.lease import fences
 from alexvgg.runs import read_run
 from cluster import local
-from cluster.local import LocalCluster
+from cluster.services import LocalCluster
 
 pytestmark = pytest.mark.chaos
 

@@ -12,17 +12,20 @@ import pytest
 from processes import command_line, processes_with, wait_for
 
 from alexvgg.errors import InputError
-from cluster import local
+from cluster import local, processes, services
+from cluster.network import network_settings
+from cluster.services import LocalCluster
 
 
-def pids(cluster: local.LocalCluster) -> dict[str, int]:
+def pids(cluster: LocalCluster) -> dict[str, int]:
     """Service -> process id of its first process."""
-    return {name: process.pid for name, process in local._alive(cluster.state).items()}
+    return {name: process.pid for name, process in local.running_services(cluster).items()}
 
 
-def test_up_again_changes_nothing(local_cluster: local.LocalCluster) -> None:
+def test_up_again_changes_nothing(local_cluster: LocalCluster) -> None:
     before = pids(local_cluster)
-    assert set(before) == {"s3", "mlflow", "head", "node-1", "node-2", "node-3", "node-4"}
+    nodes = {"node-1", "node-2", "node-3", "node-4"}
+    assert set(before) == {"s3", "mlflow", "head", *local_cluster.monitors, *nodes}
     for nodes in (4, 2):
         assert local.up(nodes, state=local_cluster.state) == local_cluster
     assert pids(local_cluster) == before
@@ -31,7 +34,7 @@ def test_up_again_changes_nothing(local_cluster: local.LocalCluster) -> None:
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["with its children", "only its first process"])
-def test_a_killed_node_is_started_again_and_nothing_else(local_cluster: local.LocalCluster, whole: bool) -> None:
+def test_a_killed_node_is_started_again_and_nothing_else(local_cluster: LocalCluster, whole: bool) -> None:
     before = pids(local_cluster)
     victim = psutil.Process(before["node-2"])
     for process in [victim, *(victim.children(recursive=True) if whole else [])]:
@@ -44,7 +47,7 @@ def test_a_killed_node_is_started_again_and_nothing_else(local_cluster: local.Lo
     assert {name for name in before if before[name] != after[name]} == {"node-2"}
 
 
-def test_ray_asks_for_a_token_that_only_the_user_can_read(local_cluster: local.LocalCluster) -> None:
+def test_ray_asks_for_a_token_that_only_the_user_can_read(local_cluster: LocalCluster) -> None:
     assert stat.S_IMODE(local_cluster.token.stat().st_mode) == 0o600
     assert stat.S_IMODE(local_cluster.state.stat().st_mode) == 0o700
     with pytest.raises(urllib.error.HTTPError) as refused:
@@ -58,16 +61,16 @@ def test_ray_asks_for_a_token_that_only_the_user_can_read(local_cluster: local.L
         assert ok.status == 200
 
 
-def test_the_token_is_in_no_command_line(local_cluster: local.LocalCluster) -> None:
+def test_the_token_is_in_no_command_line(local_cluster: LocalCluster) -> None:
     token = local_cluster.token.read_text()
-    for process in processes_with(f"{local.MARK}={local_cluster.state}:"):
+    for process in processes_with(f"{processes.MARK}={local_cluster.state}:"):
         assert token not in command_line(process)
 
 
-def test_services_listen_on_loopback_only(local_cluster: local.LocalCluster) -> None:
-    ours = {local_cluster.ports[name] for name in ("s3", "mlflow", "dashboard")}
+def test_services_listen_on_loopback_only(local_cluster: LocalCluster) -> None:
+    ours = {local_cluster.ports[name] for name in ("s3", "mlflow", "dashboard", *local_cluster.monitors)}
     listening: dict[int, str] = {}
-    for process in processes_with(f"{local.MARK}={local_cluster.state}:"):
+    for process in processes_with(f"{processes.MARK}={local_cluster.state}:"):
         with suppress(psutil.NoSuchProcess):
             for connection in process.net_connections("inet"):
                 if connection.status == psutil.CONN_LISTEN and connection.laddr.port in ours:
@@ -75,7 +78,7 @@ def test_services_listen_on_loopback_only(local_cluster: local.LocalCluster) -> 
     assert listening == dict.fromkeys(ours, "127.0.0.1")
 
 
-def test_a_second_cluster_started_twice_at_once(local_cluster: local.LocalCluster, tmp_path: Path) -> None:
+def test_a_second_cluster_started_twice_at_once(local_cluster: LocalCluster, tmp_path: Path) -> None:
     state = tmp_path / "other" / ".alexvgg"
     with ThreadPoolExecutor(2) as pool:
         one, two = pool.map(lambda _: local.up(1, state=state), range(2))
@@ -87,10 +90,19 @@ def test_a_second_cluster_started_twice_at_once(local_cluster: local.LocalCluste
     finally:
         local.down(state=state)
     assert local.find(state) is None
-    assert not processes_with(f"{local.MARK}={state}:")
-    assert not local._ray_folder(state).exists()
+    assert not processes_with(f"{processes.MARK}={state}:")
+    assert not services.ray_folder(state).exists()
     assert (state / "s3" / "bucket").exists()
     assert local.find(local_cluster.state) == local_cluster
+
+
+def test_the_head_runs_with_the_networks_settings(local_cluster: LocalCluster) -> None:
+    assert local.network(local_cluster) == network_settings({})
+    shell = {"RAY_health_check_period_ms": "777", "RAY_ADDRESS": "elsewhere", "AWS_SECRET_ACCESS_KEY": "theirs"}
+    environment = services.service_environment(local_cluster, shell)
+    assert environment["RAY_health_check_period_ms"] == "777"
+    assert "RAY_ADDRESS" not in environment
+    assert environment["AWS_SECRET_ACCESS_KEY"] == local_cluster.environment()["AWS_SECRET_ACCESS_KEY"]
 
 
 @pytest.mark.parametrize("nodes", [0, -1, 1000])
@@ -102,13 +114,13 @@ def test_impossible_numbers_of_nodes_are_refused(nodes: int, tmp_path: Path) -> 
 
 def test_a_service_that_does_not_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state = tmp_path / ".alexvgg"
-    monkeypatch.setattr(local, "_s3_command", lambda _: ["sh", "-c", "echo the disk is full; exit 1"])
+    monkeypatch.setattr(services, "s3_command", lambda _: ["sh", "-c", "echo the disk is full; exit 1"])
     try:
         with pytest.raises(InputError, match=r"s3 of the local cluster did not come up.*'the disk is full'"):
             local.up(1, state=state)
     finally:
         local.down(state=state)
-    assert not processes_with(f"{local.MARK}={state}:")
+    assert not processes_with(f"{processes.MARK}={state}:")
 
 
 def test_nothing_to_stop(tmp_path: Path) -> None:
@@ -116,3 +128,13 @@ def test_nothing_to_stop(tmp_path: Path) -> None:
     local.down(state=tmp_path / "none", say=said.append)
     assert said == ["There is no local cluster here."]
     assert local.status(tmp_path / "none") == []
+
+
+def test_a_monitor_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    said: list[str] = []
+    assert local._monitors(said.append) == []
+    assert said == [
+        "There is no prometheus on the PATH, so prometheus isn't started.",
+        "There is no grafana-server on the PATH, so grafana isn't started.",
+    ]

@@ -1,8 +1,11 @@
 """The trainer between two steps: what any rank wishes, what the losses say, and what never waits."""
 
+import itertools
 import math
 from collections.abc import Iterator
 from functools import partialmethod
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +16,7 @@ from alexvgg.config import TrainConfig
 from alexvgg.engine.device import LAG, Readback, on_device
 from alexvgg.engine.guards import DivergedError, StuckStart
 from alexvgg.engine.loop import STEPS_PER_POINT, Trainer
+from alexvgg.engine.pace import Pace
 from alexvgg.engine.step import Normalisation, autocast
 from alexvgg.engine.wishes import LOOK_SECONDS, Stopped, Wishes
 from alexvgg.engine.world import World
@@ -55,20 +59,14 @@ def batches(n: int, scale: float = 1.0) -> Iterator[Batch]:
 
 
 def trainer(
-    notes: Notes,
-    wishes: Wishes | None = None,
-    *,
-    lr: float = 1e-3,
-    saved: list[int] | None = None,
-    compiled: bool = False,
+    notes: Notes, wishes: Wishes | None = None, *, lr: float = 1e-3, saved: list[int] | None = None, **more: Any
 ) -> Trainer:
     """A trainer that appends the steps at which it saves to `saved`."""
     torch.manual_seed(0)
     steps = saved if saved is not None else []
     made = Trainer(
         Linear(), TrainConfig(global_batch=SAMPLES, lr=lr, epochs=9), World(0, 1, CPU), Normalisation((0.0, 0.0, 0.0)),
-        notes, StuckStart(CLASSES, 10**6, ""), wishes=wishes, save=lambda: steps.append(made.step),
-        compiled=compiled,
+        notes, StuckStart(CLASSES, 10**6, ""), wishes=wishes, save=lambda: steps.append(made.step), **more,
     )  # fmt: skip
     return made
 
@@ -93,6 +91,25 @@ def test_a_compiled_net_has_the_losses_of_the_eager_one(monkeypatch: pytest.Monk
         losses.append([made.update(batch, made.wishes.flags())[0].item() for batch in batches(5)])
         assert list(made.net.state_dict()) == ["fc.weight", "fc.bias"], "checkpoints keep their names"
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_the_newest_numbers_are_those_since_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count(step=0.5)  # every look at it takes half a second
+    monkeypatch.setattr("alexvgg.engine.pace.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    pace = Pace()
+    pace.add(64, 0.125)
+    pace.add(32, 0.125)
+    assert pace.report() == {"perf/images_per_s": 96 / 0.5, "perf/data_wait_share": 0.5}
+    pace.add(10, 0.0)
+    assert pace.report() == {"perf/images_per_s": 10 / 0.5, "perf/data_wait_share": 0.0}
+
+
+def test_live_numbers_come_with_the_points() -> None:
+    live: list[tuple[int, dict[str, float]]] = []
+    notes = Notes()
+    trainer(notes, live=lambda step, numbers: live.append((step, numbers))).epoch(batches(23), 10**6, 23)
+    assert [(step, numbers["train/loss"]) for step, numbers in live] == notes.points
+    assert all(0 <= numbers["perf/data_wait_share"] <= 1 < numbers["perf/images_per_s"] for _, numbers in live)
 
 
 def test_a_wish_is_acted_on_once_and_at_the_agreed_step() -> None:

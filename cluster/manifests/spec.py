@@ -1,0 +1,93 @@
+"""A cluster on machines of others, described once: `cluster.render` makes each provider's manifests from it."""
+
+import re
+from importlib.metadata import version
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from alexvgg.errors import InputError
+
+Positive = Annotated[int, Field(gt=0)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]  # Kubernetes, EC2 tags and SkyPilot take these
+Url = Annotated[str, Field(pattern=r"^s3://[a-z0-9][a-z0-9.-]+(/[^\s]*[^\s/])?$")]
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A kind of GPU: its name at NVIDIA's device discovery on Kubernetes, and EC2's machines by their number of it.
+
+    SkyPilot's names are ours. A machine is (instance type, CPU cores, memory in GiB).
+    """
+
+    product: str
+    instances: dict[int, tuple[str, int, int]]
+
+
+GPUS = {
+    "T4": Gpu("Tesla-T4", {1: ("g4dn.4xlarge", 16, 64), 4: ("g4dn.12xlarge", 48, 192), 8: ("g4dn.metal", 96, 384)}),
+    "A10G": Gpu("NVIDIA-A10G", {1: ("g5.4xlarge", 16, 64), 4: ("g5.12xlarge", 48, 192), 8: ("g5.48xlarge", 192, 768)}),
+    "L4": Gpu("NVIDIA-L4", {1: ("g6.4xlarge", 16, 64), 4: ("g6.12xlarge", 48, 192), 8: ("g6.48xlarge", 192, 768)}),
+    "L40S": Gpu(
+        "NVIDIA-L40S", {1: ("g6e.4xlarge", 16, 128), 4: ("g6e.12xlarge", 48, 384), 8: ("g6e.48xlarge", 192, 1536)}
+    ),
+    "A100": Gpu("NVIDIA-A100-SXM4-40GB", {8: ("p4d.24xlarge", 96, 1152)}),
+    "A100-80GB": Gpu("NVIDIA-A100-SXM4-80GB", {8: ("p4de.24xlarge", 96, 1152)}),
+    "H100": Gpu("NVIDIA-H100-80GB-HBM3", {1: ("p5.4xlarge", 16, 256), 8: ("p5.48xlarge", 192, 2048)}),
+    "H200": Gpu("NVIDIA-H200", {8: ("p5en.48xlarge", 192, 2048)}),
+}
+
+ESTIMATED = ("A100", "H100", "H200", "L4")  # a profile may name these: how long runs take on them is known
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
+class ClusterSpec:
+    """A head that doesn't train and `nodes` machines that do, where the data lies, and what a one-off job runs.
+
+    With `max_nodes` above `nodes` the cluster grows when a job asks for more. Nothing in it is secret: credentials are
+    the machines' own roles, Ray's token is made by Kubernetes or by whoever starts the cluster.
+    """
+
+    name: Name = "alexvgg"
+    nodes: Positive = 4
+    max_nodes: Positive | None = None
+    gpu: str = "A100"
+    gpus_per_node: Positive = 8
+    spot: bool = False
+    image: Annotated[str, Field(pattern=r"^[^\s]+$")] = f"alexvgg:{version('alexvgg')}"
+    region: Annotated[str, Field(pattern=r"^[a-z]{2,}(-[a-z]+)+-\d$")] = "us-east-1"
+    storage: Url = "s3://my-bucket/alexvgg"
+    dataset: Url = "s3://my-bucket/imagenet"
+    command: str = "alexvgg submit --model vgg_e --nodes {nodes} --profile {name} --wait"
+    ray: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")] = version("ray")
+
+    def __post_init__(self) -> None:
+        if self.gpu not in GPUS:
+            raise InputError(f"there is no GPU {self.gpu!r} here; known are {', '.join(GPUS)}")
+        if self.most_nodes < self.nodes:
+            raise InputError(f"--nodes {self.nodes}:{self.most_nodes} is empty; write the smaller number first")
+
+    @property
+    def most_nodes(self) -> int:
+        return self.max_nodes or self.nodes
+
+    @property
+    def entrypoint(self) -> str:
+        """`command` with this cluster's nodes and name."""
+        return self.command.replace("{nodes}", str(self.nodes)).replace("{name}", self.name)
+
+    def profile(self, dashboard: str = "http://127.0.0.1:8265") -> str:
+        """The cluster as a profile of alexvgg.toml."""
+        fields = {"dashboard": dashboard, "storage": self.storage, "dataset": self.dataset}
+        lines = [f'{key} = "{value}"' for key, value in fields.items()]
+        lines.append(f"gpus_per_node = {self.gpus_per_node}")
+        if (kind := self.gpu.partition("-")[0]) in ESTIMATED:
+            lines.append(f'gpu = "{kind}"')
+        return "\n".join([f"[profile.{self.name}]", *lines, ""])
+
+
+def bucket_of(url: str) -> tuple[str, str]:
+    """`s3://bucket/some/prefix` -> (bucket, some/prefix)."""
+    bucket, _, prefix = re.sub("^s3://", "", url).partition("/")
+    return bucket, prefix
