@@ -9,7 +9,7 @@ import pytest
 
 from alexvgg.data.packing.sample import pack_digits
 from alexvgg.data.store import create_bucket, open_store
-from cluster.local import LocalCluster
+from cluster.services import LocalCluster
 from jobs.doctor import check_token
 
 ALEXVGG = str(Path(sys.executable).with_name("alexvgg"))
