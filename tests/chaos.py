@@ -71,12 +71,12 @@ class Watch:
     def starts(self) -> int:
         return len(events(self._storage, self.run, "start"))
 
-    def until_epochs(self, more: int, seconds: float = 120) -> None:
+    def until_epochs(self, more: int, seconds: float = 300) -> None:
         """Wait until it has trained so many more epochs."""
         goal = self.epochs() + more
         wait_for(lambda: self.epochs() >= goal, f"epoch {goal} of {self.run}", seconds)
 
-    def after(self, what: str, happens: Callable[[], None], seconds: float = 150) -> float:
+    def after(self, what: str, happens: Callable[[], None], seconds: float = 300) -> float:
         """Let something happen that costs the run its workers; the seconds until it trains again."""
         before, began = self.starts(), time.monotonic()
         happens()
@@ -85,7 +85,7 @@ class Watch:
         print(f"{what}: training again after {took:.1f} s")
         return took
 
-    def until_finished(self, seconds: float = 240) -> None:
+    def until_finished(self, seconds: float = 600) -> None:
         wait_for(lambda: read_run(self._storage, self.run).state == "finished", f"the end of {self.run}", seconds)
 
 

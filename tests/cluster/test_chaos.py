@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -54,25 +55,21 @@ def up_again(cluster: LocalCluster) -> None:
     local.up(cluster.nodes, state=cluster.state, say=lambda _: None)
 
 
-DRAIN = """
-import sys
-from ray._raylet import GcsClient
-from ray.core.generated.autoscaler_pb2 import DrainNodeReason
-from ray.util.state import list_nodes
-(node,) = [n for n in list_nodes(address=sys.argv[2]) if n.node_ip == sys.argv[3] and n.state == "ALIVE"]
-reason = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
-import time
-deadline = int(1000 * (time.time() + float(sys.argv[4])))
-assert GcsClient(address=sys.argv[1]).drain_node(node.node_id, reason, "a test", deadline)[0]
-"""
-
-
 def preempt(cluster: LocalCluster, node: str) -> None:
     """Give notice that a node will be taken away, as a cloud does, and take it away at that time."""
-    address = cluster.addresses()[node]
-    arguments = [cluster.ray_address, cluster.dashboard_url, address, str(PREEMPTION_SECONDS)]
-    environment = {**os.environ, **cluster.environment()}
-    subprocess.run([sys.executable, "-c", DRAIN, *arguments], env=environment, check=True, capture_output=True)
+    token = {"Authorization": f"Bearer {cluster.token.read_text()}"}
+    with urllib.request.urlopen(
+        urllib.request.Request(f"{cluster.dashboard_url}/api/v0/nodes", headers=token)
+    ) as answer:
+        nodes = json.loads(answer.read())["data"]["result"]["result"]
+    (node_id,) = [n["node_id"] for n in nodes if n["node_ip"] == cluster.addresses()[node] and n["state"] == "ALIVE"]
+    notice = [
+        "drain-node", "--address", cluster.ray_address, "--node-id", node_id, "--reason-message", "a test",
+        "--reason", "DRAIN_NODE_REASON_PREEMPTION", "--deadline-remaining-seconds", str(PREEMPTION_SECONDS),
+    ]  # fmt: skip
+    command = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", *notice]
+    done = subprocess.run(command, env={**os.environ, **cluster.environment()}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     time.sleep(PREEMPTION_SECONDS)
     send(processes_of(cluster, node), signal.SIGKILL)
 
@@ -84,7 +81,7 @@ def test_one_run_through_everything(
     sent = json.loads(alexvgg(*submission("vgg_a", LONG, "everything", tmp_path / "log"), "--json").stdout)
     kept = open_store("s3://alexvgg/everything")
     run = Watch(kept, sent["run"])
-    wait_for(lambda: run.epochs() >= 2, "the second epoch", 180)
+    wait_for(lambda: run.epochs() >= 2, "the second epoch", 400)
 
     def victim() -> str:
         return sorted(workers_of(local_cluster))[0]
@@ -145,18 +142,18 @@ def test_campaigns_that_share_a_parent_through_lost_drivers_and_stops(
     assert {once["new"], twice["new"]} == {True, False}, "submitting twice at once started two drivers"
     assert other["job"] == f"{c}-d1"
 
-    wait_for(lambda: Watch(kept, a).epochs() >= 2, "the parent's second epoch", 180)
+    wait_for(lambda: Watch(kept, a).epochs() >= 2, "the parent's second epoch", 400)
     job_process(local_cluster, "jobs.campaign", f"{b}-d1").kill()
     began = time.monotonic()
-    wait_for(lambda: f"{b}-d1" not in running(alexvgg), "the driver's end")
+    wait_for(lambda: f"{b}-d1" not in running(alexvgg), "the driver's end", 120)
     again = json.loads(alexvgg(*of_b, "--json").stdout)
     assert (again["job"], again["new"]) == (f"{b}-d2", True)
-    wait_for(lambda: fences(kept, b) == [1, 2], "the next driver's first action")
+    wait_for(lambda: fences(kept, b) == [1, 2], "the next driver's first action", 120)
     print(f"a driver killed: the next one acts after {time.monotonic() - began:.1f} s")
 
-    wait_for(lambda: Watch(kept, b).epochs() >= 1 and Watch(kept, c).epochs() >= 1, "both children's first epoch", 240)
+    wait_for(lambda: Watch(kept, b).epochs() >= 1 and Watch(kept, c).epochs() >= 1, "both children's first epoch", 400)
     alexvgg("stop", f"{b}-d2")
-    wait_for(lambda: outcomes(kept, b) == ["stopped"], "the end of what was stopped", 90)
+    wait_for(lambda: outcomes(kept, b) == ["stopped"], "the end of what was stopped", 200)
     assert outcomes(kept, c) == [None], "a campaign was stopped, and another one's run ended with it"
     assert f"Submitted {b}-d3" in alexvgg(*of_b, "--wait").stdout
     Watch(kept, c).until_finished()
@@ -180,7 +177,7 @@ def test_a_cluster_that_is_lost_with_its_head_and_built_again(
     submit = submission("vgg_a", SHORT, "rebuilt", tmp_path / "log")
     sent = json.loads(alexvgg(*submit, "--json").stdout)
     kept = open_store("s3://alexvgg/rebuilt")
-    wait_for(lambda: Watch(kept, sent["run"]).epochs() >= 2, "the second epoch", 180)
+    wait_for(lambda: Watch(kept, sent["run"]).epochs() >= 2, "the second epoch", 400)
     send(processes_of(local_cluster, "head"), signal.SIGKILL)
     up_again(local_cluster)
     assert f"Submitted {sent['run']}-d2" in alexvgg(*submit, "--wait").stdout
@@ -198,7 +195,7 @@ def test_an_elastic_run_goes_on_with_fewer_nodes_and_grows_again(
     sent = json.loads(alexvgg(*submit, "--json").stdout)
     kept = open_store("s3://alexvgg/elastic")
     run = Watch(kept, sent["run"])
-    wait_for(lambda: run.epochs() >= 2, "the second epoch", 180)
+    wait_for(lambda: run.epochs() >= 2, "the second epoch", 400)
     run.after("a node of an elastic run killed", lambda: send(processes_of(local_cluster, "node-4"), signal.SIGKILL))
     run.until_epochs(1)
     run.after("the node is back", lambda: up_again(local_cluster))
