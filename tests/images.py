@@ -9,7 +9,7 @@ from PIL import Image
 from webdataset import TarWriter
 
 from alexvgg.data.packing.colour import ColourSums
-from alexvgg.data.shards import Dataset, index_shard, open_dataset, write_dataset
+from alexvgg.data.shards import MEAN_SIDE, Dataset, index_shard, open_dataset, write_dataset, write_mean_image
 from alexvgg.data.store import open_store
 
 # As common in ImageNet: 4:3, 3:2, square, upright, and single odd ones.
@@ -43,5 +43,6 @@ def mixed_dataset(
         splits[split] = [index_shard(path.name, path.read_bytes())]
     statistics = ColourSums.of(random.integers(0, 256, (1000, 3))).statistics()
     about = {"name": "mixed", "classes": [str(c) for c in range(classes)], "flip": flip, **statistics}
+    write_mean_image(store, np.full((3, MEAN_SIDE, MEAN_SIDE), 125, np.float32))
     write_dataset(store, about, splits)
     return open_dataset(store)
