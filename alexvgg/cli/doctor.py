@@ -52,14 +52,15 @@ def _findings(name: str | None) -> Iterator[Finding]:
     from alexvgg.doctor.versions import check_versions
     from alexvgg.errors import InputError
     from alexvgg.profiles import LOCAL, chosen_profile
-    from cluster import local, services
+    from cluster import local
+    from cluster.services import PORTS
 
     yield from check_versions()
     yield from check_gpus()
     yield from check_disk()
     chosen = chosen_profile(name)
     if chosen == LOCAL and local.find() is None:
-        yield check_free_ports(services.PORTS)
+        yield check_free_ports(PORTS)
         detail = "it isn't up, so Ray, storage, dataset, MLflow and clocks aren't checked"
         step = "Start it: `alexvgg cluster up --nodes 4`, or name another place with --profile."
         yield Finding("local cluster", "skipped", detail, step)
