@@ -180,6 +180,8 @@ class Execution:
     checkpoint_minutes: Annotated[float, Field(gt=0)] = 10.0  # besides one after each epoch
     keep_checkpoints: Positive = 2  # the newest; the one with the best validation error is kept besides
     max_failures: Annotated[int, Field(ge=0)] = 3  # restarts of the worker group before a run counts as failed
+    submitted: str | None = None  # the storage's key of what a submission noted about its code
+    job: str | None = None  # the Ray job that carries the run out
     sample_log: str | None = None  # a folder for one JSON line per step and rank: which samples were consumed
 
 
@@ -189,6 +191,17 @@ T = TypeVar("T")
 def to_dict(config: Any) -> dict[str, Any]:
     """A config as JSON types (tuples become lists)."""
     return json.loads(json.dumps(asdict(config)))  # type: ignore[no-any-return]
+
+
+def flat(config: Any) -> dict[str, Any]:
+    """A config's settings by dotted name, as `--set` takes them."""
+    values = to_dict(config)
+    settings: dict[str, Any] = {}
+    for field in fields(config):
+        nested = is_dataclass(getattr(config, field.name))
+        inner = values[field.name] if nested else None
+        settings |= {f"{field.name}.{k}": v for k, v in inner.items()} if inner else {field.name: values[field.name]}
+    return settings
 
 
 def from_dict(kind: type[T], values: Mapping[str, Any]) -> T:

@@ -14,16 +14,17 @@ from alexvgg.data.mean import mean_of
 from alexvgg.data.shards import open_dataset
 from alexvgg.data.store import Store, open_store
 from alexvgg.data.undecodable import Undecodable
+from alexvgg.describing import describe_fusion, describe_run
 from alexvgg.engine import checkpoint
 from alexvgg.engine.world import World
 from alexvgg.errors import InputError
 from alexvgg.models import Net, build
-from alexvgg.recording import mlflow_params
 from alexvgg.request import Request
 from alexvgg.results.paper import cells
 from alexvgg.runs import read_run
 from alexvgg.scoring import Member, Progress, Row, record, score
-from alexvgg.tracking import MlflowSink
+from alexvgg.tracking.journal import cells_event
+from alexvgg.tracking.sink import send_once
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def evaluate(
     documents = [record(storage, row) for row in rows]
     if execution.mlflow_url is not None:
         for row, document in zip(rows, documents, strict=True):
-            _track(execution.mlflow_url, row, {r.name: r.spec for r in runs}, document)
+            _track(execution.mlflow_url, storage, row, {r.name: r.spec for r in runs}, document)
     return documents
 
 
@@ -111,15 +112,14 @@ def load_net(storage: Store, run: Finished, device: torch.device) -> Net:
     return net.to(device).to(memory_format=layout).eval()
 
 
-def _track(url: str, row: Row, specs: Mapping[str, RunSpec], document: Mapping[str, Any]) -> None:
+def _track(url: str, storage: Store, row: Row, specs: Mapping[str, RunSpec], document: Mapping[str, Any]) -> None:
     """Log the table cells that a row fills: to the run's own MLflow run, or to one of the fusion's."""
     filled = cells({name: spec.recipe for name, spec in specs.items()}, [document])
     if not filled:
         return
-    params = mlflow_params(specs[row.name]) if row.name in specs else {"method": row.method}
-    sink = MlflowSink(url, row.name, params, {f"alexvgg.fused.{n}": m.run for n, m in enumerate(row.members)})
-    sink.metrics(filled, 0)
-    sink.close("FINISHED")
+    alone = specs.get(row.name)
+    description = describe_run(storage, alone) if alone is not None else describe_fusion(document, row.name)
+    send_once(url, description, [cells_event(document, filled)])
 
 
 def describe(document: Mapping[str, Any]) -> str:

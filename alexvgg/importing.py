@@ -19,7 +19,7 @@ from alexvgg.models import build
 from alexvgg.models.torchvision_weights import TWINS, from_torchvision, take_pixels
 from alexvgg.planning import Images, plan_runs
 from alexvgg.recipes import GEOMETRIES, RECIPES
-from alexvgg.tracking import Journal
+from alexvgg.tracking.journal import Journal
 
 SOURCES = {f"torchvision:{theirs}": ours for ours, theirs in TWINS.items()}
 

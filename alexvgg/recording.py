@@ -8,13 +8,17 @@ from typing import Any, TextIO
 
 from torch import Tensor
 
+from alexvgg import machine
 from alexvgg.batch import Batch
 from alexvgg.config import Execution, RunSpec, to_dict
 from alexvgg.data.store import Store
+from alexvgg.describing import describe_run, final_model
 from alexvgg.engine.world import World
-from alexvgg.init import LayerOrigin, format_report
+from alexvgg.init import LayerOrigin
 from alexvgg.live import Live
-from alexvgg.tracking import Journal, MlflowSink
+from alexvgg.provenance import look_at_code
+from alexvgg.tracking.journal import Journal
+from alexvgg.tracking.sink import MlflowSink
 
 log = logging.getLogger(__name__)
 
@@ -30,26 +34,41 @@ class Recording:
         self.epoch, self.steps = 0, 0
         self.sink: MlflowSink | None = None
         self.live: Live | None = None
+        self._machine, self._load = machine.describe(world.device), machine.Load(world.device)
         self._samples = self._sample_log()
 
     def start(self, step: int, epoch: int, origins: list[LayerOrigin]) -> None:
-        """Write down that an attempt begins after `step`, and forget what lost steps wrote."""
+        """Write down that an attempt begins after `step`, and forget what lost steps wrote. Every rank calls this."""
         self.epoch, self.steps = epoch, step
         self.journal.rewind(step)
+        hosts = machine.by_host([json.loads(text) for text in self.world.texts(json.dumps(self._machine))])
         if self.world.rank != 0:
             return
         spec, about = json.dumps(to_dict(self.spec), indent=2), [asdict(o) for o in origins]
         self.storage.put_new(self.folder + "spec.json", spec.encode())
         self.storage.put_new(self.folder + "transplant.json", json.dumps(about, indent=2).encode())
-        self.journal.write("start", step, attempt=self.attempt, workers=self.world.size, device=self.world.device.type)
+        self.storage.put(
+            f"{self.folder}provenance/{self.attempt}.json", json.dumps(self._provenance(hosts), indent=2).encode()
+        )
+        self.journal.write(
+            "start", step, attempt=self.attempt, workers=self.world.size, hosts=len(hosts),
+            device=self.world.device.type,
+        )  # fmt: skip
         self.journal.flush()
         self.live = Live(self.storage, self.folder, self.spec.train.global_batch)
         if self.execution.mlflow_url is not None:
-            parent = self.spec.parent.run if self.spec.parent else ""
-            tags = {"alexvgg.parent": parent, "alexvgg.dataset": self.spec.data.fingerprint}
-            self.sink = MlflowSink(self.execution.mlflow_url, self.spec.name, mlflow_params(self.spec), tags)
-            self.sink.text("spec.json", spec)
-            self.sink.text("transplant.txt", format_report(origins))
+            description = describe_run(self.storage, self.spec)
+            self.sink = MlflowSink(self.execution.mlflow_url, description, self.journal.events)
+
+    def _provenance(self, hosts: list[dict[str, Any]]) -> dict[str, Any]:
+        """What this attempt runs: the code as it was submitted, or as it is here without a submission."""
+        key = self.execution.submitted
+        code = json.loads(self.storage.get(key)) if key is not None else look_at_code()
+        return {
+            **code,
+            "attempt": self.attempt, "ray_job": self.execution.job, "workers": self.world.size, "hosts": hosts,
+            "dataset_url": self.execution.dataset_url, "precision": self.execution.precision,
+        }  # fmt: skip
 
     def step(self, batch: Batch, share: Tensor) -> None:
         """One step was made. Free unless the samples are logged, which waits for the loss."""
@@ -63,26 +82,33 @@ class Recording:
 
     def point(self, step: int, loss: float) -> None:
         """The mean training loss of the last few steps, over all ranks."""
-        self._write("steps", step, {"train/loss": loss})
+        self._write("steps", step, metrics={"train/loss": loss})
         if self.live is not None:
             self.live.point(step, loss)
 
     def metrics(self, step: int, metrics: dict[str, float]) -> None:
-        """An epoch's end."""
+        """An epoch's end. Every rank calls this; each host's load since the epoch before becomes metrics, too."""
         self.epoch += 1
-        self._write("epoch", step, metrics, epoch=self.epoch)
+        mine = json.dumps([self._machine["host"], self._load.read()])
+        loads = machine.by_node([tuple(json.loads(text)) for text in self.world.texts(mine)])
+        self._write("epoch", step, epoch=self.epoch, metrics=metrics | loads)
 
     def warning(self, step: int, message: str) -> None:
         """Something to look at, which doesn't stop the run."""
         if self.world.rank == 0:
-            self.journal.write("warning", step, message=message)
             log.warning("%s, step %d: %s", self.spec.name, step, message)
+        self._write("warning", step, message=message)
 
-    def _write(self, event: str, step: int, metrics: dict[str, float], **fields: Any) -> None:
+    def final(self, step: int, filled: dict[str, float], sha256: str) -> None:
+        """The run is trained and evaluated: the table cells it fills, and the hash of its weights."""
+        self._write("final", step, metrics=filled, sha256=sha256)
+        self.journal.flush()
+
+    def _write(self, event: str, step: int, **fields: Any) -> None:
         if self.world.rank == 0:
-            self.journal.write(event, step, **fields, metrics=metrics)
+            self.journal.write(event, step, **fields)
             if self.sink is not None:
-                self.sink.metrics(metrics, step)
+                self.sink.notify()
 
     def _sample_log(self) -> TextIO | None:
         if self.execution.sample_log is None:
@@ -91,25 +117,14 @@ class Recording:
         folder.mkdir(parents=True, exist_ok=True)
         return (folder / f"{self.spec.name}-a{self.attempt}-r{self.world.rank}.jsonl").open("a", buffering=1)
 
-    def close(self, status: str) -> None:
-        """End the MLflow run as `FINISHED`, `FAILED` or `KILLED`."""
+    def close(self, status: str | None) -> None:
+        """End the MLflow run as `FINISHED`, `FAILED` or `KILLED`; None leaves it to another attempt."""
+        self._load.close()
         if self._samples is not None:
             self._samples.close()
         if self.live is not None:
             self.live.close()
         if self.sink is not None:
-            self.sink.close(status)
-
-
-def mlflow_params(spec: RunSpec) -> dict[str, Any]:
-    """A spec as MLflow params; S is named as the paper names it."""
-    scale = spec.data.train_scale
-    return {
-        "recipe": spec.recipe, "model": spec.model.name, "dataset": spec.data.dataset,
-        "train.S": scale if isinstance(scale, int) else f"[{scale[0]};{scale[1]}]",
-        "test.Q": " ".join(",".join(map(str, row)) for row in spec.test_scales),
-        "parent": spec.parent.run if spec.parent else "none",
-        "init": spec.parent.how if spec.parent else spec.init.kind,
-        "init.std": spec.init.std, "model.width": spec.model.width, "model.crop": spec.model.crop,
-        **{f"train.{k}": v for k, v in to_dict(spec.train).items()},
-    }  # fmt: skip
+            done = status == "FINISHED"
+            model = final_model(self.storage, self.spec, self.journal.events[-1]["sha256"]) if done else None
+            self.sink.close(status, model)

@@ -2,7 +2,7 @@
 
 Everything a run leaves behind lies under `runs/<name>/` of its storage:
 
-    spec.json  transplant.json  journal.jsonl  checkpoints/…
+    spec.json  transplant.json  provenance/1.json  journal.jsonl  checkpoints/…
     eval/dense-q256.json …  eval/posteriors/dense-q256.safetensors …  final/model.safetensors  final/record.json
 
 `final/record.json` is written last and means that the run is finished.
@@ -21,7 +21,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from alexvgg.attempts import Attempt
+from alexvgg.attempts import Attempt, SupersededError
 from alexvgg.config import Execution, RunSpec
 from alexvgg.data.augment import Augmentation
 from alexvgg.data.cache import Cache
@@ -83,6 +83,9 @@ def train(
         run.finish()
     except Stopped:
         run.close("KILLED")
+        raise
+    except SupersededError:
+        run.close(None)
         raise
     except BaseException:
         run.close("FAILED")
@@ -201,14 +204,18 @@ class _Run:
             )
 
     def finish(self) -> None:
-        """Evaluate the table rows that this net fills, as its own paper tests it, and write the final record."""
+        """Evaluate the table rows that this net fills, as its own paper tests it, and write the final record.
+
+        Each of their Q's alone is counted as well, from the same posteriors: how the error depends on the scale.
+        """
         state = {k: v.detach().cpu().contiguous() for k, v in self.net.state_dict().items()}
         weights = safetensors.torch.save(state)
         sha256 = hashlib.sha256(weights).hexdigest()
         d, method = self.dataset, own_method(self.spec.model.name)
+        alone = [(q,) for q in sorted({q for scales in self.spec.test_scales for q in scales})]
         rows = [
             Row(method, (Member(self.spec.name, sha256, scales),), d.fingerprint, d.flip)
-            for scales in self.spec.test_scales
+            for scales in dict.fromkeys([*self.spec.test_scales, *alone])
         ]
         score(
             {self.spec.name: self.net}, rows, d, self.storage, self.world,
@@ -221,17 +228,14 @@ class _Run:
 
     def _write_final(self, evaluation: list[dict[str, Any]], weights: bytes, sha256: str) -> None:
         self.check()
-        filled, step = cells({self.spec.name: self.spec.recipe}, evaluation), self.trainer.step
-        self.journal.write("final", step, metrics=filled)
-        self.journal.flush()
-        if self.recording.sink is not None:
-            self.recording.sink.metrics(filled, 0)
+        step = self.trainer.step
+        self.recording.final(step, cells({self.spec.name: self.spec.recipe}, evaluation), sha256)
         self.storage.put(self.folder + "final/model.safetensors", weights)
         final = {"run": self.spec.name, "step": step, "sha256": sha256, "undecodable": self.undecodable.reasons}
         self.storage.put(self.folder + "final/record.json", json.dumps(final, indent=2).encode())
 
-    def close(self, status: str) -> None:
-        """Let what is on its way arrive, and end the MLflow run."""
+    def close(self, status: str | None) -> None:
+        """Let what is on its way arrive, and end the MLflow run, or leave it to another attempt."""
         if self.saver is not None:
             self.saver.close()
         self.recording.close(status)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from alexvgg import attempts
 from alexvgg.config import RunSpec, from_dict
 from alexvgg.data.store import Store
-from alexvgg.tracking import read_journal
+from alexvgg.tracking.journal import read_journal
 
 State = Literal["finished", "failed", "started", "planned"]
 

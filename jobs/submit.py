@@ -20,6 +20,7 @@ from alexvgg.errors import InputError
 from alexvgg.lease import fences
 from alexvgg.models import size
 from alexvgg.profiles import Profile
+from alexvgg.provenance import look_at_code, remember_code
 from alexvgg.request import Request
 from alexvgg.runs import list_runs, read_run
 from jobs.client import ENDED, ENVIRONMENT, jobs_of, start, worker_slots
@@ -204,7 +205,8 @@ def send(campaign: Campaign, storage: Store, jobs: JobSubmissionClient, *, forgi
         records = attempts.history(storage, work.folder)
         if attempts.failure(records) is not None:
             Attempt(storage, work.folder, records[-1].number).forgive()
-    campaign.save(storage)
+    noted = remember_code(storage, look_at_code())
+    replace(campaign, execution=replace(campaign.execution, submitted=noted)).save(storage)
     job_id = f"{campaign.name}-d{1 + max([len(drivers), *fences(storage, campaign.name)])}"
     try:
         jobs.submit_job(

@@ -10,6 +10,7 @@ import psutil
 import pytest
 import swift as openstack
 import torch
+from mlserver import MlflowServer
 from processes import free_port, listens, processes_with, wait_for
 
 from alexvgg.data.packing.sample import pack_digits
@@ -27,17 +28,20 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run in two processes: a file stays in one of them, and so do all tests on the one real cluster.
+    """Where tests run in two processes: a file stays in one of them, and so do all tests that share what is costly.
 
-    Those come first, as they take the longest.
+    Those on the one real cluster come first, as they take the longest.
     """
-    items.sort(key=lambda item: not _on_cluster(item))
+    items.sort(key=lambda item: _group(item) != "local_cluster")
     for item in items:
-        item.add_marker(pytest.mark.xdist_group("cluster" if _on_cluster(item) else str(item.path)))
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
 
 
-def _on_cluster(item: pytest.Item) -> bool:
-    return "local_cluster" in getattr(item, "fixturenames", ())
+def _group(item: pytest.Item) -> str:
+    fixtures = getattr(item, "fixturenames", ())
+    if "local_cluster" in fixtures:
+        return "local_cluster"
+    return "mlflow" if {"mlflow_session", "three_runs"} & set(fixtures) else str(item.path)
 
 
 @pytest.fixture
@@ -142,3 +146,19 @@ def local_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalClu
         left = [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
         assert not left, f"left running: {left}"
         assert not processes_with(mark)
+
+
+@pytest.fixture(scope="session")
+def mlflow_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    server = MlflowServer(tmp_path_factory.mktemp("mlflow"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def mlflow(mlflow_session: MlflowServer) -> MlflowServer:
+    """A real MLflow server on sqlite. A test that stops it needn't start it again."""
+    if not mlflow_session.runs:
+        mlflow_session.start()
+    return mlflow_session

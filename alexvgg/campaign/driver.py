@@ -6,7 +6,7 @@ any two lines, and the next driver goes on; a second one at the same time change
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from alexvgg import attempts
@@ -149,7 +149,8 @@ class Driver:
     def _start(self, name: str, watched: _Watched) -> None:
         """Claim the next attempt and start its job; if someone else was faster, watch that one."""
         self._lease.check()
-        number, execution = len(watched.records) + 1, self._campaign.execution
+        number = len(watched.records) + 1
+        execution = replace(self._campaign.execution, job=f"{name}-a{number}")
         claim = Claim(f"{name}-a{number}", to_dict(execution), self._campaign.name, self._lease.fence)
         attempt = Attempt(self._storage, watched.work.folder, number)
         watched.work.describe(self._storage)

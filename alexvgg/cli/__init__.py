@@ -7,6 +7,7 @@ import click
 from alexvgg import __version__
 from alexvgg.cli.cluster import cluster
 from alexvgg.cli.commands import Commands
+from alexvgg.cli.compare import compare
 from alexvgg.cli.completion import completion
 from alexvgg.cli.config import config
 from alexvgg.cli.data import data
@@ -15,10 +16,13 @@ from alexvgg.cli.evaluate import evaluate
 from alexvgg.cli.exchange import export_run, import_weights
 from alexvgg.cli.exits import exit_codes_text
 from alexvgg.cli.jobs import logs, resume, retry, stop
+from alexvgg.cli.lineage import lineage
+from alexvgg.cli.mlflow import mlflow
 from alexvgg.cli.models import models
 from alexvgg.cli.plan import plan
 from alexvgg.cli.predict import predict
 from alexvgg.cli.recipe import recipe
+from alexvgg.cli.report import report
 from alexvgg.cli.reproduce import reproduce
 from alexvgg.cli.status import list_campaigns, status
 from alexvgg.cli.submit import submit
@@ -52,7 +56,8 @@ def main(ctx: click.Context) -> None:
 
 
 for command in (
-    submit, reproduce, plan, status, list_campaigns, logs, stop, resume, retry, evaluate, table, predict, export_run,
-    import_weights, cluster, train, data, models, recipe, doctor, config, completion,
+    submit, reproduce, plan, status, list_campaigns, logs, stop, resume, retry, evaluate, table, report, compare,
+    lineage, mlflow, predict, export_run, import_weights, cluster, train, data, models, recipe, doctor, config,
+    completion,
 ):  # fmt: skip
     main.add_command(command)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from alexvgg.data.store import Store
     from alexvgg.profiles import Profile, Setting, Source
+    from alexvgg.runs import RunRecord
 
 BUCKET = "s3://alexvgg"  # in the local cluster's object storage
 DIGITS = f"{BUCKET}/datasets/digits"
@@ -52,6 +53,14 @@ def insecure_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
     about = "Talk to Ray on another machine even if it asks nobody for a token."
     return click.option("--insecure", is_flag=True, expose_value=False, callback=allow, help=about)(command)
+
+
+def find_run(runs: Sequence[RunRecord], name: str, where: str) -> RunRecord:
+    """The run of that name; names may be cut short. Raises NotFoundError if there is none, or several are meant."""
+    from alexvgg.campaign.overview import resolve
+
+    by_name = {r.name: r for r in runs}
+    return by_name[resolve(name, by_name, f"in {where}")]
 
 
 def say(message: str) -> None:

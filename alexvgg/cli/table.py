@@ -7,27 +7,33 @@ import click
 from alexvgg.cli.place import open_place, profile_option
 
 NAMES = ("table3", "table4", "table5", "table6", "table7", "alexnet")  # of results.paper, which takes long to import
+FORMAT_NAMES = ("text", "markdown", "csv", "html", "json")
 
 
 @click.command()
 @click.argument("name", type=click.Choice(NAMES))
 @profile_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def table(name: str, profile: str | None, as_json: bool) -> None:
+@click.option(
+    "--format", "form", type=click.Choice(FORMAT_NAMES), default="text", show_default=True, help="How to print it."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, as --format json does.")
+def table(name: str, profile: str | None, form: str, as_json: bool) -> None:
     """Show a table of the VGG paper, or AlexNet's Table 2, with our numbers beside its own.
 
-    It shows runs on the profile's dataset at its geometry only. An empty row names the command that fills it, or the
-    next one on the way.
+    It shows runs on the profile's dataset at its geometry only, and says if those aren't the paper's. An empty row
+    names the command that fills it, or the next one on the way; settings that aren't the recipe's stand behind a run.
 
     \b
     Examples:
       alexvgg table table4
       alexvgg table table5 --json
+      alexvgg table table3 --format markdown >> RESULTS.md
     """
     from alexvgg.data.shards import open_dataset
     from alexvgg.data.store import open_store
     from alexvgg.recipes import GEOMETRIES, choose
-    from alexvgg.results.table import comparability, fill, to_json, to_text
+    from alexvgg.results.formats import FORMATS, to_json
+    from alexvgg.results.table import comparability, fill
     from alexvgg.runs import list_fusions, list_runs
 
     place = open_place(profile)
@@ -36,4 +42,7 @@ def table(name: str, profile: str | None, as_json: bool) -> None:
     options = f" --profile {profile}" if profile else ""
     rows = fill(name, list_runs(storage), list_fusions(storage), dataset.fingerprint, geometry, options)
     note = comparability(dataset.name, geometry)
-    click.echo(json.dumps(to_json(name, rows, note), indent=2) if as_json else to_text(name, rows, note))
+    if as_json or form == "json":
+        click.echo(json.dumps(to_json(name, rows, note), indent=2))
+    else:
+        click.echo(FORMATS[form](name, rows, note))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 COLLECTIVE_TIMEOUT = timedelta(minutes=3)  # a rank that is silent for longer is lost; torch's default is half an hour
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+TEXT_BYTES = 1024  # of what ranks say to each other in words
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,12 @@ class World:
         found = tensor.new_empty(self.size * tensor.numel())
         dist.all_gather_single(found, tensor.flatten())
         return found.view(self.size, *tensor.shape)
+
+    def texts(self, text: str) -> list[str]:
+        """Every rank's `text`, in the order of ranks, on every rank; those longer than TEXT_BYTES are cut."""
+        row = torch.tensor(list(text.encode()[:TEXT_BYTES].ljust(TEXT_BYTES, b"\0")), dtype=torch.uint8)
+        rows = self.gather(row.to(self.device)).tolist()
+        return [bytes(r).rstrip(b"\0").decode(errors="ignore") for r in rows]
 
     def barrier(self) -> None:
         """Wait until every rank is here."""

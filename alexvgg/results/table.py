@@ -1,24 +1,16 @@
-"""Our numbers beside the paper's, each empty row with the command that fills it."""
+"""Our numbers beside the paper's, each empty row with the command that fills it (`formats` shows them)."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from alexvgg.config import RunSpec, Scale
-from alexvgg.recipes import Geometry, scale_name
+from alexvgg.config import PAPER_CROP, RunSpec, Scale, flat
+from alexvgg.planning import Images, plan_runs
+from alexvgg.recipes import RECIPES, Geometry, scale_name
 from alexvgg.results.paper import TABLES, PaperNet, PaperRow
 from alexvgg.runs import RunRecord
-
-TITLES = {
-    "table3": "VGG Table 3: one test scale, validation error in %",
-    "table4": "VGG Table 4: several test scales, validation error in %",
-    "table5": "VGG Table 5: dense and multi-crop evaluation, validation error in %",
-    "table6": "VGG Table 6: fused nets, validation error in %",
-    "table7": "VGG Table 7: beside other nets, validation error in %",
-    "alexnet": "AlexNet Table 2: 10-crop evaluation, validation error in %",
-}
-BY_NET = ("table3", "table4", "table5")  # their rows are told apart by net and scales, the others' by a title
 
 
 @dataclass(frozen=True)
@@ -30,6 +22,7 @@ class Row:
     images: int | None = None
     top1: float | None = None
     top5: float | None = None
+    changed: tuple[str, ...] = ()  # settings of the run that aren't the recipe's, like `train.epochs=2`
     command: str | None = None  # the next one on the way to fill it; None if it is filled, or can't be
 
 
@@ -67,10 +60,12 @@ def fill(
         and r.spec.model.width == geometry.width
         and r.spec.model.crop in (geometry.crop, geometry.alexnet_crop)
     ]
-    return [_fill_row(paper, usable, fusions, options) for paper in TABLES[table]]
+    return [_fill_row(paper, usable, fusions, geometry, options) for paper in TABLES[table]]
 
 
-def _fill_row(paper: PaperRow, usable: Sequence[_Run], fusions: Sequence[Mapping[str, Any]], options: str) -> Row:
+def _fill_row(
+    paper: PaperRow, usable: Sequence[_Run], fusions: Sequence[Mapping[str, Any]], geometry: Geometry, options: str
+) -> Row:
     if not paper.nets:
         return Row(paper)
     if len(paper.nets) == 1:
@@ -79,8 +74,21 @@ def _fill_row(paper: PaperRow, usable: Sequence[_Run], fusions: Sequence[Mapping
         documents = [(d["name"], d) for d in fusions if _members(d, usable) == Counter(_asked(paper))]
     for name, d in reversed(documents):
         if d["method"] == paper.method and d["images"]:
-            return Row(paper, name, d["images"], d["top1_error"], d["top5_error"])
+            members = {m["run"] for m in d["members"]}
+            changed = {c for r in usable if r.name in members for c in changed_settings(r.spec, geometry)}
+            return Row(paper, name, d["images"], d["top1_error"], d["top5_error"], tuple(sorted(changed)))
     return Row(paper, command=_command(paper, usable) + options)
+
+
+def changed_settings(spec: RunSpec, geometry: Geometry) -> list[str]:
+    """Settings that aren't those of the recipe at this geometry, seed aside, as `--set` takes them."""
+    images = Images(spec.data.dataset, spec.model.num_classes, spec.data.fingerprint)
+    planned = flat(plan_runs([RECIPES[spec.recipe]], images, geometry)[-1])
+    return [
+        f"{key}={json.dumps(value)}"
+        for key, value in flat(spec).items()
+        if value != planned.get(key, value) and key != "train.seed" and not key.startswith("parent")
+    ]
 
 
 def _asked(paper: PaperRow) -> list[tuple[str, tuple[int, ...]]]:
@@ -123,82 +131,28 @@ def _submit(net: PaperNet, taken: set[int]) -> str:
     return f"alexvgg submit --model {net.model} --scale {scale} --nodes 4{setting}"
 
 
-def to_json(table: str, rows: Sequence[Row], note: str) -> dict[str, object]:
-    """The table as JSON types. Rows of one net say its model and scales as such, too."""
-    return {
-        "table": table,
-        "note": note,
-        "rows": [
-            {
-                **({"title": r.paper.title} if r.paper.title else {}),
-                **(_net(r.paper.nets[0]) if len(r.paper.nets) == 1 else {}),
-                "nets": [_net(net) for net in r.paper.nets],
-                "method": r.paper.method if r.paper.nets else None,
-                "run": r.run, "images": r.images,
-                "top1_error": r.top1, "top5_error": r.top5,
-                "paper_top1_error": r.paper.top1, "paper_top5_error": r.paper.top5,
-                "paper_top5_test_error": r.paper.top5_test,
-                "command": r.command,
-            }
-            for r in rows
-        ],
-    }  # fmt: skip
-
-
-def _net(net: PaperNet) -> dict[str, object]:
-    return {"model": net.model, "train_scale": net.train_scale, "test_scales": net.test_scales}
-
-
-def to_text(table: str, rows: Sequence[Row], note: str) -> str:
-    """The table for a terminal."""
-    place = ["net", "S", "Q"] if table in BY_NET else ["nets"]
-    methods = {r.paper.method for r in rows if r.paper.nets}
-    place += ["method"] if len(methods) > 1 else []
-    test = ["paper's test top-5"] if any(r.paper.top5_test for r in rows) else []
-    head = [*place, "top-1", "paper", "delta", "top-5", "paper", "delta", "images", *test, "run"]
-    cells = [head]
-    for r in rows:
-        net = [] if table not in BY_NET else _place(r.paper.nets[0])
-        cells.append([
-            *(net or [r.paper.title]),
-            *([r.paper.method if r.paper.nets else "published"] if len(methods) > 1 else []),
-            *_beside(r.top1, r.paper.top1), *_beside(r.top5, r.paper.top5),
-            "-" if r.images is None else str(r.images),
-            *([_number(r.paper.top5_test)] if test else []),
-            r.run or r.command or "-",
-        ])  # fmt: skip
-    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    left = {*range(len(place)), len(head) - 1}
-    lines = [
-        "  ".join(c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-        for row in cells
-    ]
-    lines.insert(1, "-" * max(map(len, lines)))
-    return "\n".join([TITLES[table], note, "", *(line.rstrip() for line in lines)])
-
-
-def _place(net: PaperNet) -> list[str]:
-    return [net.model, _scale(net.train_scale), ",".join(map(str, net.test_scales))]
-
-
-def _scale(scale: Scale) -> str:
+def scale_text(scale: Scale) -> str:
     return str(scale) if isinstance(scale, int) else f"[{scale[0]};{scale[1]}]"
 
 
-def _beside(ours: float | None, papers: float | None) -> tuple[str, str, str]:
-    delta = "-" if ours is None or papers is None else f"{ours - papers:+.1f}"
-    return _number(ours), _number(papers), delta
-
-
-def _number(error: float | None) -> str:
-    return "-" if error is None else f"{error:.1f}"
+def why_not_comparable(dataset: str, geometry: Geometry) -> list[str]:
+    """Why our numbers may not be read against the paper's; empty if they may."""
+    reasons = []
+    if dataset != "imagenet":
+        reasons.append(f"the images are {dataset}, not ILSVRC-2012")
+    if geometry.crop != PAPER_CROP:
+        reasons.append(f"the crop is {geometry.crop} pixels, not {PAPER_CROP}")
+    if geometry.width != 1:
+        reasons.append(f"the nets have {geometry.width:g} of the width")
+    return reasons
 
 
 def comparability(dataset: str, geometry: Geometry) -> str:
-    """Why our numbers may or may not be read against the paper's."""
-    if geometry.name == "paper" and dataset == "imagenet":
+    """Which data and geometry a table shows, and whether they are the paper's."""
+    reasons = why_not_comparable(dataset, geometry)
+    if not reasons:
         return "Data: ILSVRC-2012, the paper's geometry: comparable."
     return (
-        f"Data: {dataset}, {geometry.name} geometry (crop {geometry.crop}, width {geometry.width:g}). Not comparable "
-        "with the paper's ImageNet numbers: it shows that the way there works, not where it ends."
+        f"Data: {dataset}, {geometry.name} geometry. Not comparable with the paper's numbers, because "
+        f"{'; '.join(reasons)}. It shows that the way there works, not where it ends."
     )

@@ -16,7 +16,7 @@ from alexvgg.lease import Newcomer
 from alexvgg.live import Live, read_live
 from alexvgg.planning import Images, plan_runs
 from alexvgg.recipes import GEOMETRIES, RECIPES
-from alexvgg.tracking import Journal
+from alexvgg.tracking.journal import Journal
 
 SPECS = plan_runs([RECIPES["vgg_e-s384"]], Images("digits", 10, "f" * 64), GEOMETRIES["small"])
 A, E, E384 = SPECS

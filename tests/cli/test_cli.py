@@ -199,11 +199,13 @@ def test_an_evaluation_that_makes_no_sense_is_refused(elsewhere: Path, arguments
 
 def test_the_tables_of_the_command_line_are_those_there_are() -> None:
     from alexvgg.cli import evaluate, table
+    from alexvgg.results.formats import FORMATS, TITLES
     from alexvgg.results.paper import TABLES
-    from alexvgg.results.table import TITLES
     from alexvgg.scoring import PASSES
 
-    assert tuple(TABLES) == tuple(TITLES) == sys.modules[table.callback.__module__].NAMES  # type: ignore[union-attr]
+    module = sys.modules[table.callback.__module__]  # type: ignore[union-attr]
+    assert tuple(TABLES) == tuple(TITLES) == module.NAMES
+    assert (*FORMATS, "json") == module.FORMAT_NAMES
     assert tuple(PASSES) == sys.modules[evaluate.callback.__module__].METHODS  # type: ignore[union-attr]
 
 

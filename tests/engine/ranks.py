@@ -234,6 +234,7 @@ def main() -> None:
     for size in (size for size in SIZES if rank < size):
         os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port + size))
         with World.launched() as world:
+            assert world.texts(f"rank {rank} é" * (rank + 1)) == [f"rank {r} é" * (r + 1) for r in range(size)]
             for case in (*CASES, *ROUNDED, *([COMPILED] if size == SIZES[0] else [])):
                 found = gradients(world, case)
                 if rank == 0:

@@ -1,47 +1,19 @@
 """The tables as people see them, and that nothing is mixed in that doesn't belong there."""
 
+import csv
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from records import DIGITS, SMALL, SPECS, fusion, record
 
-from alexvgg.planning import Images, plan_runs
-from alexvgg.recipes import GEOMETRIES, RECIPES
+from alexvgg.recipes import GEOMETRIES
+from alexvgg.results.formats import FORMATS, to_json, to_text
 from alexvgg.results.paper import TABLES
-from alexvgg.results.table import Row, comparability, fill, to_json, to_text
+from alexvgg.results.table import Row, comparability, fill
 from alexvgg.runs import RunRecord
-
-DIGITS = Images("digits", 10, "f" * 64)
-SMALL = GEOMETRIES["small"]
-SPECS = {s.recipe: s for s in plan_runs(list(RECIPES.values()), DIGITS, SMALL)}
-
-
-def document(runs: Sequence[tuple[str, tuple[int, ...]]], method: str, top1: float) -> dict[str, Any]:
-    members = [{"run": run, "weights": f"sha256 of {run}", "test_scales": list(scales)} for run, scales in runs]
-    return {"method": method, "members": members, "images": 360, "top1_error": top1, "top5_error": top1 / 4}
-
-
-def record(
-    recipe: str,
-    top1: float,
-    *,
-    time: float = 1.0,
-    state: str = "finished",
-    methods: Sequence[str] = ("dense",),
-    seed: int = 0,
-) -> RunRecord:
-    spec = replace(SPECS[recipe], train=replace(SPECS[recipe].train, seed=seed))
-    rows = [document([(spec.name, q)], m, top1 - n) for q in spec.test_scales for n, m in enumerate(methods)]
-    journal = [{"event": "final", "step": 9, "time": time}]
-    finished = state == "finished"
-    weights = f"sha256 of {spec.name}" if finished else None
-    return RunRecord(spec.name, state, spec, journal, rows if finished else [], None, weights)  # type: ignore[arg-type]
-
-
-def fusion(name: str, runs: Sequence[RunRecord], method: str, top1: float) -> dict[str, Any]:
-    return {"name": name, **document([(r.name, r.spec.test_scales[-1]) for r in runs if r.spec], method, top1)}
 
 
 def filled(table: str, runs: Sequence[RunRecord], fusions: Sequence[dict[str, Any]] = ()) -> list[Row]:
@@ -58,6 +30,9 @@ def test_tables_look_so(table: str, golden: Callable[[str, str], None]) -> None:
     fusions = [fusion("fusion-aa11bb22", [D, E], "both", 3.75)]
     rows, note = filled(table, runs, fusions), comparability("digits", SMALL)
     golden(f"{table}.txt", to_text(table, rows, note) + "\n")
+    if table in ("table4", "table6"):
+        for name, suffix in (("markdown", "md"), ("csv", "csv"), ("html", "html")):
+            golden(f"{table}.{suffix}", FORMATS[name](table, rows, note) + "\n")
     if table in ("table4", "table6"):
         golden(f"{table}.json", json.dumps(to_json(table, rows, note), indent=2) + "\n")
 
@@ -118,6 +93,25 @@ def test_five_alexnets_are_five_runs_of_different_seeds() -> None:
     assert [(r.run, r.command) for r in starred] == [(None, None)] * 2, "nobody has the 2011 release"
 
 
+def test_settings_that_are_not_the_recipes_stand_behind_the_run() -> None:
+    quick = record("vgg_e-s256", 4.0)
+    assert quick.spec is not None
+    quick = replace(quick, spec=replace(quick.spec, train=replace(quick.spec.train, epochs=2, seed=7)))
+    row = next(r for r in filled("table3", [quick]) if r.run)
+    assert row.changed == ("train.epochs=2",)
+    assert f"{quick.name} (train.epochs=2)" in to_text("table3", [row], "")
+    assert filled("table3", [record("vgg_e-s256", 4.0)])[9].changed == ()
+
+
+def test_csv_says_more_than_it_shows_and_html_is_escaped() -> None:
+    rows = filled("table4", [E])
+    lines = list(csv.DictReader(FORMATS["csv"]("table4", rows, 'a "note", <b>').splitlines()))
+    assert [line["run"] for line in lines].count(E.name) == 1
+    assert float(lines[-1]["delta_top1_error"]) == pytest.approx(28.2 - 24.8)
+    assert all(line["note"] == 'a "note", <b>' for line in lines)
+    assert "<b>" not in FORMATS["html"]("table4", rows, 'a "note", <b>')
+
+
 def test_commands_name_the_profile() -> None:
     for table in TABLES:
         for row in fill(table, [E], [], DIGITS.fingerprint, SMALL, " --profile lab"):
@@ -162,6 +156,8 @@ def test_the_run_that_finished_last_counts() -> None:
 
 def test_only_imagenet_at_the_papers_geometry_is_comparable() -> None:
     assert "Not comparable" in comparability("digits", SMALL)
+    assert "the crop is 32 pixels, not 224" in comparability("imagenet", SMALL)
+    assert "the images are digits, not ILSVRC-2012" in comparability("digits", GEOMETRIES["paper"])
     assert "Not comparable" in comparability("imagenet", SMALL)
     assert "Not comparable" in comparability("digits", GEOMETRIES["paper"])
     assert "Not comparable" not in comparability("imagenet", GEOMETRIES["paper"])

@@ -1,14 +1,9 @@
-"""The journal is the truth; MLflow may hang without anyone waiting for it."""
+"""The journal is the truth, and says which points MLflow gets."""
 
-import socket
-import time
 from pathlib import Path
 
-import pytest
-
-from alexvgg import tracking
 from alexvgg.data.store import open_store
-from alexvgg.tracking import Journal, MlflowSink, read_journal
+from alexvgg.tracking.journal import Journal, Point, points, read_journal
 
 
 def test_journal_there_and_back(tmp_path: Path) -> None:
@@ -34,16 +29,13 @@ def test_rewinding_forgets_lost_steps_but_no_attempt(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # the thread that hangs holds its connection
-def test_a_hanging_mlflow_holds_nothing_up(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(tracking, "CLOSE_SECONDS", 1.0)
-    monkeypatch.setattr(tracking, "QUEUE_LENGTH", 100)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        sink = MlflowSink(f"http://127.0.0.1:{server.getsockname()[1]}", "run", {}, {})
-        began = time.monotonic()
-        for step in range(20_000):
-            sink.metrics({"train/loss": 1.0}, step)
-        assert time.monotonic() - began < 2
-        sink.close("FINISHED")
-        assert time.monotonic() - began < 4
-    assert "the run's journal has them all" in caplog.text
+def test_points_are_measured_when_the_event_was_and_cells_stand_at_step_0() -> None:
+    events = [
+        {"event": "start", "step": 0, "time": 1.0},
+        {"event": "steps", "step": 10, "time": 2.001, "metrics": {"train/loss": 0.5}},
+        {"event": "epoch", "step": 23, "time": 3.0, "metrics": {"val/top1_error": float("nan"), "train/lr": 0.01}},
+        {"event": "final", "step": 23, "time": 4.0, "metrics": {"table3/top1_error": 9.5}},
+    ]
+    assert list(points(events)) == [
+        Point("train/loss", 10, 2001, 0.5), Point("train/lr", 23, 3000, 0.01), Point("table3/top1_error", 0, 4000, 9.5),
+    ]  # fmt: skip

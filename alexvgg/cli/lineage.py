@@ -1,0 +1,33 @@
+"""`alexvgg lineage`"""
+
+import json
+
+import click
+
+from alexvgg.cli.place import find_run, open_place, profile_option
+
+
+@click.command()
+@click.argument("run")
+@profile_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with the origin and hash of every layer.")
+def lineage(run: str, profile: str | None, as_json: bool) -> None:
+    """Show what a run started from and what started from it, with the layers that were copied.
+
+    The beginning of a run's name is enough if no other run begins so.
+
+    \b
+    Examples:
+      alexvgg lineage vgg_e-jitter
+      alexvgg lineage vgg_e-s256-3f2a91c4 --json
+    """
+    from alexvgg.data.store import open_store
+    from alexvgg.describing import read_transplant
+    from alexvgg.results.lineage import family, to_json, to_text
+    from alexvgg.runs import list_runs
+
+    storage = open_store(open_place(profile).storage)
+    runs = list_runs(storage)
+    chosen = find_run(runs, run, storage.url)
+    origins = {r.name: read_transplant(storage, r.name) for r in family(chosen, runs)}
+    click.echo(json.dumps(to_json(chosen, runs, origins), indent=2) if as_json else to_text(chosen, runs, origins))

@@ -1,0 +1,115 @@
+"""Runs beside one another: only what differs in their settings, how their numbers differ, which code they ran."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from alexvgg.config import flat
+from alexvgg.results.lineage import ancestors
+from alexvgg.results.paper import cells
+from alexvgg.runs import RunRecord
+
+LAST = ("train/loss_epoch", "val/top1_error", "val/top5_error", "train/lr", "perf/images_per_s")  # of the last epoch
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """By setting or metric, the value of each run, in the order of `runs`; the first of which is the baseline."""
+
+    runs: tuple[str, ...]
+    settings: dict[str, tuple[Any, ...]]
+    metrics: dict[str, tuple[float | None, ...]]
+    code: dict[str, tuple[str | None, ...]]
+    lineage: tuple[tuple[str, ...], ...]
+
+    def delta(self, metric: str) -> list[float | None]:
+        """What each run has more than the baseline."""
+        first, *_ = values = self.metrics[metric]
+        return [None if v is None or first is None else v - first for v in values]
+
+
+def compare(
+    runs: Sequence[RunRecord], provenance: Sequence[Mapping[str, Any]], all_runs: Sequence[RunRecord]
+) -> Comparison:
+    """Compare `runs`, the first being the baseline. `provenance` is of their last attempts, in the same order."""
+    specs = [flat(r.spec) if r.spec is not None else {} for r in runs]
+    settings = {key: tuple(s.get(key) for s in specs) for key in dict.fromkeys(k for s in specs for k in s)}
+    numbers = [_numbers(r) for r in runs]
+    metrics = {key: tuple(n.get(key) for n in numbers) for key in dict.fromkeys(k for n in numbers for k in n)}
+    return Comparison(
+        runs=tuple(r.name for r in runs),
+        settings={key: values for key, values in settings.items() if len(set(map(repr, values))) > 1},
+        metrics=metrics,
+        code=_code(provenance),
+        lineage=tuple(tuple(r.name for r in ancestors(run, all_runs)) for run in runs),
+    )
+
+
+def _numbers(run: RunRecord) -> dict[str, float]:
+    """The table cells that a run fills, and what its last epoch measured."""
+    filled = cells({run.name: run.spec.recipe}, run.evaluation) if run.spec is not None else {}
+    last = run.last_epoch["metrics"] if run.last_epoch else {}
+    ours = {key: value for key, value in filled.items() if not key.startswith(("paper/", "delta/"))}
+    return ours | {key: last[key] for key in LAST if key in last}
+
+
+def _code(provenance: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str | None, ...]]:
+    """Commit, uncommitted changes, lock file and packages, where they aren't the same for all."""
+    git = [p.get("git") or {} for p in provenance]
+    packages = [p.get("packages") or {} for p in provenance]
+    rows: dict[str, tuple[str | None, ...]] = {
+        "commit": tuple((g.get("commit") or "")[:12] or None for g in git),
+        "uncommitted changes": tuple(g.get("diff_sha256") for g in git),
+        "requirements.lock": tuple((p.get("lock_sha256") or "")[:12] or None for p in provenance),
+        "python": tuple(p.get("python") for p in provenance),
+        **{name: tuple(p.get(name) for p in packages) for name in sorted({n for p in packages for n in p})},
+    }
+    return {key: values for key, values in rows.items() if len(set(values)) > 1}
+
+
+def to_json(comparison: Comparison) -> dict[str, Any]:
+    """The comparison as JSON types: values in the order of `runs`."""
+    c = comparison
+    return {
+        "runs": list(c.runs), "baseline": c.runs[0],
+        "settings": {key: list(values) for key, values in c.settings.items()},
+        "metrics": {key: {"values": list(values), "delta": c.delta(key)} for key, values in c.metrics.items()},
+        "code": {key: list(values) for key, values in c.code.items()},
+        "lineage": [list(line) for line in c.lineage],
+    }  # fmt: skip
+
+
+def to_text(comparison: Comparison) -> str:
+    """The comparison for a terminal."""
+    c = comparison
+    head = ["", *(f"{name}{' (baseline)' if n == 0 else ''}" for n, name in enumerate(c.runs))]
+    sections: list[tuple[str, list[list[str]]]] = [
+        ("Settings that differ", [[key, *(_short(v) for v in values)] for key, values in c.settings.items()]),
+        ("Results", [[key, *_with_deltas(c.metrics[key], c.delta(key))] for key in c.metrics]),
+        ("Code and packages that differ", [[key, *(v or "-" for v in values)] for key, values in c.code.items()]),
+    ]
+    rows = [head, *(row for _, section in sections for row in section)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+
+    def line(row: Sequence[str]) -> str:
+        return "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+    lines = [line(head)]
+    for title, section in sections:
+        lines += ["", title, *(line(row) for row in section)] if section else ["", f"{title}: none"]
+    lines += ["", "Lineage", *(" -> ".join(names) for names in c.lineage)]
+    return "\n".join(lines)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(str(v) for v in value.values())
+    return "-" if value is None else str(value)[:40].replace(" ", "")
+
+
+def _with_deltas(values: Sequence[float | None], deltas: Sequence[float | None]) -> list[str]:
+    cells = []
+    for n, (value, delta) in enumerate(zip(values, deltas, strict=True)):
+        text = "-" if value is None else f"{value:.4g}"
+        cells.append(text if n == 0 or delta is None else f"{text} ({delta:+.3g})")
+    return cells

@@ -1,0 +1,119 @@
+"""How the runs trained: loss and validation error, with what happened on the way, and how fast they went."""
+
+from collections.abc import Sequence
+from html import escape
+from statistics import median
+from typing import Any
+
+from alexvgg.results.lineage import errors
+from alexvgg.results.report.chart import Line, Mark, Panel, chart, legend
+from alexvgg.runs import RunRecord
+
+LOSS, TOP1, TOP5 = 0, 6, 1  # colours
+
+
+def overview(runs: Sequence[RunRecord]) -> str:
+    """All runs' validation errors in one chart."""
+    lines = [
+        Line(r.name, [(e["epoch"], e["metrics"]["val/top1_error"]) for e in epochs(r)], n)
+        for n, r in enumerate(runs)
+        if epochs(r)
+    ]
+    panel = Panel("validation top-1 error of the centre crop, %", lines, height=220)
+    about = "validation error of every run by epoch"
+    sizes = {"large": 1060, "small": 330}  # letters keep their size: the page shows the one that fits
+    drawn = "".join(
+        f'<div class="{c}">{chart([panel], "epochs", width=w, about=about)}</div>' for c, w in sizes.items()
+    )
+    return f'<div class="wide">{drawn}{legend(lines)}</div>'
+
+
+def cards(runs: Sequence[RunRecord]) -> str:
+    """A card for each run: its loss above its validation error, over epochs."""
+    colours = legend([Line("training loss", [], LOSS), Line("top-1 error", [], TOP1), Line("top-5 error", [], TOP5)])
+    return f'{colours}<div class="cards">{"".join(_card(r) for r in runs if epochs(r))}</div>'
+
+
+def _card(run: RunRecord) -> str:
+    done = epochs(run)
+    per_epoch = done[0]["step"] / done[0]["epoch"]
+    losses = [(e["step"] / per_epoch, e["metrics"]["train/loss"]) for e in run.journal if e["event"] == "steps"]
+    drawn = chart(
+        [
+            Panel("training loss", [Line("training loss", losses, LOSS)], height=84),
+            Panel("validation top-1 and top-5 error, %", [
+                Line("top-1", [(e["epoch"], e["metrics"]["val/top1_error"]) for e in done], TOP1),
+                Line("top-5", [(e["epoch"], e["metrics"]["val/top5_error"]) for e in done], TOP5),
+            ], height=84),
+        ],
+        "epochs", marks=happenings(run, per_epoch), about=f"loss and validation errors of {run.name}",
+    )  # fmt: skip
+    return f"<article><h3>{escape(run.name)}</h3><p>{escape(errors(run))}</p>{drawn}</article>"
+
+
+def happenings(run: RunRecord, per_epoch: float) -> list[Mark]:
+    """Falls of the learning rate, restarts, changes of the number of workers, and warnings, by epoch."""
+    found: list[Mark] = []
+    lr: float | None = None
+    workers: int | None = None
+    for event in run.journal:
+        x = event["step"] / per_epoch
+        if event["event"] == "epoch":
+            now = event["metrics"]["train/lr"]
+            if lr is not None and now < lr:
+                found.append(Mark(x - 1, f"lr {now:g}", "lr"))
+            lr = now
+        elif event["event"] == "start":
+            if workers is not None:
+                change = f", {workers} → {event['workers']} workers" if workers != event["workers"] else ""
+                found.append(Mark(x, f"attempt {event['attempt']}{change}", "restart"))
+            workers = event["workers"]
+        elif event["event"] == "warning":
+            found.append(Mark(x, "warning", "stop"))
+    return found
+
+
+def epochs(run: RunRecord) -> list[dict[str, Any]]:
+    """The journal's `epoch` events."""
+    return [e for e in run.journal if e["event"] == "epoch"]
+
+
+def throughput(runs: Sequence[RunRecord]) -> str:
+    """How fast each run went and how long it waited for images: medians over its epochs. Empty before the first."""
+    trained = [r for r in runs if epochs(r)]
+    if not trained:
+        return ""
+    fastest = max(_median(r, "perf/images_per_s") or 0.0 for r in trained) or 1.0
+    heads = (
+        'class="place">run',
+        ">workers",
+        'colspan="2">images/s',
+        'colspan="2">waiting for images',
+        ">MB/s a worker",
+    )
+    head = "".join(f'<th scope="col" {text}</th>' for text in heads)
+    body = "".join(_speed(r, fastest) for r in trained)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _speed(run: RunRecord, fastest: float) -> str:
+    speed, wait = _median(run, "perf/images_per_s") or 0.0, _median(run, "perf/data_wait_share") or 0.0
+    rate = _median(run, "perf/read_mb_per_s")
+    workers = " → ".join(dict.fromkeys(str(e["workers"]) for e in run.journal if e["event"] == "start"))
+
+    def number(text: str) -> str:
+        return f'<td class="number">{text}</td>'
+
+    def bar(kind: str, share: float) -> str:
+        return f'<td class="{kind}"><i style="width:{100 * share:.1f}%"></i></td>'
+
+    return (
+        f'<tr><td class="place">{escape(run.name)}</td>{number(workers)}'
+        f"{number(f'{speed:,.0f}')}{bar('bar', speed / fastest)}{number(f'{100 * wait:.0f} %')}{bar('bar wait', wait)}"
+        f"{number('-' if rate is None else f'{rate:.1f}')}</tr>"
+    )
+
+
+def _median(run: RunRecord, metric: str) -> float | None:
+    values = [e["metrics"][metric] for e in epochs(run) if metric in e["metrics"]]
+    return median(values) if values else None

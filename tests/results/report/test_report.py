@@ -1,0 +1,223 @@
+"""What the report says, of real runs."""
+
+import re
+import time
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from click.testing import CliRunner
+from mlserver import MlflowServer
+from PIL import Image
+from records import record
+from results.conftest import Trained
+
+from alexvgg.cli import main
+from alexvgg.data.shards import Dataset
+from alexvgg.recipes import GEOMETRIES
+from alexvgg.results.report.curves import happenings
+from alexvgg.results.report.graph import graph
+from alexvgg.results.report.jitter import errors_by_scale
+from alexvgg.results.report.page import Material, leaves, page
+from alexvgg.results.report.pictures import SHOWN, WRONG, choose_images, first_layer, grid_of, thumbnail
+from alexvgg.results.sync import sync
+from alexvgg.runs import list_runs, read_run
+from alexvgg.tracking.remote import RemoteRun, connect
+
+SMALL = GEOMETRIES["small"]
+
+
+class Tags(HTMLParser):
+    """All tags with their attributes, and whether each is closed."""
+
+    VOID = ("meta", "img", "br", "link")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def material(three_runs: Trained, digits: Dataset) -> Material:
+    return Material(list_runs(three_runs.storage), [], three_runs.storage, digits, SMALL)
+
+
+def test_one_file_with_everything_in_it(material: Material, three_runs: Trained) -> None:
+    text = page(material, 0.0)
+    parsed = Tags(text)
+    assert parsed.open == [], "every tag is closed"
+    tags = [tag for tag, _ in parsed.tags]
+    assert not {"script", "link", "iframe", "object"} & set(tags)
+    for _, attributes in parsed.tags:
+        for name in ("src", "href"):
+            assert (attributes.get(name) or "#").startswith(("data:", "#")), attributes
+        assert not any(name.startswith("on") for name in attributes), attributes
+    assert "url(" not in text
+    assert "@import" not in text
+    titles = re.findall("<h2>(.*?)</h2>", text)
+    assert titles == [
+        "Results", "Scale jitter", "Training", "Answers", "First-layer filters", "Throughput", "Lineage", "Provenance",
+    ]  # fmt: skip
+    assert "Not comparable with the papers’ numbers" in text
+    assert "1970-01-01 00:00 UTC" in text
+    for name in three_runs.names:
+        assert text.count(name) > 5
+    assert text.count("<figure class=") == SHOWN + 6
+    assert len(text) < 1_000_000
+    assert page(material, 0.0) == text
+
+
+def test_names_from_outside_are_escaped(material: Material) -> None:
+    evil = "<img src=x onerror=alert(1)>"
+    dataset = replace(material.dataset, name=evil, classes=tuple(f"{evil}{n}" for n in range(10)))
+    text = page(replace(material, dataset=dataset, options=evil), 0.0)
+    assert evil not in text
+    assert "&lt;img src=x" in text
+
+
+def test_a_run_that_has_only_started_is_shown_as_such(material: Material) -> None:
+    started = record("vgg_a-s256", 0.0, state="started")
+    text = page(replace(material, runs=[replace(started, journal=[])]), 0.0)
+    assert "0 of 1 runs finished" in text
+    assert re.findall("<h2>(.*?)</h2>", text) == ["Results", "Lineage", "Provenance"]
+
+
+def test_filters_are_the_first_layers_and_nothing_else_is_read(three_runs: Trained) -> None:
+    key = f"runs/{three_runs.names[0]}/final/model.safetensors"
+    weights = safetensors.torch.load(three_runs.storage.get(key))
+    kernels = first_layer(three_runs.storage, key)
+    assert np.array_equal(kernels, weights["features.conv1_1.weight"].numpy())
+
+    class OnlyRanges:
+        def get_range(self, key: str, start: int, length: int) -> bytes:
+            assert length < 20_000
+            return three_runs.storage.get_range(key, start, length)
+
+    assert np.array_equal(first_layer(OnlyRanges(), key), kernels)  # type: ignore[arg-type]
+
+
+def test_96_kernels_stand_in_six_rows_with_gaps_between_them() -> None:
+    kernels = np.random.default_rng(0).normal(size=(96, 3, 11, 11)).astype(np.float32)
+    url, columns = grid_of(kernels)
+    assert columns == 16
+    picture = np.asarray(Image.open(_bytes(url)))
+    assert picture.shape == (6 * 12 - 1, 16 * 12 - 1, 4)
+    assert not picture[11].any()
+    assert picture[:11, :11, :3].min() == 0
+    assert picture[:11, :11, :3].max() == 255
+    assert picture[..., 3].mean() == pytest.approx(255 * 96 * 121 / (71 * 191))
+
+
+def _bytes(url: str) -> Any:
+    import base64
+    import io
+
+    return io.BytesIO(base64.b64decode(url.partition(",")[2]))
+
+
+def test_large_images_become_thumbnails(tmp_path: Path) -> None:
+    Image.new("CMYK", (500, 375)).save(tmp_path / "a.jpg")
+    url, small = thumbnail((tmp_path / "a.jpg").read_bytes())
+    assert not small
+    assert Image.open(_bytes(url)).size == (160, 120)
+
+
+def test_wrong_answers_come_first_then_other_classes() -> None:
+    labels = torch.arange(40) % 10
+    values = torch.full((40, 10), 0.01)
+    values[torch.arange(40), labels] = torch.linspace(0.9, 0.5, 40)
+    for row in (5, 17):
+        values[row, labels[row]], values[row, (labels[row] + 1) % 10] = 0.02, 0.9
+    chosen = choose_images(labels, values)
+    assert chosen[:2] == [5, 17]
+    assert len(chosen) == SHOWN
+    classes = labels[chosen].tolist()
+    assert len(set(classes)) == len(classes)
+    values[:, 0] = 1.0
+    assert len(choose_images(labels, values)) == WRONG + 1, "only class 0 is right"
+
+
+def test_errors_at_one_scale_are_those_that_the_posteriors_give(three_runs: Trained, digits: Dataset) -> None:
+    run = read_run(three_runs.storage, three_runs.names[0])
+    stored = errors_by_scale(run, three_runs.storage, flip=digits.flip)
+    assert sorted(stored) == [224, 256, 288]
+    counted = errors_by_scale(replace(run, evaluation=[]), three_runs.storage, flip=digits.flip)
+    assert counted == stored
+
+
+def test_what_happened_on_the_way_is_marked() -> None:
+    def epoch(n: int, lr: float) -> dict[str, Any]:
+        return {"event": "epoch", "step": 10 * n, "metrics": {"train/lr": lr}}
+
+    def start(step: int, attempt: int, workers: int) -> dict[str, Any]:
+        return {"event": "start", "step": step, "attempt": attempt, "workers": workers}
+
+    journal = [start(0, 1, 4), epoch(1, 0.01), start(15, 2, 2), epoch(2, 0.01), start(20, 3, 2), epoch(3, 0.001)]
+    marks = happenings(replace(record("vgg_a-s256", 1.0), journal=journal), per_epoch=10)
+    assert [(m.x, m.label) for m in marks] == [
+        (1.5, "attempt 2, 4 → 2 workers"), (2.0, "attempt 3"), (2.0, "lr 0.001"),
+    ]  # fmt: skip
+
+
+def test_the_graph_gives_every_run_a_place_of_its_own() -> None:
+    runs = [record(n, 1.0) for n in ("vgg_a-s256", "vgg_b-s256", "vgg_e-s256", "vgg_e-s384", "alexnet-s256")]
+    drawn = graph(runs, {r.name: [] for r in runs})
+    places = re.findall(r'translate\((\d+ \d+)\)"', drawn)
+    assert len(places) == len(set(places)) == 5
+    assert drawn.count('class="arrow"') == 3
+    assert [r.name for r in leaves(runs)] == [runs[1].name, runs[3].name, runs[4].name]
+
+
+def test_the_command_writes_the_file_and_logs_it(
+    three_runs: Trained, mlflow: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ALEXVGG_PROFILE", raising=False)
+    (tmp_path / "alexvgg.toml").write_text(
+        f'[profile.x]\ndashboard = "http://127.0.0.1:1"\ngeometry = "small"\nmlflow = "{mlflow.url}"\n'
+        f'storage = "{three_runs.storage.url}"\ndataset = "{three_runs.dataset_url}"\n'
+    )
+
+    def run(*arguments: str) -> str:
+        result = CliRunner().invoke(main, [*arguments, "--profile", "x"])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    list(sync(mlflow.url, three_runs.storage, list_runs(three_runs.storage), [], time.time()))
+    run("report", "vgg_b", "-o", "b.html")
+    text = (tmp_path / "b.html").read_text()
+    assert three_runs.names[1] in text
+    assert three_runs.names[0] in text, "its parent belongs to it"
+    assert three_runs.names[2] not in text
+    client = connect(mlflow.url)
+    for name, logged in zip(three_runs.names, (False, True, False), strict=True):
+        found = RemoteRun.find(client, name)
+        assert found is not None
+        assert ("b.html" in [a.path for a in client.list_artifacts(found.id)]) == logged, name
+
+    assert three_runs.names[0] in run("lineage", "vgg_c")
+    assert "Settings that differ" in run("compare", "vgg_b", "vgg_c", "--baseline", "vgg_c")
+    assert "unchanged" in run("mlflow", "sync", "vgg_a")
+    assert run("table", "table4", "--format", "markdown").startswith("**VGG Table 4")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    refused = CliRunner().invoke(main, ["mlflow", "sync", "--url", "http://127.0.0.1:1", "--profile", "x"])
+    assert refused.exit_code == 2
+    assert "no MLflow server answers at http://127.0.0.1:1" in refused.stderr
+    refused = CliRunner().invoke(main, ["compare", "vgg_b", "--profile", "x"])
+    assert refused.exit_code == 2
+    assert "comparing needs two runs" in refused.stderr

@@ -1,0 +1,47 @@
+"""Runs beside one another: only what differs."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from records import record
+
+from alexvgg.results.compare import compare, to_json, to_text
+from alexvgg.runs import RunRecord
+
+A, D, E = record("vgg_a-s256", 5.0), record("vgg_d-s256", 4.0), record("vgg_e-s256", 3.5)
+CODE: dict[str, Any] = {
+    "git": {"commit": "0123456789abcdef", "diff_sha256": None},
+    "lock_sha256": "ab" * 32,
+    "python": "3.11.7",
+    "packages": {"torch": "2.14.1", "numpy": "2.4.6"},
+}
+OTHER = CODE | {
+    "git": {"commit": "fedcba9876543210", "diff_sha256": "5c9e833022c5"},
+    "packages": {"torch": "2.14.0", "numpy": "2.4.6"},
+}
+
+
+def trained(run: RunRecord, loss: float) -> RunRecord:
+    metrics = {"train/loss_epoch": loss, "val/top1_error": 7.0, "train/lr": 0.01, "perf/images_per_s": 1000.0}
+    epoch = {"event": "epoch", "step": 552, "epoch": 24, "time": 1.0, "metrics": metrics}
+    return replace(run, journal=[epoch, *run.journal])
+
+
+def test_a_comparison_looks_so(golden: Callable[[str, str], None]) -> None:
+    runs = [trained(D, 0.25), trained(E, 0.5)]
+    comparison = compare(runs, [CODE, OTHER], [A, D, E])
+    golden("compare.txt", to_text(comparison) + "\n")
+    golden("compare.json", json.dumps(to_json(comparison), indent=2) + "\n")
+
+
+def test_what_is_equal_is_left_out_and_what_is_missing_has_no_delta() -> None:
+    comparison = compare([trained(E, 0.5), E], [CODE, {}], [A, E])
+    assert comparison.settings == {}
+    assert comparison.delta("table4/top1_error") == [0.0, 0.0]
+    assert comparison.metrics["train/loss_epoch"] == (0.5, None)
+    assert comparison.delta("train/loss_epoch") == [0.0, None]
+    assert comparison.code["commit"] == ("0123456789ab", None)
+    assert "Settings that differ: none" in to_text(comparison)
+    assert comparison.lineage == ((A.name, E.name),) * 2

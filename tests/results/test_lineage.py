@@ -1,0 +1,54 @@
+"""The order of runs and their tree."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from records import record
+
+from alexvgg.results.lineage import ancestors, family, parents_first, summary, to_json, to_text
+
+NAMES = ("vgg_a-s256", "vgg_b-s256", "vgg_e-s256", "vgg_e-s384", "vgg_e-jitter", "alexnet-s256")
+RUNS = [record(name, 4.0) for name in NAMES]
+A, B, E, E384, JITTER, ALEXNET = RUNS
+
+
+def origins(copied: int, of: int) -> list[dict[str, Any]]:
+    return [
+        {"layer": f"conv{n}", "shape": [8, 3, 3, 3], "source": "copied" if n < copied else "random", "sha256": "ab"}
+        for n in range(of)
+    ]
+
+
+def test_a_tree_looks_so(golden: Callable[[str, str], None]) -> None:
+    unfinished = record("vgg_e-s384", 4.0, state="started")
+    runs = [A, B, E, unfinished, ALEXNET]
+    layers = {A.name: origins(0, 11), B.name: origins(7, 13), E.name: origins(7, 19), unfinished.name: origins(19, 19)}
+    golden("lineage.txt", to_text(A, runs, layers) + "\n")
+    golden("lineage.json", json.dumps(to_json(E, runs, layers), indent=2) + "\n")
+
+
+def test_parents_come_first_whatever_the_order() -> None:
+    for runs in (RUNS, RUNS[::-1]):
+        names = [r.name for r in parents_first(runs)]
+        assert sorted(names) == sorted(r.name for r in RUNS)
+        assert names.index(A.name) < names.index(E.name) < names.index(E384.name) < names.index(JITTER.name)
+
+
+def test_a_family_has_no_cousins() -> None:
+    assert ancestors(JITTER, RUNS) == [A, E, E384, JITTER]
+    assert [r.name for r in family(E, RUNS)] == [A.name, E.name, E384.name, JITTER.name]
+    assert [r.name for r in family(ALEXNET, RUNS)] == [ALEXNET.name]
+    assert family(E384, [E384, JITTER]) == [E384, JITTER]
+
+
+def test_a_parent_that_is_not_stored_is_named() -> None:
+    tree = to_text(E, [E], {E.name: origins(7, 19)})
+    assert tree.startswith(f"{A.name} (not in this storage)\n{E.name} *")
+
+
+def test_what_was_copied_in_words() -> None:
+    assert summary([]) == "not started"
+    assert summary(origins(0, 11)) == "all 11 layers random"
+    assert summary(origins(19, 19)) == "all 19 layers copied"
+    assert summary(origins(2, 3)) == "2 of 3 layers copied: conv0 conv1"
