@@ -1,13 +1,15 @@
 """Ray's Jobs API: finding our jobs on a cluster, following them, and starting those of a campaign.
 
 Every job of ours says in its metadata what it is: `alexvgg` (the campaign, run or evaluation), `kind` (driver,
-training, evaluation), and if a driver started it `campaign`.
+training, evaluation), in which `storage`, and if a driver started it `campaign`. One cluster may serve several
+storages, and the same run may lie in each: so a job is ours by its id and its storage.
 """
 
+import itertools
 import os
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ray.exceptions import AuthenticationError
@@ -54,11 +56,20 @@ def client(dashboard: str) -> JobSubmissionClient:
         raise InputError(f"no Ray cluster answers at {dashboard}: {error}") from None
 
 
-def jobs_of(jobs: JobSubmissionClient, target: str | None = None, kind: str | None = None) -> list[Any]:
-    """The jobs of ours that the cluster knows, oldest first; only those for one target or of one kind if given."""
+def jobs_of(
+    jobs: JobSubmissionClient, target: str | None = None, kind: str | None = None, storage: str | None = None
+) -> list[Any]:
+    """The jobs of ours that the cluster knows, oldest first; only those for one target, kind or storage if given."""
     ours: list[Any] = [j for j in jobs.list_jobs() if j.submission_id and "alexvgg" in (j.metadata or {})]
     ours.sort(key=lambda j: j.start_time or 0)
-    return [j for j in ours if target in (None, j.metadata["alexvgg"]) and kind in (None, j.metadata.get("kind"))]
+    wanted = {"alexvgg": target, "kind": kind, "storage": storage}
+    return [j for j in ours if all(value in (None, j.metadata.get(key)) for key, value in wanted.items())]
+
+
+def unused(wanted: str, jobs: Iterable[Any]) -> str:
+    """`wanted` as a job's id, or with a number if a job of another storage has it: Ray refuses ids that exist."""
+    taken = {j.submission_id for j in jobs}
+    return next(name for n in itertools.count(1) if (name := wanted if n == 1 else f"{wanted}-{n}") not in taken)
 
 
 def find_job(jobs: JobSubmissionClient, name: str | None, attempt: int | None = None) -> str:
@@ -99,6 +110,7 @@ def follow(jobs: JobSubmissionClient, job_id: str) -> Iterator[str]:
             for name, j in known.items()
             if driver.metadata.get("kind") == "driver"
             and j.metadata.get("campaign") == driver.metadata["alexvgg"]
+            and j.metadata.get("storage") == driver.metadata.get("storage")
             and (j.status not in ENDED or name in seen or j.start_time >= driver.start_time)
         ]
         for name in [n for n in (*children, job_id) if n not in closed]:  # a driver speaks of an end after it
@@ -135,7 +147,7 @@ class RayJobs:
 
     def states(self) -> Mapping[str, JobState]:
         self._jobs = jobs_of(self._client)
-        return {j.submission_id: _state(j) for j in self._jobs}
+        return {j.submission_id: _state(j) for j in self._jobs if j.metadata.get("storage") == self._storage_url}
 
     def has_ended(self, job: str) -> bool:
         """Whether the cluster knows the job and that it has ended."""
@@ -145,6 +157,9 @@ class RayJobs:
     def free_workers(self) -> int:
         taken = sum(int(j.metadata.get("workers", 0)) for j in self._jobs if j.status not in ENDED)
         return max(0, sum(worker_slots(self._execution, self._client.get_address()).values()) - taken)
+
+    def name(self, work: str, attempt: int) -> str:
+        return unused(f"{work}-a{attempt}", self._jobs)
 
     def start(self, work: Work, attempt: int, claim: Claim) -> None:
         start(self._client, self._storage_url, work, attempt, claim)
@@ -158,7 +173,7 @@ def start(jobs: JobSubmissionClient, storage_url: str, work: Work, attempt: int,
     kind = "training" if isinstance(work, Training) else "evaluation"
     module = "jobs.train" if isinstance(work, Training) else "jobs.evaluate"
     about = {
-        "alexvgg": work.node.name, "kind": kind, "attempt": str(attempt),
+        "alexvgg": work.node.name, "kind": kind, "attempt": str(attempt), "storage": storage_url,
         "workers": str(from_dict(Execution, claim.execution).workers),
     }  # fmt: skip
     jobs.submit_job(

@@ -23,7 +23,7 @@ from alexvgg.profiles import Profile
 from alexvgg.provenance import look_at_code, remember_code
 from alexvgg.request import Request
 from alexvgg.runs import list_runs, read_run
-from jobs.client import ENDED, ENVIRONMENT, jobs_of, start, worker_slots
+from jobs.client import ENDED, ENVIRONMENT, jobs_of, start, unused, worker_slots
 
 Nodes = tuple[int, int]  # the least and the most
 
@@ -198,7 +198,7 @@ def send(campaign: Campaign, storage: Store, jobs: JobSubmissionClient, *, forgi
 
     What failed before is tried again if it is forgiven.
     """
-    drivers = jobs_of(jobs, campaign.name, "driver")
+    drivers = jobs_of(jobs, campaign.name, "driver", storage.url)
     if (running := _running(drivers)) is not None:
         return running, False
     for work in campaign.works if forgive else ():
@@ -207,16 +207,18 @@ def send(campaign: Campaign, storage: Store, jobs: JobSubmissionClient, *, forgi
             Attempt(storage, work.folder, records[-1].number).forgive()
     noted = remember_code(storage, look_at_code())
     replace(campaign, execution=replace(campaign.execution, submitted=noted)).save(storage)
-    job_id = f"{campaign.name}-d{1 + max([len(drivers), *fences(storage, campaign.name)])}"
+    number = 1 + max([len(drivers), *fences(storage, campaign.name)])
+    others = [j for j in jobs_of(jobs) if j not in drivers]
+    job_id = unused(f"{campaign.name}-d{number}", others)
     try:
         jobs.submit_job(
             entrypoint=shlex.join(["python", "-m", "jobs.campaign", storage.url, campaign.name, job_id]),
             submission_id=job_id,
-            metadata={"alexvgg": campaign.name, "kind": "driver"},
+            metadata={"alexvgg": campaign.name, "kind": "driver", "storage": storage.url},
             runtime_env={"env_vars": DRIVER_ENVIRONMENT},
         )
     except RuntimeError:  # Ray refuses an id that exists: the same was submitted at the same moment
-        if _running(jobs_of(jobs, campaign.name, "driver")) != job_id:
+        if _running(jobs_of(jobs, campaign.name, "driver", storage.url)) != job_id:
             raise
         return job_id, False
     return job_id, True
@@ -259,13 +261,16 @@ def send_evaluation(
     records = attempts.history(storage, work.folder)
     if attempts.standing(records) == "live":
         job = records[-1].claim.job
-        if _running([j for j in jobs_of(jobs, request.name) if j.submission_id == job]) is not None:
+        if (
+            _running([j for j in jobs_of(jobs, request.name, storage=storage.url) if j.submission_id == job])
+            is not None
+        ):
             return job, False
         gone = Attempt(storage, work.folder, records[-1].number)
         gone.begin()
         gone.end("lost", "its job is gone from the cluster")
     number = len(records) + 1
-    claim = Claim(f"{request.name}-a{number}", to_dict(execution_on(place, (nodes, nodes))))
+    claim = Claim(unused(f"{request.name}-a{number}", jobs_of(jobs)), to_dict(execution_on(place, (nodes, nodes))))
     work.describe(storage)
     if not Attempt(storage, work.folder, number).claim(claim):
         return claim.job, False

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ def workers_of(cluster: LocalCluster) -> dict[str, list[psutil.Process]]:
     found: dict[str, list[psutil.Process]] = {}
     for process in processes_with(f"{processes.MARK}={cluster.state}:"):
         if "RayTrainWorker" in command_line(process):
-            found.setdefault(process.environ()[processes.MARK].rpartition(":")[2], []).append(process)
+            with suppress(psutil.NoSuchProcess):
+                found.setdefault(process.environ()[processes.MARK].rpartition(":")[2], []).append(process)
     return found
 
 
@@ -43,20 +45,15 @@ def processes_of(cluster: LocalCluster, service: str) -> list[psutil.Process]:
 
 def job_process(cluster: LocalCluster, *arguments: str) -> psutil.Process:
     """The entry point of a Ray job that was started with these arguments."""
-    (found,) = [
-        p
-        for p in processes_with(f"{processes.MARK}={cluster.state}:head\0")
-        if all(a in p.cmdline()[1:] for a in arguments) and p.cmdline()[1:2] == ["-m"]
-    ]
+    started = {p: command_line(p).split()[1:] for p in processes_with(f"{processes.MARK}={cluster.state}:head\0")}
+    (found,) = [p for p, command in started.items() if command[:1] == ["-m"] and {*arguments} <= {*command}]
     return found
 
 
 def send(processes: list[psutil.Process], sign: signal.Signals) -> None:
     for process in processes:
-        try:
+        with suppress(psutil.NoSuchProcess):
             process.send_signal(sign)
-        except psutil.NoSuchProcess:
-            continue
 
 
 class Watch:

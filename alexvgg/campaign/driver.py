@@ -31,10 +31,13 @@ class Jobs(Protocol):
     """The cluster, as a driver needs it."""
 
     def states(self) -> Mapping[str, JobState]:
-        """Every job that the cluster knows, by its id."""
+        """Every job of this storage that the cluster knows, by its id."""
 
     def free_workers(self) -> int:
         """How many more workers could start now."""
+
+    def name(self, work: str, attempt: int) -> str:
+        """A free id for the job of an attempt."""
 
     def start(self, work: Work, attempt: int, claim: Claim) -> None:
         """Start the job of an attempt; it reads the rest in the storage."""
@@ -151,7 +154,7 @@ class Driver:
         self._lease.check()
         number = len(watched.records) + 1
         execution = replace(self._campaign.execution, job=f"{name}-a{number}")
-        claim = Claim(f"{name}-a{number}", to_dict(execution), self._campaign.name, self._lease.fence)
+        claim = Claim(self._jobs.name(name, number), to_dict(execution), self._campaign.name, self._lease.fence)
         attempt = Attempt(self._storage, watched.work.folder, number)
         watched.work.describe(self._storage)
         watched.began = self._clock()

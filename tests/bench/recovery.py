@@ -21,6 +21,7 @@ from report import hardware
 from alexvgg.data.store import open_store
 from alexvgg.lease import fences
 from cluster import local
+from cluster.services import LocalCluster
 
 KILLS = 3
 PROMISED = {"node killed -> training again": 35.0, "driver killed, submitted again -> first action": 15.0}
@@ -34,7 +35,7 @@ def alexvgg(folder: Path, *arguments: str) -> str:
 class Bench:
     """One long run and what is done to it."""
 
-    def __init__(self, folder: Path, cluster: local.LocalCluster) -> None:
+    def __init__(self, folder: Path, cluster: LocalCluster) -> None:
         self.folder, self.cluster = folder, cluster
         sent = self._submit()
         os.environ.update(cluster.environment())

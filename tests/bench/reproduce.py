@@ -21,6 +21,7 @@ from alexvgg.attempts import history
 from alexvgg.data.store import Store, open_store
 from alexvgg.runs import list_runs
 from cluster import local
+from cluster.services import LocalCluster
 
 NODES, EACH, EPOCHS = 4, 2, 4
 PROMISED = 1.3
@@ -39,7 +40,7 @@ def own_seconds(storage: Store) -> float:
     return sum(r.end.time - r.claim.time for r in records if r.end is not None)
 
 
-def measure(folder: Path, cluster: local.LocalCluster) -> tuple[float, float, int]:
+def measure(folder: Path, cluster: LocalCluster) -> tuple[float, float, int]:
     os.environ.update(cluster.environment())
     storage, began = open_store("s3://alexvgg"), time.monotonic()
     process = subprocess.Popen([*SUBMIT, "--wait"], cwd=folder)

@@ -17,6 +17,7 @@ from processes import wait_for
 from report import report
 
 from cluster import local
+from cluster.services import LocalCluster
 
 ROUNDS, WORKERS = 3, 4
 
@@ -64,7 +65,7 @@ def ours(folder: Path, number: int) -> float:
     return first_step(folder, command, dict(os.environ), lambda: any(f.stat().st_size for f in log.glob("*")))
 
 
-def bare(folder: Path, number: int, cluster: local.LocalCluster) -> float:
+def bare(folder: Path, number: int, cluster: LocalCluster) -> float:
     log = folder / f"bare-{number}"
     environment = {**os.environ, **cluster.environment(), "RAY_ADDRESS": cluster.ray_address}
     command = [sys.executable, "-c", BARE, str(log), str(WORKERS), str(folder / "bare")]

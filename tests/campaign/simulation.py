@@ -184,6 +184,9 @@ class Cluster:
         self._actor.step()
         return self._world.capacity - 2 * sum(j.active for name, j in self._world.jobs.items() if "-a" in name)
 
+    def name(self, work: str, attempt: int) -> str:
+        return f"{work}-a{attempt}"
+
     def start(self, work: Work, attempt: int, claim: Claim) -> None:
         self._actor.step()
         assert claim.job not in self._world.jobs

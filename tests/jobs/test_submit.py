@@ -52,7 +52,7 @@ def test_a_driver_is_sent_once_until_it_ends() -> None:
     assert send(CAMPAIGN, storage, jobs) == (f"{B}-d1", False)
     request = jobs.jobs[f"{B}-d1"]
     assert shlex.split(request.entrypoint) == ["python", "-m", "jobs.campaign", storage.url, B, f"{B}-d1"]
-    assert request.metadata == {"alexvgg": B, "kind": "driver"}
+    assert request.metadata == {"alexvgg": B, "kind": "driver", "storage": storage.url}
     assert Campaign.load(storage, B) == CAMPAIGN
     request.status = JobStatus.FAILED
     assert send(CAMPAIGN, storage, jobs) == (f"{B}-d2", True)
@@ -76,6 +76,16 @@ def test_a_rebuilt_cluster_knows_no_job_but_the_storage_knows_their_numbers() ->
     assert send(CAMPAIGN, storage, Jobs()) == (f"{B}-d8", True)  # type: ignore[arg-type]
 
 
+def test_the_same_campaign_in_another_storage_is_another_job() -> None:
+    jobs: Any = Jobs()
+    first, second = store(), store()
+    second.url = "memory:///elsewhere"
+    assert send(CAMPAIGN, first, jobs) == (f"{B}-d1", True)
+    assert send(CAMPAIGN, second, jobs) == (f"{B}-d1-2", True)
+    assert send(CAMPAIGN, first, jobs) == (f"{B}-d1", False)
+    assert send(CAMPAIGN, second, jobs) == (f"{B}-d1-2", False)
+
+
 @pytest.mark.parametrize(("forgive", "after"), [(True, "open"), (False, "failed")])
 def test_what_failed_is_tried_again_only_if_it_is_forgiven(forgive: bool, after: str) -> None:
     storage = store()
@@ -94,7 +104,20 @@ def test_the_jobs_of_attempts_say_what_they_are() -> None:
     start(jobs, "s3://b/runs", evaluation, 1, claims[1])
     training, evaluating = jobs.jobs.values()
     assert shlex.split(training.entrypoint) == ["python", "-m", "jobs.train", "s3://b/runs", A, "2"]
-    assert training.metadata == {"alexvgg": A, "kind": "training", "attempt": "2", "workers": "4", "campaign": B}
+    assert training.metadata == {
+        "alexvgg": A,
+        "kind": "training",
+        "attempt": "2",
+        "workers": "4",
+        "campaign": B,
+        "storage": "s3://b/runs",
+    }
     name = evaluation.node.name
     assert shlex.split(evaluating.entrypoint) == ["python", "-m", "jobs.evaluate", "s3://b/runs", name, "1"]
-    assert evaluating.metadata == {"alexvgg": name, "kind": "evaluation", "attempt": "1", "workers": "4"}
+    assert evaluating.metadata == {
+        "alexvgg": name,
+        "kind": "evaluation",
+        "attempt": "1",
+        "workers": "4",
+        "storage": "s3://b/runs",
+    }
