@@ -32,7 +32,7 @@ class MlflowServer:
         environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
-        wait_for(self._answers, "MLflow's start")
+        wait_for(self._answers, "MLflow's start", seconds=300)  # 4 s where nothing else runs
 
     def stop(self) -> None:
         if self._process is not None:

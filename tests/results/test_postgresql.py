@@ -41,8 +41,8 @@ def test_a_run_is_logged_to_postgresql_and_s3_and_synced(
     # pytest's own folders are closed to other users, PostgreSQL's among them.
     with tempfile.TemporaryDirectory() as folder, postgresql.running(programs, Path(folder)) as database:
         server = MlflowServer(tmp_path, database, f"{bucket}/mlflow")
-        server.start()
         try:
+            server.start()
             storage = open_store(f"{bucket}/alexvgg")
             train(spec, Execution(digits_url, storage.url, server.url), World(0, 1, torch.device("cpu")))
             (synced,) = sync(server.url, storage, list_runs(storage), [], time.time())
