@@ -208,8 +208,10 @@ def send(campaign: Campaign, storage: Store, jobs: JobSubmissionClient, *, forgi
     noted = remember_code(storage, look_at_code())
     replace(campaign, execution=replace(campaign.execution, submitted=noted)).save(storage)
     number = 1 + max([len(drivers), *fences(storage, campaign.name)])
-    others = [j for j in jobs_of(jobs) if j not in drivers]
-    job_id = unused(f"{campaign.name}-d{number}", others)
+    # Only other storages' jobs are evaded: of two submissions at the same moment one has to be refused.
+    job_id = unused(
+        f"{campaign.name}-d{number}", [j for j in jobs_of(jobs) if j.metadata.get("storage") != storage.url]
+    )
     try:
         jobs.submit_job(
             entrypoint=shlex.join(["python", "-m", "jobs.campaign", storage.url, campaign.name, job_id]),
