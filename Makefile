@@ -17,7 +17,7 @@ demo: $(VENV)/ready
 	$(BIN)/alexvgg cluster status
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest -m "not chaos" --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not chaos" --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 chaos: $(VENV)/ready
 	$(BIN)/python -m pytest -m chaos --capture=no --durations=0

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -12,6 +13,7 @@ import swift as openstack
 import torch
 from mlserver import MlflowServer
 from processes import free_port, listens, processes_with, wait_for
+from xdist.scheduler import LoadScopeScheduling
 
 from alexvgg.data.packing.sample import pack_digits
 from alexvgg.data.shards import Dataset, open_dataset
@@ -21,28 +23,31 @@ from cluster.services import LocalCluster
 
 GOLDEN = Path(__file__).with_name("golden")
 NODES = 4
+TOGETHER = ("tests/cluster/", "tests/results/")  # one cluster; one MLflow server and three trained nets
 
 
 def pytest_configure() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is loaded
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run in two processes: a file stays in one of them, and so do all tests that share what is costly.
+    """Those on the real cluster come first, as they take the longest."""
+    items.sort(key=lambda item: not item.nodeid.startswith(TOGETHER[0]))
 
-    Those on the one real cluster come first, as they take the longest.
+
+class ByFile(LoadScopeScheduling):
+    """Where tests run in several processes: a file stays in one of them, and so does what shares something costly.
+
+    The groups of xdist's own `loadgroup` get lost with pytest 9.
     """
-    items.sort(key=lambda item: _group(item) != "local_cluster")
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::")[0]
+        return next((folder for folder in TOGETHER if file.startswith(folder)), file)
 
 
-def _group(item: pytest.Item) -> str:
-    fixtures = getattr(item, "fixturenames", ())
-    if "local_cluster" in fixtures:
-        return "local_cluster"
-    return "mlflow" if {"mlflow_session", "three_runs"} & set(fixtures) else str(item.path)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    return ByFile(config, log)
 
 
 @pytest.fixture

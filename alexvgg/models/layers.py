@@ -88,7 +88,9 @@ def _at_every_position(head: Callable[[Tensor], Tensor], maps: Tensor, side: int
 _GAMMA, _MIX1, _MIX2 = -7046029254386353131, -4658895280553007687, -7723592293110705685
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # Inductor takes this for index arithmetic, and fails
+# An operator of its own: Inductor takes this for index arithmetic, and fails; `torch.compiler.disable` would cost every
+# process that builds a net seconds, as it imports the compiler.
+@torch.library.custom_op("alexvgg::keyed_mask", mutates_args=())
 def keyed_mask(keys: Tensor, width: int, p: float, *, stream: int) -> Tensor:
     """Dropout multipliers (N, width), 0 with probability `p`, else 1 / (1 - p): a pure function of its arguments.
 
@@ -101,6 +103,11 @@ def keyed_mask(keys: Tensor, width: int, p: float, *, stream: int) -> Tensor:
     z = z ^ _shift_right(z, 31)
     keep = _shift_right(z, 11) >= int(p * (1 << 53))  # the top 53 bits as a uniform number in [0; 1)
     return keep / (1 - p)
+
+
+@keyed_mask.register_fake
+def _(keys: Tensor, width: int, p: float, *, stream: int) -> Tensor:
+    return keys.new_empty((len(keys), width), dtype=torch.float32)
 
 
 def _shift_right(z: Tensor, bits: int) -> Tensor:
