@@ -83,9 +83,9 @@ def pack(src: Path, dst: str, nodes: int | None, profile: str | None, **options:
 
     threads = options["threads"]
     if nodes is not None:
-        from jobs.pack import submit
-
         _, jobs = connect(profile)
+        from jobs.pack import submit  # only now: Ray reads where its token lies when it is imported
+
         sys.exit(follow_to_end(jobs, submit(jobs, src, dst, _pack_options(options), threads, nodes)))
     with telling() as tell:
         if is_shards(src):

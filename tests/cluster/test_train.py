@@ -77,8 +77,9 @@ def test_a_submission_trains_the_lineage_and_fills_the_table(
     assert record.evaluation[0]["top1_error"] == metrics["table3/top1_error"]
     rows = json.loads(alexvgg("table", "table3", "--json").stdout)["rows"]
     assert {row["model"]: row["run"] for row in rows if row["run"]} == {"vgg_a": a, "vgg_b": b}
-    states = {run["run"]: run["state"] for run in json.loads(alexvgg("status", "--json").stdout)["runs"]}
-    assert states == {a: "finished", b: "finished"}
+    (campaign,) = json.loads(alexvgg("status", b, "--json").stdout)["campaigns"]
+    assert {work["name"]: work["phase"] for work in campaign["works"]} == {a: "finished", b: "finished"}
+    assert campaign["driver"]["phase"] == "finished"
 
     # The same again starts nothing.
     again = alexvgg(*submit)
