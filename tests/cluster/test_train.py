@@ -162,7 +162,11 @@ def test_a_stopped_job_goes_on_where_it_was(alexvgg: Command, storage: Store) ->
     assert read_run(storage, sent["run"]).state == "started"
     ends = [r.end and r.end.outcome for r in history(storage, f"runs/{sent['run']}/")]
     assert ends == ["stopped"]
-    assert f"Submitted {sent['run']}-d2" in alexvgg(*submit, "--wait").stdout
+    assert "`alexvgg resume" in alexvgg("status", sent["run"]).stdout
+    assert f"Submitted {sent['run']}-d2" in alexvgg("resume", sent["run"]).stdout
+    alexvgg("logs", "-f", sent["run"])
+    assert f"{sent['run']}: epoch 12/12" in alexvgg("logs", sent["run"], "--attempt", "2", "--rank", "0").stdout
+    alexvgg("logs", sent["run"], "--attempt", "3", code=102)
     starts = [e["step"] for e in read_run(storage, sent["run"]).journal if e["event"] == "start"]
     assert len(starts) == 2
     assert starts[1] >= 23
