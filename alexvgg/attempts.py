@@ -130,7 +130,9 @@ class Attempt:
 def history(storage: Store, folder: str, present: Iterable[str] | None = None) -> list[Record]:
     """All attempts, the first one first; `present` spares a listing if the storage's keys are known already."""
     prefix = f"{folder}attempts/"
-    keys = {k.removeprefix(prefix) for k in (present or storage.list(prefix)) if k.startswith(prefix)}
+    keys = {
+        k.removeprefix(prefix) for k in (storage.list(prefix) if present is None else present) if k.startswith(prefix)
+    }
 
     def document(name: str) -> Any:
         return json.loads(storage.get(prefix + name))

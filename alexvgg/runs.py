@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from alexvgg import attempts
+from alexvgg.attempts import Record
 from alexvgg.config import RunSpec, from_dict
 from alexvgg.data.store import Store
 from alexvgg.tracking.journal import read_journal
@@ -16,7 +17,7 @@ State = Literal["finished", "failed", "started", "planned"]
 @dataclass(frozen=True)
 class RunRecord:
     """One run as stored. `weights` is the sha256 of its final weights, `evaluation` the documents of the rows that were
-    evaluated with these weights, `error` why it failed."""
+    evaluated with these weights, `error` why it failed, `attempts` those of campaigns, the first one first."""
 
     name: str
     state: State
@@ -25,6 +26,7 @@ class RunRecord:
     evaluation: list[dict[str, Any]]
     error: str | None
     weights: str | None = None
+    attempts: tuple[Record, ...] = ()
 
     @property
     def consumed(self) -> int:
@@ -46,7 +48,8 @@ def read_run(storage: Store, name: str, present: Iterable[str] | None = None) ->
         return json.loads(storage.get(folder + file)) if file in files else None
 
     spec, final = document("spec.json"), document("final/record.json")
-    failure = attempts.failure(attempts.history(storage, folder, [folder + file for file in files]))
+    tried = attempts.history(storage, folder, [folder + file for file in files])
+    failure = attempts.failure(tried)
     weights = final["sha256"] if final else None
     rows = [document(f) for f in sorted(files) if f.startswith("eval/") and f.endswith(".json")]
     state: State = "planned"
@@ -64,6 +67,7 @@ def read_run(storage: Store, name: str, present: Iterable[str] | None = None) ->
         evaluation=[row for row in rows if row["members"][0]["weights"] == weights],
         error=failure,
         weights=weights,
+        attempts=tuple(tried),
     )
 
 

@@ -1,10 +1,12 @@
-"""Whom we talk to: a Ray on another machine that asks nobody for a token is refused."""
+"""Whom we talk to, and with which token: a Ray on another machine that asks nobody for one is refused."""
 
 import ipaddress
 import os
 import urllib.error
 import urllib.parse
 import urllib.request
+from http.client import HTTPResponse
+from pathlib import Path
 
 from alexvgg.errors import InputError
 
@@ -36,3 +38,18 @@ def _lets_anyone_in(dashboard: str) -> bool:
             return True
     except (OSError, urllib.error.URLError):  # refused; or nothing is there, which is said by whoever connects
         return False
+
+
+def get(url: str, timeout: float | None = None) -> HTTPResponse:
+    """What Ray's dashboard answers this shell at `url`. Raises OSError, of which urllib's errors are."""
+    request = urllib.request.Request(url, headers=_authorization())
+    return urllib.request.urlopen(request, timeout=timeout)  # type: ignore[no-any-return]
+
+
+def _authorization() -> dict[str, str]:
+    """The header that lets this shell in, from where Ray's own clients take the token."""
+    token = os.environ.get("RAY_AUTH_TOKEN")
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    if token is None and path.is_file():
+        token = path.read_text().strip()
+    return {"Authorization": f"Bearer {token}"} if token else {}

@@ -1,17 +1,16 @@
 """Ray, as `alexvgg doctor` looks at it: reachable, authenticated, of this version, with the nodes that are needed."""
 
 import json
-import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import ray
 from ray.util.state import list_nodes
 
 from alexvgg.doctor.finding import Finding, attempt
 from alexvgg.profiles import Profile
+from jobs.access import get
 from jobs.client import client
 
 SECONDS = 10
@@ -48,21 +47,11 @@ def check_token(dashboard: str) -> Finding:
 
 
 def _version(dashboard: str) -> str:
-    request = urllib.request.Request(f"{dashboard}/api/version", headers=_token())
-    with urllib.request.urlopen(request, timeout=SECONDS) as answer:
+    with get(f"{dashboard}/api/version", timeout=SECONDS) as answer:
         theirs = json.load(answer)["ray_version"]
     if theirs != ray.__version__:
         raise RuntimeError(f"{ray.__version__} here, {theirs} on the cluster")
     return f"{theirs}, here and on the cluster"
-
-
-def _token() -> dict[str, str]:
-    """The header that lets this shell in, from where Ray's own clients take the token."""
-    token = os.environ.get("RAY_AUTH_TOKEN")
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
-    if token is None and path.is_file():
-        token = path.read_text().strip()
-    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def _nodes(profile: Profile) -> str:

@@ -1,16 +1,13 @@
 """Ray Train's worker groups: who trains where, and what each worker prints."""
 
 import json
-import os
 import urllib.parse
-import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from http.client import HTTPResponse
-from pathlib import Path
 from typing import Any
 
 from alexvgg.errors import NotFoundError
+from jobs.access import get
 
 TIMEOUT_SECONDS = 10.0
 
@@ -39,7 +36,7 @@ def groups(dashboard: str) -> dict[str, Group]:
     Ray calls this interface a developers' one: whatever it answers that isn't understood counts as nothing.
     """
     try:
-        with _get(f"{dashboard}/api/train/v2/runs/v1", timeout=TIMEOUT_SECONDS) as answer:
+        with get(f"{dashboard}/api/train/v2/runs/v1", timeout=TIMEOUT_SECONDS) as answer:
             runs = json.loads(answer.read())["train_runs"]
         return {run["name"]: _group(run["attempts"]) for run in runs if run["attempts"]}
     except (OSError, ValueError, KeyError, TypeError):
@@ -62,17 +59,5 @@ def worker_log(dashboard: str, job: str, rank: int, *, follow: bool) -> Iterator
         raise NotFoundError(f"{job} has ranks 0 to {len(group.workers) - 1}, no rank {rank}")
     # As `ray logs actor` asks for it; that command knows only the cluster's own address, not the dashboard's.
     query = urllib.parse.urlencode({"actor_id": worker.actor, "suffix": "out", "lines": -1})
-    with _get(f"{dashboard}/api/v0/logs/{'stream' if follow else 'file'}?{query}") as answer:
+    with get(f"{dashboard}/api/v0/logs/{'stream' if follow else 'file'}?{query}") as answer:
         yield from (line.decode(errors="replace") for line in answer)
-
-
-def _get(url: str, timeout: float | None = None) -> HTTPResponse:
-    request = urllib.request.Request(url, headers=_authorization())
-    return urllib.request.urlopen(request, timeout=timeout)  # type: ignore[no-any-return]
-
-
-def _authorization() -> dict[str, str]:
-    """What Ray's own clients send: the token of the environment."""
-    path = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    token = os.environ.get("RAY_AUTH_TOKEN") or (Path(path).read_text().strip() if path else None)
-    return {"Authorization": f"Bearer {token}"} if token else {}

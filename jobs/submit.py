@@ -2,7 +2,7 @@
 
 import functools
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from alexvgg.models import size
 from alexvgg.profiles import Profile
 from alexvgg.provenance import look_at_code, remember_code
 from alexvgg.request import Request
-from alexvgg.runs import list_runs, read_run
+from alexvgg.runs import RunRecord, list_runs, read_run
 from jobs.client import ENDED, ENVIRONMENT, jobs_of, start, unused, worker_slots
 
 Nodes = tuple[int, int]  # the least and the most
@@ -124,9 +124,10 @@ def decide(
     """
     steps = []
     works: list[Work] = []
-    execution, speed_of = execution_on(profile, nodes, **how), _speeds(storage, profile)
+    stored = {record.name: record for record in list_runs(storage)}
+    execution, speed_of = execution_on(profile, nodes, **how), _speeds(stored.values(), profile)
     for spec in runs:
-        record = read_run(storage, spec.name)
+        record = stored.get(spec.name) or read_run(storage, spec.name)
         if record.state == "failed" and not retry:
             raise _failed_before(spec.name, str(record.error))
         m = spec.model
@@ -147,9 +148,9 @@ def decide(
     return Submission(campaign, tuple(steps), tuple(evaluations), nodes)
 
 
-def _speeds(storage: Store, profile: Profile) -> Callable[[RunSpec], Speed | None]:
+def _speeds(stored: Iterable[RunRecord], profile: Profile) -> Callable[[RunSpec], Speed | None]:
     """Images/s of a worker for each spec, from the runs in the storage or from the profile's GPU."""
-    known, device = measured(list_runs(storage)), "cuda" if profile.gpus_per_node else "cpu"
+    known, device = measured(stored), "cuda" if profile.gpus_per_node else "cpu"
 
     @functools.cache
     def macs(model: str, width: float, crop: int) -> int:

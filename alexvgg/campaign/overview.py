@@ -4,7 +4,7 @@ The storage says it, on any host. What the storage can't know is whether what ha
 the cluster's list of jobs, if it is at hand.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -140,8 +140,8 @@ def _driver(storage: Store, campaign: str, jobs: Jobs | None) -> tuple[DriverVie
 
 
 def _look(storage: Store, work: Work, jobs: Jobs | None) -> WorkView:
-    records = attempts.history(storage, work.folder)
     record = read_run(storage, work.node.name) if isinstance(work, Training) else None
+    records = attempts.history(storage, work.folder) if record is None else record.attempts
     finished = work.is_done(storage) if record is None else record.state == "finished"
     newest = records[-1] if records else None
     end = newest.end if newest is not None else None
@@ -159,7 +159,7 @@ def _look(storage: Store, work: Work, jobs: Jobs | None) -> WorkView:
     )
 
 
-def _phase(records: list[Record], progress: Progress | None, jobs: Jobs | None) -> Phase:
+def _phase(records: Sequence[Record], progress: Progress | None, jobs: Jobs | None) -> Phase:
     match attempts.standing(records):
         case "live":
             if jobs is not None and not jobs.get(records[-1].claim.job, False):

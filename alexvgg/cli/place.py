@@ -117,7 +117,11 @@ def known_jobs(place: Profile) -> list[dict[str, str]] | None:
 
 def alive(jobs: list[dict[str, str]] | None) -> dict[str, bool] | None:
     """Of `known_jobs`: whether each is still going, by its id."""
-    return None if jobs is None else {j["job"]: j["status"] in ("PENDING", "RUNNING") for j in jobs}
+    if jobs is None:
+        return None
+    from jobs.client import ENDED
+
+    return {j["job"]: j["status"] not in ENDED for j in jobs}
 
 
 @contextmanager
