@@ -3,13 +3,11 @@
 from dataclasses import dataclass
 
 import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor, nn
 
 from alexvgg.errors import InputError, did_you_mean
 from alexvgg.models.alexnet import LAYOUTS, AlexNet
 from alexvgg.models.fourlayer import ACTIVATIONS, FourLayer
-from alexvgg.models.layers import LocalResponseNorm
 from alexvgg.models.vgg import KERNELS, VGG
 
 MODEL_NAMES = (*LAYOUTS, *ACTIVATIONS, *KERNELS)
@@ -43,16 +41,16 @@ class Size:
 
 def size(name: str, *, num_classes: int = 1000, width: float = 1.0, crop: int = 224) -> Size:
     """Counted on the real module on the meta device: no memory, no arithmetic. LRN isn't counted, as is usual."""
-    with torch.device("meta"):
+    macs = 0
+
+    def count(layer: nn.Conv2d | nn.Linear, _inputs: object, output: Tensor) -> None:
+        nonlocal macs
+        macs += output.numel() * layer.weight[0].numel()
+
+    with torch.device("meta"), torch.no_grad():
         model = build(name, num_classes=num_classes, width=width, crop=crop).eval()
-        counter = FlopCounterMode(display=False)
-        with counter, torch.no_grad():
-            model(torch.empty(1, 3, crop, crop))
-    normalise = [name for name, m in model.named_modules() if isinstance(m, LocalResponseNorm)]
-    counts = counter.get_flop_counts()
-    norms = sum(sum(counts[f"{type(model).__name__}.{name}"].values()) for name in normalise)
-    return Size(
-        weight_layers=sum(isinstance(m, nn.Conv2d | nn.Linear) for m in model.modules()),
-        params=sum(p.numel() for p in model.parameters()),
-        macs=(counter.get_total_flops() - norms) // 2,
-    )
+        layers = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+        for layer in layers:
+            layer.register_forward_hook(count)
+        model(torch.empty(1, 3, crop, crop))
+    return Size(len(layers), sum(p.numel() for p in model.parameters()), macs)
