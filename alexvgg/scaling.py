@@ -8,13 +8,10 @@ the classifier's gradient of the whole batch, of which its own rows are in c: e 
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-
+from alexvgg.architectures import Architecture, architecture
 from alexvgg.config import Execution, ModelConfig
 from alexvgg.data.plan import MAX_LANES
-from alexvgg.engine.exchange import gradient_of
 from alexvgg.engine.traffic import FLOAT, HALF, ExchangePlan, Gradient, Method, bytes_sent, exchange_plan
-from alexvgg.models import build, size
 
 METHODS: tuple[Method, ...] = ("allreduce", "bf16", "factors")
 BACKWARD = 2 / 3  # of a step's arithmetic
@@ -36,9 +33,8 @@ class Cost:
     @classmethod
     def of(cls, model: str) -> "Cost":
         """Of a net at the paper's geometry. Raises InputError for an unknown name."""
-        with torch.device("meta"):
-            gradient = gradient_of(build(model))
-        return cls(gradient, size(model).macs)
+        net = architecture(model)
+        return cls(_gradient_of(net), net.macs)
 
 
 def planned_exchange(model: ModelConfig, global_batch: int, execution: Execution, nodes: int) -> ExchangePlan:
@@ -46,13 +42,16 @@ def planned_exchange(model: ModelConfig, global_batch: int, execution: Execution
 
     On a cluster of one machine's making its nodes are one host: `auto` then keeps the all-reduce.
     """
-    with torch.device("meta"):
-        net = build(model.name, num_classes=model.num_classes, width=model.width, crop=model.crop)
+    net = architecture(model.name, num_classes=model.num_classes, width=model.width, crop=model.crop)
     half = execution.precision == "bf16" or (execution.precision == "auto" and execution.gpus_per_worker > 0)
     return exchange_plan(
-        gradient_of(net), execution.exchange, global_batch, execution.workers, nodes,
+        _gradient_of(net), execution.exchange, global_batch, execution.workers, nodes,
         factor_bytes=HALF if half else FLOAT,
     )  # fmt: skip
+
+
+def _gradient_of(net: Architecture) -> Gradient:
+    return Gradient(net.linears, sum(conv.params for conv in net.convs))
 
 
 @dataclass(frozen=True)

@@ -143,4 +143,4 @@ def _mlflow_command(cluster: LocalCluster) -> list[str]:
 
 def s3_command(cluster: LocalCluster) -> list[str]:
     folder = cluster.state / "s3"
-    return [sys.executable, "-m", "localbucket", str(folder), "--host", LOOPBACK, "--port", str(cluster.ports["s3"])]
+    return [sys.executable, "-m", "cluster.s3", str(folder), "--host", LOOPBACK, "--port", str(cluster.ports["s3"])]

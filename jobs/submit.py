@@ -9,6 +9,7 @@ from typing import Any
 from ray.job_submission import JobSubmissionClient
 
 from alexvgg import attempts
+from alexvgg.architectures import architecture
 from alexvgg.attempts import Attempt, Claim
 from alexvgg.campaign.dag import State, duration
 from alexvgg.campaign.estimate import Estimate, Speed, as_dict, estimate, measured, speed
@@ -18,7 +19,6 @@ from alexvgg.config import Execution, RunSpec, from_dict, to_dict
 from alexvgg.data.store import Store
 from alexvgg.errors import InputError
 from alexvgg.lease import fences
-from alexvgg.models import size
 from alexvgg.profiles import Profile
 from alexvgg.provenance import look_at_code, remember_code
 from alexvgg.request import Request
@@ -131,7 +131,7 @@ def decide(
         if record.state == "failed" and not retry:
             raise _failed_before(spec.name, str(record.error))
         m = spec.model
-        net = size(m.name, num_classes=m.num_classes, width=m.width, crop=m.crop)
+        net = architecture(m.name, num_classes=m.num_classes, width=m.width, crop=m.crop)
         left = estimate(spec, train_images, execution.workers, speed_of(spec), record.consumed)
         steps.append(Step(spec, record.state, net.params, left))
         works.append(Training(spec, float(net.macs * spec.train.epochs)))
@@ -154,7 +154,7 @@ def _speeds(stored: Iterable[RunRecord], profile: Profile) -> Callable[[RunSpec]
 
     @functools.cache
     def macs(model: str, width: float, crop: int) -> int:
-        return size(model, width=width, crop=crop).macs
+        return architecture(model, width=width, crop=crop).macs
 
     return lambda spec: speed(spec, macs, profile.gpu, device, known)
 

@@ -89,7 +89,7 @@ def digits(digits_url: str) -> Dataset:
 def localbucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The endpoint of the S3 service that the local cluster uses."""
     port = free_port()
-    command = [sys.executable, "-m", "localbucket", str(tmp_path_factory.mktemp("s3")), "--port", str(port)]
+    command = [sys.executable, "-m", "cluster.s3", str(tmp_path_factory.mktemp("s3")), "--port", str(port)]
     process = subprocess.Popen([*command, "--host", "127.0.0.1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_for(lambda: listens(port), "localbucket's start")

@@ -13,7 +13,7 @@ FILES = sorted(p for top in ("alexvgg", "jobs", "cluster") for p in (ROOT / top)
 
 # Who may import what, of our own modules. A module may also import from its own package.
 BASE = {"alexvgg.errors"}
-CONFIG = BASE | {"alexvgg.config", "alexvgg.recipes", "alexvgg.batch"}
+CONFIG = BASE | {"alexvgg.architectures", "alexvgg.config", "alexvgg.recipes", "alexvgg.batch"}
 PARTS = {
     "alexvgg.models", "alexvgg.init", "alexvgg.data", "alexvgg.evaluation", "alexvgg.engine", "alexvgg.tracking",
     "alexvgg.results.paper",
@@ -36,6 +36,7 @@ RUNS = {
 }
 ALLOWED = {
     "alexvgg.errors": set(),
+    "alexvgg.architectures": BASE,
     "alexvgg.config": BASE,
     "alexvgg.recipes": CONFIG,
     "alexvgg.batch": set(),

@@ -2,9 +2,9 @@
 
 import pytest
 
+from alexvgg.architectures import MODEL_NAMES
 from alexvgg.config import to_dict
 from alexvgg.errors import InputError
-from alexvgg.models import MODEL_NAMES
 from alexvgg.planning import Images, plan_runs
 from alexvgg.recipes import GEOMETRIES, RECIPES, find_recipe, lineage
 from alexvgg.results.paper import TABLES

@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 from click.testing import CliRunner, Result
 
+from alexvgg.architectures import Linear
 from alexvgg.cli import main
 from alexvgg.config import Execution, ModelConfig
-from alexvgg.engine.traffic import FLOAT, Gradient, Linear
+from alexvgg.engine.traffic import FLOAT, Gradient
 from alexvgg.scaling import METHODS, Cost, Hardware, planned_exchange, predict, scale, step_seconds
 
 FAST, SLOW = Hardware(1e14, 1e15, FLOAT), Hardware(1e14, 1e6)

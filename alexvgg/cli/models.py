@@ -19,11 +19,13 @@ def models(as_json: bool) -> None:
     Example:
       alexvgg models --json
     """
-    from dataclasses import asdict
+    from alexvgg.architectures import MODEL_NAMES, architecture
 
-    from alexvgg.models import MODEL_NAMES, size
-
-    rows = [{"name": name, **asdict(size(name)), "paper_params_m": PAPER_PARAMS_M.get(name)} for name in MODEL_NAMES]
+    rows = []
+    for name in MODEL_NAMES:
+        net = architecture(name)
+        sizes = {"weight_layers": net.weight_layers, "params": net.params, "macs": net.macs}
+        rows.append({"name": name, **sizes, "paper_params_m": PAPER_PARAMS_M.get(name)})
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return

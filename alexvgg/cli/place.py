@@ -130,7 +130,6 @@ def place_to_submit(name: str | None, nodes: int, *, dry_run: bool, **changes: s
 
     A dry run starts nothing: if the local cluster isn't up, it plans against the sample dataset in a temporary folder.
     """
-    from alexvgg.data.packing.sample import pack_digits
     from alexvgg.data.store import create_bucket, open_store
     from alexvgg.profiles import LOCAL, Source, chosen_profile, settings_of, to_profile
     from cluster import local
@@ -143,7 +142,7 @@ def place_to_submit(name: str | None, nodes: int, *, dry_run: bool, **changes: s
     if dry_run and local.find() is None:
         with tempfile.TemporaryDirectory() as folder:
             url = Path(folder).as_uri()
-            pack_digits(open_store(url))
+            _pack_digits(url)
             planned = {"dashboard": "", "storage": url, "dataset": url, "geometry": "small"}
             yield to_profile(settings_of(LOCAL, changes, Source("a dry run", planned)))
         return
@@ -151,8 +150,15 @@ def place_to_submit(name: str | None, nodes: int, *, dry_run: bool, **changes: s
     _local()  # the environment that its storage needs
     create_bucket(DIGITS)
     if not open_store(DIGITS).exists("dataset.json"):
-        pack_digits(open_store(DIGITS))
+        _pack_digits(DIGITS)
     yield open_place(name, **changes)
+
+
+def _pack_digits(url: str) -> None:
+    from alexvgg.data.packing.sample import pack_digits  # imports torch: only when there is something to pack
+    from alexvgg.data.store import open_store
+
+    pack_digits(open_store(url))
 
 
 def _local() -> Source:

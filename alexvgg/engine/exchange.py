@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 from torch.nn.parallel import DistributedDataParallel
 
+from alexvgg.architectures import Linear
 from alexvgg.engine.replicas import fingerprint
-from alexvgg.engine.traffic import EXCHANGES, Exchange, Gradient, Linear, Method, choose
+from alexvgg.engine.traffic import EXCHANGES, Exchange, Gradient, Method, choose
 from alexvgg.engine.world import COLLECTIVE_TIMEOUT, World, host_id
 from alexvgg.errors import InputError
 

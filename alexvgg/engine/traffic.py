@@ -7,7 +7,9 @@ factor broadcasting", Xie et al. 2015; Poseidon, Zhang et al. 2017). Which is le
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from alexvgg.architectures import Linear
 
 Exchange = Literal["auto", "allreduce", "factors", "bf16"]
 Method = Literal["none", "allreduce", "factors", "bf16"]
@@ -16,21 +18,9 @@ EXCHANGES: tuple[Exchange, ...] = ("auto", "allreduce", "factors", "bf16")
 FLOAT, HALF = 4, 2  # bytes
 
 
-class Linear(NamedTuple):
-    """A fully connected layer, `outputs` x `inputs` weights and a bias."""
-
-    name: str
-    inputs: int
-    outputs: int
-
-    @property
-    def params(self) -> int:
-        return self.inputs * self.outputs + self.outputs
-
-    @property
-    def break_even(self) -> float:
-        """The global batch at which factors are as many bytes as an all-reduce."""
-        return 2 * self.inputs * self.outputs / (self.inputs + self.outputs)
+def break_even(layer: Linear) -> float:
+    """The global batch at which a layer's factors are as many bytes as an all-reduce of its gradient."""
+    return 2 * layer.inputs * layer.outputs / (layer.inputs + layer.outputs)
 
 
 @dataclass(frozen=True)
@@ -46,7 +36,7 @@ class Gradient:
 
     def by_factors(self, global_batch: int) -> tuple[Linear, ...]:
         """The layers whose factors are fewer bytes than their gradient."""
-        return tuple(layer for layer in self.layers if global_batch < layer.break_even)
+        return tuple(layer for layer in self.layers if global_batch < break_even(layer))
 
 
 def choose(asked: Exchange, gradient: Gradient, global_batch: int, ranks: int, hosts: int) -> Method:

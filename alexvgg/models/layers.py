@@ -1,17 +1,12 @@
 """The layers that both papers share: the paper's LRN, the fully connected head, and dropout with keyed masks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-HIDDEN = 4096  # units of fc6 and fc7
-
-
-def scaled(channels: int, width: float) -> int:
-    """`channels` times `width`, at least 1."""
-    return max(1, round(channels * width))
+from alexvgg.architectures import Linear
 
 
 class LocalResponseNorm(nn.Module):
@@ -31,43 +26,27 @@ class LocalResponseNorm(nn.Module):
 
 
 class Head(nn.Module):
-    """fc6, fc7 (each with ReLU, then dropout on its output) and fc8's class scores.
+    """Fully connected layers over flattened (channels, side, side) maps; the last gives the class scores.
 
-    Takes flattened (channels, side, side) maps. Dropout masks depend only on the samples' keys, so a global batch
-    sees the same masks on any number of workers and in a resumed run.
+    Each but the last is followed by a ReLU and dropout. Dropout masks depend only on the samples' keys, so a global
+    batch sees the same masks on any number of workers and in a resumed run.
     """
 
-    def __init__(self, channels: int, side: int, hidden: int, num_classes: int, dropout: float) -> None:
+    def __init__(self, linears: Sequence[Linear], side: int, dropout: float) -> None:
         super().__init__()
         self.side, self.dropout = side, dropout
-        self.fc6 = nn.Linear(channels * side * side, hidden)
-        self.fc7 = nn.Linear(hidden, hidden)
-        self.fc8 = nn.Linear(hidden, num_classes)
+        for name, inputs, outputs in linears:
+            self.add_module(name, nn.Linear(inputs, outputs))
 
-    def forward(self, x: Tensor, keys: Tensor | None) -> Tensor:
-        """x (N, features), keys int64 (N,), required in training mode; returns (N, num_classes)."""
-        for layer, linear in enumerate((self.fc6, self.fc7)):
+    def forward(self, x: Tensor, keys: Tensor | None = None) -> Tensor:
+        """x (N, features), keys int64 (N,), required in training mode with dropout; returns (N, num_classes)."""
+        *hidden, scores = self.children()
+        for stream, linear in enumerate(hidden):
             x = F.relu(linear(x))
             if self.training and self.dropout > 0:
                 assert keys is not None, "training needs one key per sample for dropout"
-                x = x * keyed_mask(keys, x.shape[1], self.dropout, stream=layer).to(x.dtype)
-        return self.fc8(x)  # type: ignore[no-any-return]
-
-    def score_map(self, maps: Tensor) -> Tensor:
-        """Class scores (N, classes, rows, columns) of the head at every position of larger maps (N, channels, h, w)."""
-        return _at_every_position(lambda x: self(x, None), maps, self.side)
-
-
-class LinearHead(nn.Module):
-    """A single fully connected layer, `fc4`, from (channels, side, side) maps to class scores."""
-
-    def __init__(self, channels: int, side: int, num_classes: int) -> None:
-        super().__init__()
-        self.side = side
-        self.fc4 = nn.Linear(channels * side * side, num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc4(x)  # type: ignore[no-any-return]
+                x = x * keyed_mask(keys, x.shape[1], self.dropout, stream=stream).to(x.dtype)
+        return scores(x)  # type: ignore[no-any-return]
 
     def score_map(self, maps: Tensor) -> Tensor:
         """Class scores (N, classes, rows, columns) of the head at every position of larger maps (N, channels, h, w)."""

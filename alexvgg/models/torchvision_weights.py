@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from alexvgg.architectures import VGG_KERNELS
 from alexvgg.config import PAPER_CROP, ModelConfig
 from alexvgg.errors import InputError
-from alexvgg.models.vgg import KERNELS
 
 TWINS = {"vgg_a": "vgg11", "vgg_b": "vgg13", "vgg_d": "vgg16", "vgg_e": "vgg19"}
 
@@ -70,7 +70,7 @@ def take_pixels(state: Mapping[str, Tensor], mean_rgb: Sequence[float]) -> dict[
 def _keys(name: str) -> dict[str, str]:
     """Our key of every tensor -> torchvision's. Its layers are numbered, ReLUs, pools and dropouts included."""
     places, number = {}, 0
-    for block, kernels in enumerate(KERNELS[name], start=1):
+    for block, kernels in enumerate(VGG_KERNELS[name], start=1):
         for position in range(1, len(kernels) + 1):
             places[f"features.conv{block}_{position}"] = f"features.{number}"
             number += 2

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from alexvgg.architectures import architecture
 from alexvgg.batch import Batch
 from alexvgg.engine.exchange import Agreement, agree, distributed
 from alexvgg.engine.step import Normalisation, Updater, sgd
@@ -43,7 +44,7 @@ class SizedAsD(nn.Module):
             layers[f"relu{number}"] = nn.ReLU(inplace=True)
         layers["wider"] = nn.Upsample((7, 7))
         self.features = nn.Sequential(layers)
-        self.classifier = Head(512, 7, 4096, 1000, 0.5)
+        self.classifier = Head(architecture("vgg_d").linears, 7, 0.5)
 
     def maps(self, images: Tensor) -> Tensor:
         return self.features(images)  # type: ignore[no-any-return]

@@ -93,7 +93,7 @@ def many_lanes(dataset: Dataset, url: str) -> Dataset:
 def main() -> None:
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "localbucket", folder, "--host", "127.0.0.1", "--port", str(port)]
+        command = [sys.executable, "-m", "cluster.s3", folder, "--host", "127.0.0.1", "--port", str(port)]
         service = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             wait_for(lambda: listens(port), "the service's start")

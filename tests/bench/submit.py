@@ -30,7 +30,7 @@ from ray.train.torch import TorchTrainer, prepare_model
 def train(config):
     import torch
     from alexvgg.models import build
-    net = prepare_model(build("vgg_a", num_classes=10, width=0.125, crop=32))
+    net = prepare_model(build("vgg_a", num_classes=10, width=0.125, crop=32, dropout=0.0))
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
     images, labels = torch.randn(64 // config["workers"], 3, 32, 32), torch.zeros(64 // config["workers"], dtype=int)
     torch.nn.functional.cross_entropy(net(images), labels).backward()

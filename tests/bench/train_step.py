@@ -22,6 +22,7 @@ import torchvision
 from PIL import Image
 from report import hardware, report
 
+from alexvgg.architectures import architecture
 from alexvgg.batch import Batch
 from alexvgg.config import TrainConfig
 from alexvgg.data.augment import Augmentation
@@ -35,7 +36,7 @@ from alexvgg.engine.guards import StuckStart
 from alexvgg.engine.loop import Trainer
 from alexvgg.engine.step import Normalisation, Updater, autocast, sgd
 from alexvgg.engine.world import World
-from alexvgg.models import build, size
+from alexvgg.models import build
 
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
@@ -155,7 +156,7 @@ def main() -> None:
             seconds(run)  # the first step allocates, and picks algorithms
         times = [[1000 * seconds(run) / n for run in runs] for _ in range(STEPS)]
         mine, theirs = ([t[i] for t in times if i < len(t)] for i in (0, 1))
-        flops = 6 * size(name).macs * 1000 / median(mine)  # forward, and twice as much backward
+        flops = 6 * architecture(name).macs * 1000 / median(mine)  # forward, and twice as much backward
         row = f"{name:<9}{n:>6}{1000 / median(mine):>10.1f}{flops / 1e12:>9.2f}{flops / peak:>9.0%}"
         row += (
             f"{1000 / median(theirs):>17.1f}{median(theirs) / median(mine):>7.2f}" if theirs else f"{'-':>17}{'-':>7}"

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from alexvgg.architectures import architecture
 from alexvgg.campaign.estimate import Measured, estimate, speed
-from alexvgg.models import size
 from alexvgg.planning import Images, plan_runs
 from alexvgg.recipes import GEOMETRIES, RECIPES
 
@@ -14,7 +14,7 @@ A, E = plan_runs([RECIPES["vgg_e-s256"]], IMAGENET, GEOMETRIES["paper"])
 
 
 def macs(model: str, width: float, crop: int) -> int:
-    return size(model, width=width, crop=crop).macs
+    return architecture(model, width=width, crop=crop).macs
 
 
 def test_what_was_measured_here_comes_first() -> None:

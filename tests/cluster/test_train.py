@@ -8,9 +8,9 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
-from processes import Command, command_line, processes_with, wait_for
+from chaos import consumed_once, events, workers_of
+from processes import Command, wait_for
 
 from alexvgg.attempts import Attempt, Claim, history
 from alexvgg.data.shards import write_dataset
@@ -100,75 +100,49 @@ def numbers_of(cluster: LocalCluster, name: str) -> str:
     return "\n".join(line for line in text.splitlines() if line.startswith(f"ray_alexvgg_{name}{{"))
 
 
-def test_a_killed_worker_costs_no_sample_and_repeats_none(
+def test_a_killed_worker_a_stop_and_a_resumption_cost_no_sample_and_repeat_none(
     local_cluster: LocalCluster, alexvgg: Command, storage: Store, tmp_path: Path
 ) -> None:
-    submit = ("submit", "--model", "vgg_a", "--nodes", "4", "--set", "train.epochs=6", "--set", "test_scales=[[256]]")
-    how = ("--exchange", "factors", "--sample-log", str(tmp_path))
-    sent = json.loads(alexvgg(*submit, *how, "--json").stdout)
+    epochs, steps = 12, 23
+    submit = ("submit", "--model", "vgg_a", "--nodes", "4", "--set", f"train.epochs={epochs}", *QUICK[2:])
+    sent = json.loads(alexvgg(*submit, "--exchange", "factors", "--sample-log", str(tmp_path), "--json").stdout)
     assert sent["new"]
     again = json.loads(alexvgg(*submit, "--json").stdout)
     assert (again["job"], again["new"]) == (sent["job"], False), "a running job was started twice"
+    run = sent["run"]
 
-    def epochs() -> int:
-        return sum(e["event"] == "epoch" for e in read_run(storage, sent["run"]).journal)
+    wait_for(lambda: events(storage, run, "epoch"), "the first epoch", 120)
+    wait_for(lambda: f'run="{run}"' in numbers_of(local_cluster, "perf_images_per_s"), "a number in Ray's metrics")
+    wait_for(lambda: len(events(storage, run, "epoch")) >= 2, "the second epoch", 120)
+    workers = [process for node in workers_of(local_cluster).values() for process in node]
+    assert len(workers) == 4
+    workers[0].kill()
 
-    def workers() -> list[psutil.Process]:
-        family = processes_with(f"ALEXVGG_LOCAL_CLUSTER={local_cluster.state}:")
-        return [p for p in family if "RayTrainWorker" in command_line(p)]
-
-    wait_for(lambda: epochs() >= 1, "the first epoch", 120)
-    wait_for(
-        lambda: f'run="{sent["run"]}"' in numbers_of(local_cluster, "perf_images_per_s"), "a number in Ray's metrics"
-    )
-    wait_for(lambda: epochs() >= 2, "the second epoch", 120)
-    victims = workers()
-    assert len(victims) == 4
-    victims[0].kill()
-    wait_for(lambda: read_run(storage, sent["run"]).state == "finished", "the run's end", 180)
-
-    record = read_run(storage, sent["run"])
-    starts = [e["step"] for e in record.journal if e["event"] == "start"]
-    assert len(starts) == 2, "one attempt before the kill, one after it"
-    assert starts[1] in (46, 69, 92, 115), "it went on from a checkpoint, not from the beginning"
-    assert [e["epoch"] for e in record.journal if e["event"] == "epoch"] == [1, 2, 3, 4, 5, 6]
-
-    # Of the first attempt only the steps up to the checkpoint survive.
-    consumed: dict[int, list[int]] = {}
-    for file in tmp_path.iterdir():
-        attempt = int(file.name.split("-a")[-1].split("-")[0])
-        for line in map(json.loads, file.read_text().splitlines()):
-            if attempt == 2 or line["step"] <= starts[1]:
-                consumed.setdefault(line["epoch"], []).extend(line["samples"])
-    assert sorted(consumed) == [0, 1, 2, 3, 4, 5]
-    for epoch, samples in consumed.items():
-        assert sorted(samples) == list(range(1437)), f"epoch {epoch}"
-
-    # MLflow has one run for both attempts, and every point once.
-    wait_for(lambda: mlflow_run(local_cluster, sent["run"])["info"]["status"] == "FINISHED", "MLflow's end")
-    run_id = mlflow_run(local_cluster, sent["run"])["info"]["run_id"]
-    history = mlflow(local_cluster, f"api/2.0/mlflow/metrics/get-history?run_id={run_id}&metric_key=train/loss")
-    steps = [e["step"] for e in record.journal if e["event"] == "steps"]
-    assert sorted(int(m["step"]) for m in history["metrics"]) == steps
-
-
-def test_a_stopped_job_goes_on_where_it_was(alexvgg: Command, storage: Store) -> None:
-    submit = ("submit", "--model", "vgg_a", "--nodes", "2", "--set", "train.epochs=12", "--set", "test_scales=[[256]]")
-    sent = json.loads(alexvgg(*submit, "--json").stdout)
-    wait_for(lambda: read_run(storage, sent["run"]).last_epoch is not None, "the first epoch", 120)
+    wait_for(lambda: len(events(storage, run, "start")) == 2, "training again", 120)
     alexvgg("stop", sent["job"])
     alexvgg("logs", "-f", sent["job"], code=103)
-    assert read_run(storage, sent["run"]).state == "started"
-    ends = [r.end and r.end.outcome for r in history(storage, f"runs/{sent['run']}/")]
-    assert ends == ["stopped"]
-    assert "`alexvgg resume" in alexvgg("status", sent["run"]).stdout
-    assert f"Submitted {sent['run']}-d2" in alexvgg("resume", sent["run"]).stdout
-    alexvgg("logs", "-f", sent["run"])
-    assert f"{sent['run']}: epoch 12/12" in alexvgg("logs", sent["run"], "--attempt", "2", "--rank", "0").stdout
-    alexvgg("logs", sent["run"], "--attempt", "3", code=102)
-    starts = [e["step"] for e in read_run(storage, sent["run"]).journal if e["event"] == "start"]
-    assert len(starts) == 2
-    assert starts[1] >= 23
+    assert read_run(storage, run).state == "started"
+    assert [r.end and r.end.outcome for r in history(storage, f"runs/{run}/")] == ["stopped"]
+    assert "`alexvgg resume" in alexvgg("status", run).stdout
+
+    assert f"Submitted {run}-d2" in alexvgg("resume", run).stdout
+    alexvgg("logs", "-f", run)
+    assert f"{run}: epoch {epochs}/{epochs}" in alexvgg("logs", run, "--attempt", "2", "--rank", "0").stdout
+    alexvgg("logs", run, "--attempt", "3", code=102)
+
+    starts = [e["step"] for e in events(storage, run, "start")]
+    assert len(starts) == 3, "before the kill, after it, and after the stop"
+    assert starts[1] in range(2 * steps, epochs * steps, steps), "it went on from a checkpoint, not from the beginning"
+    assert starts[2] >= starts[1]
+    assert [e["epoch"] for e in events(storage, run, "epoch")] == list(range(1, epochs + 1))
+
+    consumed_once(storage, run, tmp_path, epochs)
+
+    # MLflow has one run for all attempts, and every point once.
+    wait_for(lambda: mlflow_run(local_cluster, run)["info"]["status"] == "FINISHED", "MLflow's end")
+    run_id = mlflow_run(local_cluster, run)["info"]["run_id"]
+    points = mlflow(local_cluster, f"api/2.0/mlflow/metrics/get-history?run_id={run_id}&metric_key=train/loss")
+    assert sorted(int(m["step"]) for m in points["metrics"]) == [e["step"] for e in events(storage, run, "steps")]
 
 
 def write_profile(project: Path, cluster: LocalCluster, **changes: str) -> None:
@@ -246,10 +220,10 @@ def test_an_evaluation_on_the_cluster_gives_what_one_process_gives(
     submit = ("submit", "--model", "vgg_a", "--nodes", "2", *QUICK)  # the lineage's: it is there already, as a rule
     run = json.loads(alexvgg(*submit, "--dry-run", "--json").stdout)["runs"][-1]["name"]
     alexvgg(*submit, "--wait")
-    row = (run, "--method", "both", "--test-scales", "256")
+    row = (run, "--method", "dense", "--test-scales", "288")
     out = alexvgg("evaluate", *row, "--nodes", "2", "--wait").stdout
     assert "Submitted evaluate-" in out
-    assert f"{run} at Q=256, both: top-1 error " in out
+    assert f"{run} at Q=288, dense: top-1 error " in out
     again = alexvgg("evaluate", *row, "--json")
     assert "parts of this rank's images" not in again.stderr, "stored posteriors were computed again"
 

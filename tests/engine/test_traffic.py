@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alexvgg.engine.traffic import Gradient, Linear, bytes_sent, choose, exchange_plan
+from alexvgg.architectures import Linear
+from alexvgg.engine.traffic import Gradient, break_even, bytes_sent, choose, exchange_plan
 
 # The papers' classifiers and convolutions, by their printed sizes.
 VGG_D = Gradient((Linear("fc6", 25088, 4096), Linear("fc7", 4096, 4096), Linear("fc8", 4096, 1000)), 14_714_688)
@@ -12,8 +13,8 @@ ALEXNET = Gradient((Linear("fc6", 9216, 4096), Linear("fc7", 4096, 4096), Linear
 
 
 def test_break_even_batches_are_those_of_both_papers_nets() -> None:
-    assert [round(layer.break_even) for layer in VGG_D.layers] == [7042, 4096, 1608]
-    assert [round(layer.break_even) for layer in ALEXNET.layers] == [5671, 4096, 1608]
+    assert [round(break_even(layer)) for layer in VGG_D.layers] == [7042, 4096, 1608]
+    assert [round(break_even(layer)) for layer in ALEXNET.layers] == [5671, 4096, 1608]
     assert (VGG_D.params, ALEXNET.params) == (138_357_544, 60_965_224)
 
 

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from alexvgg.models import build, size
+from alexvgg.architectures import MODEL_NAMES, architecture
+from alexvgg.models import build
 from alexvgg.models.layers import LocalResponseNorm
 
 # Parameters and forward multiply-accumulates at 224, computed by hand from the layer tables.
@@ -27,7 +29,7 @@ EXPECTED = {
 
 def test_four_layers_for_cifar() -> None:
     for name in ("fourlayer_relu", "fourlayer_tanh"):
-        got = size(name, num_classes=10, crop=32)
+        got = architecture(name, num_classes=10, crop=32)
         # 32*75+32, 32*800+32, 64*800+64, 576*10+10; at sides of 32, 15, 7, and pooled to 3
         assert (got.weight_layers, got.params) == (4, 2_432 + 25_632 + 51_264 + 5_770)
         assert got.macs == 2_400 * 32**2 + 25_600 * 15**2 + 51_200 * 7**2 + 5_760
@@ -35,8 +37,21 @@ def test_four_layers_for_cifar() -> None:
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_counts_are_the_papers(name: str) -> None:
-    got = size(name)
+    got = architecture(name)
     assert (got.weight_layers, got.params, got.macs) == EXPECTED[name]
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_modules_are_what_the_tables_count(name: str) -> None:
+    found = architecture(name, num_classes=7, width=1 / 8, crop=96)
+    net = build(name, num_classes=7, width=1 / 8, crop=96).eval()
+    assert sum(p.numel() for p in net.parameters()) == found.params
+    assert sum(isinstance(m, torch.nn.Conv2d | torch.nn.Linear) for m in net.modules()) == found.weight_layers
+    with FlopCounterMode(display=False) as flops, torch.no_grad():
+        for norm in [m for m in net.features if isinstance(m, LocalResponseNorm)]:
+            norm.forward = lambda a: a  # type: ignore[method-assign]  # its 1x1 convolution isn't counted
+        assert net(torch.zeros(1, 3, 96, 96)).shape == (1, 7)
+    assert flops.get_total_flops() == 2 * found.macs
 
 
 def test_lrn_is_the_papers_formula() -> None:
