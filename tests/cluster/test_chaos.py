@@ -10,6 +10,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import namespaces
 import pytest
 from chaos import (
     Watch,
@@ -21,9 +22,11 @@ from chaos import (
     undisturbed,
     workers_of,
 )
+from hosts import cluster_of_hosts
 from processes import Command, wait_for
 
 from alexvgg.attempts import history
+from alexvgg.data.packing.sample import pack_digits
 from alexvgg.data.store import Store, open_store
 from alexvgg.lease import fences
 from alexvgg.runs import read_run
@@ -33,8 +36,8 @@ from cluster.services import LocalCluster
 pytestmark = pytest.mark.chaos
 
 RANKS = 2
-LONG, SHORT = 90, 12  # epochs
-STORAGE_DOWN_SECONDS = 20.0
+LONG, MIDDLE, SHORT = 90, 40, 12  # epochs
+STORAGE_DOWN_SECONDS = 60.0
 PREEMPTION_SECONDS = 15
 
 
@@ -204,3 +207,31 @@ def test_an_elastic_run_goes_on_with_fewer_nodes_and_grows_again(
     assert (workers[0], workers[-1]) == (4, 4)
     assert 3 in workers
     consumed_once(kept, run.run, log, LONG)
+
+
+def test_a_link_that_is_cut_and_healed(digits_url: str, tmp_path: Path) -> None:
+    if not namespaces.available():
+        pytest.skip("network namespaces need root and `ip`")
+    project = tmp_path / "project"
+    bucket = (project / ".alexvgg" / "s3" / "alexvgg").as_uri()
+    pack_digits(open_store(f"{bucket}/datasets/digits"))
+    with cluster_of_hosts(project, 3) as (hosts, cluster):
+        places = {"storage": "s3://alexvgg", "dataset": "s3://alexvgg/datasets/digits", "mlflow": cluster.mlflow_url}
+        profile = {"dashboard": cluster.dashboard_url, "geometry": "small", **places}
+        lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in profile.items())
+        (project / "alexvgg.toml").write_text(f"[profile.hosts]\n{lines}")
+        submit = [*submission("vgg_a", MIDDLE, "", tmp_path / "log"), "--profile", "hosts", "--storage", "s3://alexvgg"]
+        sent = json.loads(hosts.alexvgg(*submit, "--json"))
+        kept = open_store(bucket)
+        run = Watch(kept, sent["run"])
+        wait_for(lambda: run.epochs() >= 2, "the second epoch", 400)
+        node = int(sorted(workers_of(cluster))[0].removeprefix("node-"))
+        run.after("a link cut", lambda: hosts.cut(node))
+        run.until_epochs(1)
+        hosts.heal(node)
+        run.until_epochs(1)
+        hosts.up()
+        run.until_finished()
+        consumed_once(kept, run.run, tmp_path / "log", MIDDLE)
+        calm = undisturbed(["vgg_a-s256"], settings(MIDDLE), digits_url, tmp_path / "calm", RANKS)
+        assert read_run(kept, run.run).weights == calm[run.run]
