@@ -2,6 +2,7 @@
 
 import functools
 import shlex
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,6 +27,9 @@ from alexvgg.runs import RunRecord, list_runs, read_run
 from jobs.client import ENDED, ENVIRONMENT, jobs_of, start, unused, worker_slots
 
 Nodes = tuple[int, int]  # the least and the most
+Say = Callable[[str], None]
+
+LOOK_SECONDS = 1.0  # between looks at a driver that is being stopped
 
 # A driver ends after the trainings that it stops, and they after their checkpoints.
 DRIVER_ENVIRONMENT = ENVIRONMENT | {"RAY_JOB_STOP_WAIT_TIME_S": "120"}
@@ -194,14 +198,21 @@ def check_cluster(profile: Profile, nodes: int) -> None:
         )
 
 
-def send(campaign: Campaign, storage: Store, jobs: JobSubmissionClient, *, forgive: bool = True) -> tuple[str, bool]:
+def send(
+    campaign: Campaign, storage: Store, jobs: JobSubmissionClient, *, forgive: bool = True, say: Say = print
+) -> tuple[str, bool]:
     """Start the campaign's driver as a Ray job, unless it is running: (job id, whether it is new).
 
-    What failed before is tried again if it is forgiven.
+    One that is being stopped is waited for. What failed before is tried again if it is forgiven.
     """
-    drivers = jobs_of(jobs, campaign.name, "driver", storage.url)
-    if (running := _running(drivers)) is not None:
-        return running, False
+    said = None
+    while (running := _running(drivers := jobs_of(jobs, campaign.name, "driver", storage.url))) is not None:
+        if not _is_stopping(campaign, storage):
+            return running, False
+        if running != said:
+            say(f"{running} is being stopped; waiting for its end")
+        said = running
+        time.sleep(LOOK_SECONDS)
     for work in campaign.works if forgive else ():
         records = attempts.history(storage, work.folder)
         if attempts.failure(records) is not None:
@@ -227,7 +238,21 @@ def send(campaign: Campaign, storage: Store, jobs: JobSubmissionClient, *, forgi
     return job_id, True
 
 
-def go_on(name: str, storage: Store, jobs: JobSubmissionClient, *, forgive: bool) -> list[tuple[str, bool]]:
+def _is_stopping(campaign: Campaign, storage: Store) -> bool:
+    """Whether something of it was asked to stop, or has stopped and nothing has gone on with it."""
+    for work in campaign.works:
+        records = attempts.history(storage, work.folder)
+        standing = attempts.standing(records)
+        if standing == "stopped":
+            return True
+        if standing == "live" and Attempt(storage, work.folder, records[-1].number).signs()[0]:
+            return True
+    return False
+
+
+def go_on(
+    name: str, storage: Store, jobs: JobSubmissionClient, *, forgive: bool, say: Say = print
+) -> list[tuple[str, bool]]:
     """`send` each unfinished campaign of that name, or with a run of that name, as it was planned.
 
     Raises NotFoundError, and InputError if there is nothing to go on with or only a retry would help.
@@ -239,7 +264,7 @@ def go_on(name: str, storage: Store, jobs: JobSubmissionClient, *, forgive: bool
     failed = [w.name for c in unfinished for w in c.works if w.phase == "failed"]
     if failed and not forgive:
         raise InputError(f"{failed[0]} failed; when its cause is mended, `alexvgg retry {failed[0]}` tries again")
-    return [send(Campaign.load(storage, c.name), storage, jobs, forgive=forgive) for c in unfinished]
+    return [send(Campaign.load(storage, c.name), storage, jobs, forgive=forgive, say=say) for c in unfinished]
 
 
 def give_up(jobs: JobSubmissionClient, job: str, storage: Store) -> None:

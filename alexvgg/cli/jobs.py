@@ -110,7 +110,7 @@ def _go_on(name: str, profile: str | None, *, forgive: bool) -> None:
     place, jobs = connect(profile)
     from jobs.submit import go_on
 
-    for job, new in go_on(name, open_store(place.storage), jobs, forgive=forgive):
+    for job, new in go_on(name, open_store(place.storage), jobs, forgive=forgive, say=say):
         click.echo(f"{'Submitted' if new else 'Already running:'} {job}")
         say(f"`alexvgg logs {job} -f` follows it")
 

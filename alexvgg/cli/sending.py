@@ -11,7 +11,7 @@ import click
 
 from alexvgg.cli.execution import Link, execution_options
 from alexvgg.cli.jobs import follow_to_end
-from alexvgg.cli.place import insecure_option, place_to_submit, profile_option
+from alexvgg.cli.place import insecure_option, place_to_submit, profile_option, say
 from alexvgg.cli.status import duration
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def plan_and_send(
         jobs, job, new = client(place.dashboard), None, False
         if not submission.is_done:
             check_cluster(place, nodes[0])
-            job, new = send(submission.campaign, kept, jobs)
+            job, new = send(submission.campaign, kept, jobs, say=say)
     _sent(submission, place, job, new, as_json)
     if wait and job is not None:
         sys.exit(follow_to_end(jobs, job))

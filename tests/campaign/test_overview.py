@@ -82,6 +82,8 @@ def test_what_the_cluster_has_lost_is_gone(storage: Store) -> None:
         (view,) = overview(storage, jobs).campaigns
         assert view.driver is not None
         assert (view.driver.phase, view.works[0].phase) == expected
+        lines = list(format_overview(overview(storage, jobs), {}))
+        assert (f"  `alexvgg resume {E384.name}` goes on with it" in lines) == (expected[0] == "gone")
 
 
 def test_status_as_people_read_it(storage: Store, golden: Callable[[str, str], None]) -> None:

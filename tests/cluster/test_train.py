@@ -120,13 +120,10 @@ def test_a_killed_worker_a_stop_and_a_resumption_cost_no_sample_and_repeat_none(
 
     wait_for(lambda: len(events(storage, run, "start")) == 2, "training again", 120)
     alexvgg("stop", sent["job"])
+    assert f"Submitted {run}-d2" in alexvgg("resume", run).stdout, "it waits for the end of what was stopped"
     alexvgg("logs", "-f", sent["job"], code=103)
-    assert read_run(storage, run).state == "started"
-    assert [r.end and r.end.outcome for r in history(storage, f"runs/{run}/")] == ["stopped"]
-    assert "`alexvgg resume" in alexvgg("status", run).stdout
-
-    assert f"Submitted {run}-d2" in alexvgg("resume", run).stdout
     alexvgg("logs", "-f", run)
+    assert [r.end and r.end.outcome for r in history(storage, f"runs/{run}/")] == ["stopped", "finished"]
     assert f"{run}: epoch {epochs}/{epochs}" in alexvgg("logs", run, "--attempt", "2", "--rank", "0").stdout
     alexvgg("logs", run, "--attempt", "3", code=102)
 

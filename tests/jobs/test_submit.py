@@ -59,6 +59,28 @@ def test_a_driver_is_sent_once_until_it_ends() -> None:
     assert send(CAMPAIGN, storage, jobs) == (f"{B}-d2", True)
 
 
+@pytest.mark.parametrize("how", ["asked", "stopped"])
+def test_a_driver_that_is_being_stopped_is_waited_for(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs: Any = Jobs()
+    storage, said = store(), []
+    send(CAMPAIGN, storage, jobs)
+    attempt = Attempt(storage, f"runs/{A}/", 1)
+    attempt.claim(Claim(f"{A}-a1", {}))
+    assert send(CAMPAIGN, storage, jobs) == (f"{B}-d1", False)
+    attempt.ask_to_stop() if how == "asked" else attempt.end("stopped")
+
+    def sleep(_seconds: float) -> None:
+        if len(slept := [*said]) == 1:
+            said.append("slept")
+        else:
+            jobs.jobs[f"{B}-d1"].status = JobStatus.STOPPED
+        assert slept[0] == f"{B}-d1 is being stopped; waiting for its end"
+
+    monkeypatch.setattr("jobs.submit.time.sleep", sleep)
+    assert send(CAMPAIGN, storage, jobs, say=said.append) == (f"{B}-d2", True)
+    assert len(said) == 2, "it was said once"
+
+
 def test_two_submissions_at_the_same_moment_send_one_driver() -> None:
     jobs: Any = Jobs()
     storage = store()
