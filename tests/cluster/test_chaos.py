@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -207,6 +208,34 @@ def test_an_elastic_run_goes_on_with_fewer_nodes_and_grows_again(
     assert (workers[0], workers[-1]) == (4, 4)
     assert 3 in workers
     consumed_once(kept, run.run, log, LONG)
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "full"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        with pytest.raises(OSError, match="No space left"):
+            (folder / "everything").write_bytes(bytes(1 << 20))
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_nodes_full_disk_costs_its_cache_only(
+    local_cluster: LocalCluster, alexvgg: Command, storage: Store, digits_url: str, tmp_path: Path, full_disk: Path
+) -> None:
+    submit = [*submission("vgg_a", SHORT, "full", tmp_path / "log"), "--cache", str(full_disk)]
+    run = json.loads(alexvgg(*submit, "--json").stdout)["run"]
+    kept = open_store("s3://alexvgg/full")
+    Watch(kept, run).until_finished()
+    assert "takes no more images" in alexvgg("logs", run).stdout
+    consumed_once(kept, run, tmp_path / "log", SHORT)
+    calm = undisturbed(["vgg_a-s256"], settings(SHORT), digits_url, tmp_path / "calm", RANKS)
+    assert read_run(kept, run).weights == calm[run]
 
 
 def test_a_link_that_is_cut_and_healed(digits_url: str, tmp_path: Path) -> None:
