@@ -36,6 +36,9 @@ ENVIRONMENT = {
     "RAY_JOB_STOP_WAIT_TIME_S": "60",  # between SIGTERM and SIGKILL: time for a checkpoint
 }
 
+# An elastic run may try to start on a node that Ray doesn't know to be lost yet. By default it waits there for 60 s.
+ELASTIC_ENVIRONMENT = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15"}
+
 
 def client(dashboard: str) -> JobSubmissionClient:
     """The Jobs API.
@@ -172,15 +175,16 @@ def start(jobs: JobSubmissionClient, storage_url: str, work: Work, attempt: int,
     """Start the Ray job of an attempt that was claimed."""
     kind = "training" if isinstance(work, Training) else "evaluation"
     module = "jobs.train" if isinstance(work, Training) else "jobs.evaluate"
+    execution = from_dict(Execution, claim.execution)
     about = {
         "alexvgg": work.node.name, "kind": kind, "attempt": str(attempt), "storage": storage_url,
-        "workers": str(from_dict(Execution, claim.execution).workers),
+        "workers": str(execution.workers),
     }  # fmt: skip
     jobs.submit_job(
         entrypoint=shlex.join(["python", "-m", module, storage_url, work.node.name, str(attempt)]),
         submission_id=claim.job,
         metadata=about | ({"campaign": claim.campaign} if claim.campaign else {}),
-        runtime_env={"env_vars": ENVIRONMENT},
+        runtime_env={"env_vars": ENVIRONMENT | (ELASTIC_ENVIRONMENT if execution.min_workers is not None else {})},
     )
 
 

@@ -1,6 +1,7 @@
 """What is sent to the Jobs API for a campaign, and that the same is never sent twice."""
 
 import shlex
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -144,3 +145,12 @@ def test_the_jobs_of_attempts_say_what_they_are() -> None:
         "workers": "4",
         "storage": "s3://b/runs",
     }
+
+
+def test_an_elastic_run_does_not_wait_long_for_nodes_that_may_be_lost() -> None:
+    jobs: Any = Jobs()
+    for number, least in ((1, None), (2, 2)):
+        claim = Claim(f"{A}-a{number}", to_dict(replace(EXECUTION, min_workers=least)))
+        start(jobs, "s3://b/runs", Training(SPECS[0]), number, claim)
+    waits = [j.runtime_env["env_vars"].get("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S") for j in jobs.jobs.values()]
+    assert waits == [None, "15"]
