@@ -55,9 +55,15 @@ class Hosts:
         ip("-n", self.names[0], "link", "set", f"port{node}", "up")
 
     def up(self) -> LocalCluster:
-        """Start what of the cluster doesn't run."""
+        """Start what of the cluster doesn't run; [profile.hosts] of the project describes it."""
         self.run(__file__, str(self.state), *self.names)
         document = json.loads((self.state / "cluster.json").read_text())
+        dashboard, mlflow = (f"http://{address(0)}:{document['ports'][service]}" for service in ("dashboard", "mlflow"))
+        places = {"dashboard": dashboard, "mlflow": mlflow, "storage": "s3://alexvgg", "geometry": "small"}
+        lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in places.items())
+        (self.project / "alexvgg.toml").write_text(
+            f'[profile.hosts]\ndataset = "s3://alexvgg/datasets/digits"\n{lines}'
+        )
         return LocalCluster(self.state, document["nodes"], document["ports"])
 
     def run(self, *arguments: str) -> str:

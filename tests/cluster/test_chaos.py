@@ -245,10 +245,6 @@ def test_a_link_that_is_cut_and_healed(digits_url: str, tmp_path: Path) -> None:
     bucket = (project / ".alexvgg" / "s3" / "alexvgg").as_uri()
     pack_digits(open_store(f"{bucket}/datasets/digits"))
     with cluster_of_hosts(project, 3) as (hosts, cluster):
-        places = {"storage": "s3://alexvgg", "dataset": "s3://alexvgg/datasets/digits", "mlflow": cluster.mlflow_url}
-        profile = {"dashboard": cluster.dashboard_url, "geometry": "small", **places}
-        lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in profile.items())
-        (project / "alexvgg.toml").write_text(f"[profile.hosts]\n{lines}")
         submit = [*submission("vgg_a", MIDDLE, "", tmp_path / "log"), "--profile", "hosts", "--storage", "s3://alexvgg"]
         sent = json.loads(hosts.alexvgg(*submit, "--json"))
         kept = open_store(bucket)
