@@ -232,7 +232,8 @@ def test_a_nodes_full_disk_costs_its_cache_only(
     run = json.loads(alexvgg(*submit, "--json").stdout)["run"]
     kept = open_store("s3://alexvgg/full")
     Watch(kept, run).until_finished()
-    assert "takes no more images" in alexvgg("logs", run).stdout
+    (attempt,) = history(kept, f"runs/{run}/")
+    assert "takes no more images" in alexvgg("logs", attempt.claim.job).stdout
     consumed_once(kept, run, tmp_path / "log", SHORT)
     calm = undisturbed(["vgg_a-s256"], settings(SHORT), digits_url, tmp_path / "calm", RANKS)
     assert read_run(kept, run).weights == calm[run]
