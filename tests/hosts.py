@@ -1,96 +1,65 @@
-"""A Ray cluster whose nodes are hosts of their own: network namespaces on a switch, whose cables can be pulled.
+"""A Ray cluster whose nodes are hosts of their own, so that their cables can be pulled.
 
-Ray's head, the S3 service and MLflow are on the first host, with the switch; each of the others is one Ray node. Run as
-a program on the first host, it is `alexvgg.cluster up` with other addresses.
+Ray's head, the S3 service and MLflow are on host 0, each of the others is one Ray node. Run as a program on host 0,
+this is `alexvgg cluster up` with other addresses.
 """
 
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
+from types import TracebackType
 
 import psutil
-from namespaces import ip
+from namespaces import Hosts, address
 
 from cluster import local, processes, services
 from cluster.services import LocalCluster
 
 
-def address(number: int) -> str:
-    return f"10.87.54.{1 + number}"
-
-
-class Hosts:
-    """The first host is number 0; the nodes are 1, 2, …"""
+class ClusterOfHosts(Hosts):
+    """`nodes` nodes and the first host; the cluster lives in the folder `project`, inside the `with` block."""
 
     def __init__(self, project: Path, nodes: int) -> None:
+        super().__init__(1 + nodes)
         self.project, self.state = project, project / ".alexvgg"
-        self.names = [f"alexvgg-{os.getpid()}-host{n}" for n in range(nodes + 1)]
 
-    def connect(self) -> None:
-        first, *others = self.names
-        for name in self.names:
-            ip("netns", "add", name)
-            ip("-n", name, "link", "set", "lo", "up")
-        ip("-n", first, "link", "add", "switch", "type", "bridge")
-        ip("-n", first, "address", "add", f"{address(0)}/24", "dev", "switch")
-        ip("-n", first, "link", "set", "switch", "up")
-        for n, name in enumerate(others, start=1):
-            ip("link", "add", f"port{n}", "netns", first, "type", "veth", "peer", "name", "cable", "netns", name)
-            ip("-n", first, "link", "set", f"port{n}", "master", "switch", "up")
-            ip("-n", name, "address", "add", f"{address(n)}/24", "dev", "cable")
-            ip("-n", name, "link", "set", "cable", "up")
-
-    def disconnect(self) -> None:
-        for name in self.names:
-            subprocess.run(["ip", "netns", "delete", name], capture_output=True)
-
-    def cut(self, node: int) -> None:
-        ip("-n", self.names[0], "link", "set", f"port{node}", "down")
-
-    def heal(self, node: int) -> None:
-        ip("-n", self.names[0], "link", "set", f"port{node}", "up")
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        local.down(state=self.state, say=lambda _: None)
+        super().__exit__(kind, error, at)
 
     def up(self) -> LocalCluster:
         """Start what of the cluster doesn't run; [profile.hosts] of the project describes it."""
-        self.run(__file__, str(self.state), *self.names)
+        self._run({}, __file__, str(self.state), *self.names)
         document = json.loads((self.state / "cluster.json").read_text())
         dashboard, mlflow = (f"http://{address(0)}:{document['ports'][service]}" for service in ("dashboard", "mlflow"))
-        places = {"dashboard": dashboard, "mlflow": mlflow, "storage": "s3://alexvgg", "geometry": "small"}
+        places = {
+            "dashboard": dashboard, "mlflow": mlflow, "storage": "s3://alexvgg",
+            "dataset": "s3://alexvgg/datasets/digits", "geometry": "small",
+        }  # fmt: skip
         lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in places.items())
-        (self.project / "alexvgg.toml").write_text(
-            f'[profile.hosts]\ndataset = "s3://alexvgg/datasets/digits"\n{lines}'
-        )
+        (self.project / "alexvgg.toml").write_text(f"[profile.hosts]\n{lines}")
         return LocalCluster(self.state, document["nodes"], document["ports"])
 
-    def run(self, *arguments: str) -> str:
-        """Python on the first host, in the project; what it prints is returned."""
-        keys = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_DEFAULT_REGION": "us-east-1"}
-        ray = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.state / "token")}
-        command = ["ip", "netns", "exec", self.names[0], sys.executable, *arguments]
+    def alexvgg(self, *arguments: str) -> str:
+        """The command on the first host, in the project; what it prints is returned."""
+        port = json.loads((self.state / "cluster.json").read_text())["ports"]["s3"]
+        environment = {
+            "AWS_ENDPOINT_URL_S3": f"http://{address(0)}:{port}", "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "local-key", "AWS_SECRET_ACCESS_KEY": "local-secret",
+            "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.state / "token"),
+        }  # fmt: skip
+        return self._run(environment, "-m", "alexvgg", *arguments)
+
+    def _run(self, environment: Mapping[str, str], *arguments: str) -> str:
+        command = self.inside(0, [sys.executable, *arguments])
         done = subprocess.run(
-            command, cwd=self.project, env={**os.environ, **keys, **ray, "AWS_ENDPOINT_URL_S3": f"http://{address(0)}:9000"},
-            capture_output=True, text=True,
-        )  # fmt: skip
+            command, cwd=self.project, env={**os.environ, **environment}, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
-
-    def alexvgg(self, *arguments: str) -> str:
-        return self.run("-m", "alexvgg", *arguments)
-
-
-@contextmanager
-def cluster_of_hosts(project: Path, nodes: int) -> Iterator[tuple[Hosts, LocalCluster]]:
-    hosts = Hosts(project, nodes)
-    try:
-        hosts.connect()
-        yield hosts, hosts.up()
-    finally:
-        local.down(state=hosts.state, say=lambda _: None)
-        hosts.disconnect()
 
 
 def main(state: Path, names: list[str]) -> None:
@@ -98,8 +67,7 @@ def main(state: Path, names: list[str]) -> None:
 
     def on_its_host(state: Path, service: str, command: list[str], environment: Mapping[str, str]) -> psutil.Process:
         if service.startswith("node-"):
-            host = names[int(service.removeprefix("node-"))]
-            command = ["ip", "netns", "exec", host, *command]
+            command = ["ip", "netns", "exec", names[int(service.removeprefix("node-"))], *command]
         return spawn(state, service, command, environment)
 
     for module in (services, local):

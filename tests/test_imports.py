@@ -62,7 +62,9 @@ ALLOWED = {
     "alexvgg.runs": CONFIG | {"alexvgg.data", "alexvgg.tracking", "alexvgg.attempts"},
     "alexvgg.results.table": CONFIG | {"alexvgg.runs", "alexvgg.planning", "alexvgg.results.paper"},
     "alexvgg.results": CONFIG | PARTS | {"alexvgg.runs", "alexvgg.describing", "alexvgg.attempts"},
-    "alexvgg.results.report": CONFIG | PARTS | {"alexvgg", "alexvgg.runs", "alexvgg.describing", "alexvgg.results"},
+    "alexvgg.results.report": CONFIG
+    | PARTS
+    | {"alexvgg", "alexvgg.runs", "alexvgg.describing", "alexvgg.results", "alexvgg.scaling"},
     "alexvgg.scaling": CONFIG | {"alexvgg.data", "alexvgg.engine", "alexvgg.models"},
     "alexvgg.scoring": CONFIG | PARTS,
     "alexvgg.first_weights": CONFIG | PARTS,

@@ -74,6 +74,7 @@ class MlflowSink:
             )  # fmt: skip
 
     def _work(self) -> None:
+        self._news.wait()  # before the first steps, importing MLflow's client would hold them up
         pause, said = FIRST_PAUSE, ""
         while not self._given_up:
             began = time.monotonic()

@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 
 from exchange_rank import EXCHANGES, GLOBAL_BATCH
-from namespaces import LINK, Hosts, missing
+from namespaces import LINK, Hosts, address, missing
 from processes import free_port
 from report import report
 
@@ -36,8 +36,8 @@ class Ranks:
     """Processes that measure, each on its own host, or all on this one's loopback, which counts everyone's bytes."""
 
     def __init__(self, net: str, size: int, hosts: Hosts | None, rates: int) -> None:
-        address, self._interface = ("127.0.0.1", "lo") if hosts is None else (hosts.address(0), LINK)
-        world = {"WORLD_SIZE": str(size), "MASTER_ADDR": address, "MASTER_PORT": str(free_port()), "LOCAL_RANK": "0"}
+        master, self._interface = ("127.0.0.1", "lo") if hosts is None else (address(0), LINK)
+        world = {"WORLD_SIZE": str(size), "MASTER_ADDR": master, "MASTER_PORT": str(free_port()), "LOCAL_RANK": "0"}
         self._processes = []
         for rank in range(size):
             command = [sys.executable, str(RANK), net, str(STEPS), str(rates), self._interface]

@@ -23,7 +23,7 @@ from chaos import (
     undisturbed,
     workers_of,
 )
-from hosts import cluster_of_hosts
+from hosts import ClusterOfHosts
 from processes import Command, wait_for
 
 from alexvgg.attempts import history
@@ -240,12 +240,13 @@ def test_a_nodes_full_disk_costs_its_cache_only(
 
 
 def test_a_link_that_is_cut_and_healed(digits_url: str, tmp_path: Path) -> None:
-    if not namespaces.available():
-        pytest.skip("network namespaces need root and `ip`")
+    if (reason := namespaces.missing()) is not None:
+        pytest.skip(reason)
     project = tmp_path / "project"
     bucket = (project / ".alexvgg" / "s3" / "alexvgg").as_uri()
     pack_digits(open_store(f"{bucket}/datasets/digits"))
-    with cluster_of_hosts(project, 3) as (hosts, cluster):
+    with ClusterOfHosts(project, 3) as hosts:
+        cluster = hosts.up()
         submit = [*submission("vgg_a", MIDDLE, "", tmp_path / "log"), "--profile", "hosts", "--storage", "s3://alexvgg"]
         sent = json.loads(hosts.alexvgg(*submit, "--json"))
         kept = open_store(bucket)

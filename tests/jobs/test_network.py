@@ -28,21 +28,22 @@ print(number.item())
 """
 
 
-def start(hosts: tuple[list[str], list[str]], interface: str) -> list["subprocess.Popen[str]"]:
+def start(hosts: namespaces.Hosts, interface: str) -> list["subprocess.Popen[str]"]:
     environment = {k: v for k, v in os.environ.items() if not k.endswith("SOCKET_IFNAME")}
+    first = namespaces.address(0)
+    commands = [
+        hosts.inside(n, [sys.executable, "-c", RANK, str(n), namespaces.address(n), first, interface]) for n in range(2)
+    ]
     return [
-        subprocess.Popen(
-            [*host, sys.executable, "-c", RANK, str(rank), address, namespaces.ADDRESSES[0], interface],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-        )
-        for rank, (host, address) in enumerate(zip(hosts, namespaces.ADDRESSES, strict=True))
-    ]  # fmt: skip
+        subprocess.Popen(c, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        for c in commands
+    ]
 
 
 def test_two_hosts_sum_on_the_interface_that_has_their_address() -> None:
-    if not namespaces.available():
-        pytest.skip("network namespaces need root and `ip`")
-    with namespaces.two_hosts() as hosts:
+    if (reason := namespaces.missing()) is not None:
+        pytest.skip(reason)
+    with namespaces.Hosts(2) as hosts:
         chosen, left = start(hosts, "chosen"), start(hosts, "left to gloo")
         try:
             said = [rank.communicate(timeout=60) for rank in chosen]

@@ -19,6 +19,7 @@ from alexvgg.results.report.graph import graph
 from alexvgg.results.report.jitter import by_model
 from alexvgg.results.report.pictures import filters, predictions
 from alexvgg.results.report.provenance import provenance
+from alexvgg.results.report.scaling import scaling
 from alexvgg.results.table import fill, why_not_comparable
 from alexvgg.runs import RunRecord
 
@@ -48,7 +49,8 @@ def page(material: Material, now: float) -> str:
         "Training": overview(m.runs) + cards(m.runs) if any(epochs(r) for r in m.runs) else "",
         "Answers": _answers(m),
         "First-layer filters": filters(m.runs, m.storage) if any(r.weights for r in m.runs) else "",
-        "Throughput": throughput(m.runs),
+        "Throughput": (measured := throughput(m.runs)),
+        "Scaling": scaling(r.spec.model.name for r in m.runs if r.spec is not None) if measured else "",
         "Lineage": graph(m.runs, origins),
         "Provenance": _provenance(m, origins),
     }
@@ -77,6 +79,8 @@ NOTES = {
     "another attempt, perhaps on another number of workers.",
     "First-layer filters": "As in AlexNet's figure 3. Each kernel is stretched to its own full range of colours.",
     "Throughput": "Medians over the epochs.",
+    "Scaling": "A model of the paper's net on A100s with 25 Gb/s between them, not a measurement of these runs; "
+    "`alexvgg plan scaling` computes it for other nets, links and batches.",
     "Lineage": "On the arrows: how many layers came from the parent.",
 }
 

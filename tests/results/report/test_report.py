@@ -72,7 +72,8 @@ def test_one_file_with_everything_in_it(material: Material, three_runs: Trained)
     assert "@import" not in style
     titles = re.findall("<h2>(.*?)</h2>", text)
     assert titles == [
-        "Results", "Scale jitter", "Training", "Answers", "First-layer filters", "Throughput", "Lineage", "Provenance",
+        "Results", "Scale jitter", "Training", "Answers", "First-layer filters", "Throughput", "Scaling", "Lineage",
+        "Provenance",
     ]  # fmt: skip
     assert "Not comparable with the papers’ numbers" in text
     assert "1970-01-01 00:00 UTC" in text
