@@ -60,9 +60,11 @@ def ours(folder: Path, number: int) -> float:
     log = folder / f"log-{number}"
     command = [
         sys.executable, "-m", "alexvgg", "submit", "--model", "vgg_a", "--nodes", str(WORKERS), "--sample-log",
-        str(log), "--set", "train.epochs=1", "--set", f"train.seed={number}", "--set", "test_scales=[[256]]", "--wait",
+        str(log), "--set", "train.epochs=1", "--set", f"train.seed={number}", "--set", "test_scales=[[256]]",
     ]  # fmt: skip
-    return first_step(folder, command, dict(os.environ), lambda: any(f.stat().st_size for f in log.glob("*")))
+    seconds = first_step(folder, command, dict(os.environ), lambda: any(f.stat().st_size for f in log.glob("*")))
+    subprocess.run([sys.executable, "-m", "alexvgg", "logs", "-f"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    return seconds
 
 
 def bare(folder: Path, number: int, cluster: LocalCluster) -> float:
