@@ -245,11 +245,11 @@ def test_a_link_that_is_cut_and_healed(digits_url: str, tmp_path: Path) -> None:
     project = tmp_path / "project"
     bucket = (project / ".alexvgg" / "s3" / "alexvgg").as_uri()
     pack_digits(open_store(f"{bucket}/datasets/digits"))
-    with ClusterOfHosts(project, 3) as hosts:
+    with ClusterOfHosts(project, 5) as hosts:
         cluster = hosts.up()
-        submit = [*submission("vgg_a", MIDDLE, "", tmp_path / "log"), "--profile", "hosts", "--storage", "s3://alexvgg"]
+        submit = [*submission("vgg_a", MIDDLE, "cut", tmp_path / "log"), "--profile", "hosts", "--nodes", "4"]
         sent = json.loads(hosts.alexvgg(*submit, "--json"))
-        kept = open_store(bucket)
+        kept = open_store(f"{bucket}/cut")
         run = Watch(kept, sent["run"])
         wait_for(lambda: run.epochs() >= 2, "the second epoch", 400)
         node = int(sorted(workers_of(cluster))[0].removeprefix("node-"))
@@ -260,5 +260,5 @@ def test_a_link_that_is_cut_and_healed(digits_url: str, tmp_path: Path) -> None:
         hosts.up()
         run.until_finished()
         consumed_once(kept, run.run, tmp_path / "log", MIDDLE)
-        calm = undisturbed(["vgg_a-s256"], settings(MIDDLE), digits_url, tmp_path / "calm", RANKS)
+        calm = undisturbed(["vgg_a-s256"], settings(MIDDLE), digits_url, tmp_path / "calm", ranks=4)
         assert read_run(kept, run.run).weights == calm[run.run]
