@@ -13,9 +13,8 @@ import ray
 from alexvgg.attempts import BEAT_SECONDS, Attempt
 from alexvgg.config import Execution, from_dict
 from alexvgg.data.store import StoreError
-from alexvgg.engine.wishes import Stopped
+from alexvgg.engine.wishes import EXIT_STOPPED, Stopped
 
-STOPPED = 143  # 128 + SIGTERM, as a shell shows it
 LOOK_SECONDS = 1.0
 
 
@@ -40,7 +39,7 @@ def carry_out(attempt: Attempt, work: Callable[[Execution], None], on_stop: Call
             attempt.end("lost", str(error))
         else:
             attempt.end("finished")  # unless it wrote something else before
-    return {"finished": 0, "stopped": STOPPED}.get(attempt.outcome() or "", 1)
+    return {"finished": 0, "stopped": EXIT_STOPPED}.get(attempt.outcome() or "", 1)
 
 
 @contextmanager

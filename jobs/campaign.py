@@ -15,10 +15,10 @@ from types import FrameType
 from alexvgg.campaign.driver import Driver
 from alexvgg.campaign.plan import Campaign
 from alexvgg.data.store import Store, open_store
+from alexvgg.engine.wishes import EXIT_STOPPED
 from alexvgg.lease import Lease, LeaseLostError, Newcomer, outcome_of
 from jobs.client import RayJobs
 
-STOPPED = 143  # 128 + SIGTERM, as a shell shows it
 TICK_SECONDS = 1.0
 PATIENCE_SECONDS = 900.0  # with a storage or a cluster that doesn't answer
 
@@ -51,7 +51,7 @@ def drive(storage: Store, campaign: Campaign, jobs: RayJobs, lease: Lease, stop:
         lease.end("finished")
         return 0
     lease.end("stopped" if asked or "stopped" in states else "failed")
-    return STOPPED if asked or "stopped" in states else 1
+    return EXIT_STOPPED if asked or "stopped" in states else 1
 
 
 def stand_by(storage: Store, newcomer: Newcomer, campaign: str, stop: threading.Event) -> Lease | None:
@@ -82,7 +82,7 @@ def main() -> None:
     jobs = RayJobs(storage_url, campaign.execution)
     newcomer = Newcomer(storage, name, job, jobs.has_ended)
     lease = stand_by(storage, newcomer, name, stop)
-    sys.exit(STOPPED if lease is None else drive(storage, campaign, jobs, lease, stop))
+    sys.exit(EXIT_STOPPED if lease is None else drive(storage, campaign, jobs, lease, stop))
 
 
 def _say(line: str) -> None:

@@ -158,7 +158,7 @@ def _show(
         scale = s.data.train_scale if isinstance(s.data.train_scale, int) else "[{};{}]".format(*s.data.train_scale)
         click.echo(
             f"  {s.name:<24} {step.state:<9} S={scale:<9} {step.params:>11,} parameters, "
-            f"{s.train.epochs} epochs at lr {s.train.lr:g}; {start}"
+            f"{s.train.epochs} epoch{'' if s.train.epochs == 1 else 's'} at lr {s.train.lr:g}; {start}"
         )
         if step.state != "finished" and (how_long := _how_long(step.estimate)) is not None:
             click.echo(f"    {how_long}")

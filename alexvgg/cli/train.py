@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from alexvgg.planning import Init
 
 
-STOPPED = 143  # 128 + SIGTERM, as a shell shows it
-
-
 @click.command()
 @click.argument("recipe_name", metavar="RECIPE", shell_complete=recipes)
 @click.option("--dataset", required=True, help="URL of the packed dataset.")
@@ -54,7 +51,7 @@ def train(
     from alexvgg.engine.guards import DivergedError
     from alexvgg.engine.replicas import DriftError
     from alexvgg.engine.saver import UploadError
-    from alexvgg.engine.wishes import Stopped, Wishes, stopping_on_sigterm
+    from alexvgg.engine.wishes import EXIT_STOPPED, Stopped, Wishes, stopping_on_sigterm
     from alexvgg.engine.world import World
     from alexvgg.evaluate import find_finished
     from alexvgg.planning import Start, images_of, plan_runs
@@ -79,7 +76,7 @@ def train(
             train(spec, from_dict(Execution, {**places, "workers": world.size, **execution}), world, report, wishes)
         except Stopped as stopped:
             click.echo(f"{spec.name} {stopped}; the same command goes on from there", err=True)
-            sys.exit(STOPPED)
+            sys.exit(EXIT_STOPPED)
         except (DivergedError, DriftError, UploadError) as error:
             click.echo(f"{spec.name}: {error}", err=True)
             sys.exit(1)
