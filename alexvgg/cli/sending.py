@@ -146,11 +146,10 @@ def _show(
         return
     e, (least, most) = submission.execution, submission.nodes
     device = f"{e.gpus_per_worker} GPU each" if e.gpus_per_worker else "CPU"
-    nodes = str(most) if least == most else f"{least} to {most}"
-    workers = str(e.workers) if e.min_workers is None else f"{e.min_workers} to {e.workers}"
     click.echo(
-        f"Plan: {len(submission.pending)} of {len(submission.steps)} runs to train on {nodes} nodes, "
-        f"{workers} workers ({device}), {workers} ranks sharing each global batch"
+        f"Plan: {len(submission.pending)} of {_count('run', len(submission.steps))} to train on "
+        f"{_count('node', least, most)}, {_count('worker', e.min_workers or e.workers, e.workers)} ({device}) "
+        "sharing each global batch"
     )
     for step in submission.steps:
         s = step.spec
@@ -158,7 +157,7 @@ def _show(
         scale = s.data.train_scale if isinstance(s.data.train_scale, int) else "[{};{}]".format(*s.data.train_scale)
         click.echo(
             f"  {s.name:<24} {step.state:<9} S={scale:<9} {step.params:>11,} parameters, "
-            f"{s.train.epochs} epoch{'' if s.train.epochs == 1 else 's'} at lr {s.train.lr:g}; {start}"
+            f"{_count('epoch', s.train.epochs)} at lr {s.train.lr:g}; {start}"
         )
         if step.state != "finished" and (how_long := _how_long(step.estimate)) is not None:
             click.echo(f"    {how_long}")
@@ -170,6 +169,12 @@ def _show(
         click.echo("\n".join(dict.fromkeys(lines)))  # once for each net
     if submission.pending:
         click.echo(_together(submission, price))
+
+
+def _count(noun: str, least: int, most: int | None = None) -> str:
+    """`1 node`, `4 nodes`, `2 to 8 nodes`."""
+    number = f"{least}" if most in (None, least) else f"{least} to {most}"
+    return f"{number} {noun}{'' if number == '1' else 's'}"
 
 
 def _how_long(e: Estimate) -> str | None:
