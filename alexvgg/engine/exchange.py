@@ -25,8 +25,12 @@ from alexvgg.errors import InputError
 
 
 class Net(Protocol):
-    """The part of a net that factors need: scores are `classifier(maps(images).flatten(1), keys)`."""
+    """A net of crops of `crop` pixels, as several ranks need it.
 
+    Its scores are `classifier(maps(images).flatten(1), keys)`.
+    """
+
+    crop: int
     features: nn.Module
     classifier: nn.Module
 

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from alexvgg.batch import Batch
 from alexvgg.config import TrainConfig
 from alexvgg.engine.checkpoint import Checkpoint
 from alexvgg.engine.device import Readback, on_device
-from alexvgg.engine.exchange import agree, distributed
+from alexvgg.engine.exchange import Net, agree, distributed
 from alexvgg.engine.guards import StallWatch, StuckStart, check_finite
 from alexvgg.engine.pace import Pace
 from alexvgg.engine.replicas import check_replicas
@@ -71,9 +71,12 @@ class Trainer:
         )  # fmt: skip
         if compiled:
             self.net.compile()
-        self.exchange = agree(self.net, world, exchange, config.global_batch, most_rows or config.global_batch)
+        rows = most_rows or config.global_batch
+        self.exchange = agree(self.net, world, exchange, config.global_batch, rows)
         model = distributed(self.net, world, self.exchange, compiled=compiled)
         self.update = Updater(model, self.optimizer, normalise, world, precision, micro_batch)
+        if world.size > 1:
+            self.update.settle(cast(Net, net).crop, rows)
         self.wishes = wishes if wishes is not None else Wishes()
         self.step = self.consumed = 0
         self._stuck, self._save, self._stage, self._live = stuck, save, stage, live

@@ -91,6 +91,22 @@ class Updater:
         assert totals is not None
         return share, totals[1:]
 
+    def settle(self, side: int, rows: int) -> None:
+        """Run one backward pass before the first step, on `rows` blank images of `side` pixels; it changes nothing.
+
+        DDP orders its buckets anew after its first backward pass, and on more than two ranks the order of a sum's
+        additions follows from where in a bucket a gradient lies. So without this the first step of a resumed run would
+        have other last bits than the same step of a run that wasn't disturbed.
+        """
+        rows, device = min(rows, self.micro_batch or rows), self.world.device
+        images = torch.zeros(rows, 3, side, side, device=device).to(memory_format=torch.channels_last)
+        with autocast(device, self.precision):
+            scores = self.model.train()(images, torch.zeros(rows, dtype=torch.int64, device=device))
+        torch.autograd.backward(0 * _at_least_float(scores).sum())
+        if isinstance(self.model, ByFactors):
+            self.model.complete()
+        self.optimizer.zero_grad(set_to_none=True)
+
     def _without_exchange(self) -> AbstractContextManager[None]:
         """Gradients stay on this rank until its last part, so ranks may have different numbers of parts."""
         if isinstance(self.model, DistributedDataParallel | ByFactors):

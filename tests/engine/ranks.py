@@ -38,6 +38,7 @@ SAMPLES = 21
 MICRO_BATCH = 3  # the ranks then have different numbers of micro-batches
 STEPS = 20
 SWITCHES: tuple[tuple[Exchange, ...], ...] = (("allreduce",), ("factors",), ("factors", "allreduce"))
+RESUMED: tuple[tuple[Exchange, ...], ...] = (("allreduce", "allreduce"), ("factors", "factors"))
 
 
 class Case(NamedTuple):
@@ -244,7 +245,7 @@ def main() -> None:
             if rank == 0:
                 (folder / f"{size}-said.json").write_text(json.dumps(said))
             if size == 3:
-                for exchanges in SWITCHES:
+                for exchanges in (*SWITCHES, *RESUMED):
                     save_file(trained(world, exchanges), folder / f"trained-{rank}-{'-'.join(exchanges)}")
 
 
