@@ -200,8 +200,8 @@ def _scaled(channels: int, width: float) -> int:
 
 
 def _check_crop(name: str, crop: int) -> None:
-    if name in VGG_KERNELS and (crop < 32 or crop % 32):
-        raise InputError(f"{name}: crop {crop} is not a multiple of 32; its five pools need 32, 64, … or 224")
-    smallest = 64 if name in ALEXNETS else 16
-    if crop < smallest and name not in VGG_KERNELS:
+    if name in VGG_KERNELS:
+        if crop < 32 or crop % 32:
+            raise InputError(f"{name}: crop {crop} is not a multiple of 32; its five pools need 32, 64, … or 224")
+    elif crop < (smallest := 64 if name in ALEXNETS else 16):
         raise InputError(f"{name}: crop {crop} is too small for its pools; use {smallest} or more")

@@ -13,7 +13,8 @@ from alexvgg.config import Execution, ModelConfig
 from alexvgg.data.plan import MAX_LANES
 from alexvgg.engine.traffic import FLOAT, HALF, ExchangePlan, Gradient, Method, bytes_sent, exchange_plan
 
-METHODS: tuple[Method, ...] = ("allreduce", "bf16", "factors")
+LABELS: dict[Method, str] = {"allreduce": "all-reduce", "bf16": "all-reduce, bf16", "factors": "factors"}
+METHODS = tuple(LABELS)
 BACKWARD = 2 / 3  # of a step's arithmetic
 SLOWER = 6  # factors in bf16 are multiplied in 32 bits: an A100 does 19.5 TFLOP/s of that beside the 110 it trains with
 
@@ -147,12 +148,11 @@ def predict(
 def to_text(s: Scaling) -> str:
     """A table with a row for each number of GPUs, then the assumptions and the published points."""
     batch = f"a global batch of {s.global_batch}" if s.global_batch else f"{s.per_rank} images on each GPU"
-    names = ("all-reduce", "all-reduce, bf16", "factors")
     lines = [
         f"{s.model}, {batch}: a model, not a measurement",
         "",
-        f"{'':>6}" + "".join(f"{name:>28}" for name in names),
-        f"{'GPUs':>6}" + f"{'s/step':>10}{'efficiency':>11}{'MB':>7}" * len(names),
+        f"{'':>6}" + "".join(f"{name:>28}" for name in LABELS.values()),
+        f"{'GPUs':>6}" + f"{'s/step':>10}{'efficiency':>11}{'MB':>7}" * len(METHODS),
     ]
     for n in range(0, len(s.points), len(METHODS)):
         row = s.points[n : n + len(METHODS)]

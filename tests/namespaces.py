@@ -71,7 +71,7 @@ class Hosts:
 
 
 def _delete_orphans() -> None:
-    """Those of benchmarks that were killed."""
+    """Those of programs that were killed."""
     found = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
     for name, pid in re.findall(r"^(alexvgg-(\d+)-\w+)", found, re.MULTILINE):
         if not Path(f"/proc/{pid}").exists():

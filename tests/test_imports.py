@@ -65,7 +65,7 @@ ALLOWED = {
     "alexvgg.results.report": CONFIG
     | PARTS
     | {"alexvgg", "alexvgg.runs", "alexvgg.describing", "alexvgg.results", "alexvgg.scaling"},
-    "alexvgg.scaling": CONFIG | {"alexvgg.data", "alexvgg.engine", "alexvgg.models"},
+    "alexvgg.scaling": CONFIG | {"alexvgg.data", "alexvgg.engine"},
     "alexvgg.scoring": CONFIG | PARTS,
     "alexvgg.first_weights": CONFIG | PARTS,
     "alexvgg.recording": CONFIG

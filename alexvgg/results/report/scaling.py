@@ -6,10 +6,9 @@ from html import escape
 from alexvgg.architectures import architecture
 from alexvgg.recipes import find_recipe
 from alexvgg.results.report.chart import Line, Panel, chart, legend
-from alexvgg.scaling import METHODS, PUBLISHED, Hardware, predict
+from alexvgg.scaling import LABELS, PUBLISHED, Hardware, predict
 
 GPUS = [1, 2, 4, 8, 16, 32, 64]  # alexvgg cuts a batch in no more shares
-LABELS = {"allreduce": "all-reduce", "bf16": "all-reduce, bf16", "factors": "factors"}
 HARDWARE = Hardware(flops=110e12, link=25e9)  # `alexvgg plan scaling` has the same defaults
 
 
@@ -20,8 +19,8 @@ def scaling(models: Iterable[str]) -> str:
 
     def lines(scaled: float, field: str) -> list[Line]:
         return [
-            Line(LABELS[method], [(p.ranks, scaled * getattr(p, field)) for p in found.points[n :: len(METHODS)]], n)
-            for n, method in enumerate(METHODS)
+            Line(label, [(p.ranks, scaled * getattr(p, field)) for p in found.points[n :: len(LABELS)]], n)
+            for n, label in enumerate(LABELS.values())
         ]
 
     efficiency, sent = lines(100, "efficiency"), lines(1e-6, "sent")
