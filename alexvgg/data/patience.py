@@ -47,12 +47,12 @@ class Patience:
 
     def __init__(self, service: Service, doing: str) -> None:
         self._service, self._doing = service, doing
-        self._since, self._pause = time.monotonic(), 0.1
         self.tries = 0
+        self.progress()
 
     def progress(self) -> None:
         """Something arrived: the patience is whole again."""
-        self._since, self._pause = time.monotonic(), 0.1
+        self._since, self._pause, self._renewed = time.monotonic(), 0.1, False
 
     def after(self, error: Exception, where: str = "") -> None:
         """Wait, or raise what `error` means if trying again is no use or has lasted too long."""
@@ -65,14 +65,17 @@ class Patience:
             status = answer["ResponseMetadata"]["HTTPStatusCode"]
             if code in ("NoSuchKey", "404"):
                 raise MissingKeyError(f"{self._service.url}: {doing}: it does not exist") from None
-            if code in EXPIRED and self.tries == 1:
+            if code in EXPIRED and not self._renewed:
                 self._service.renew()  # credentials of a profile or an environment that was refreshed meanwhile
-            elif code in REFUSED:
+                self._service.count_retry()
+                self._renewed = True
+                return
+            if code in REFUSED:
                 raise StoreError(
                     f"{self._service.url}: {doing}: {code}: {answer['Error'].get('Message', '')}. Renew the "
                     "AWS credentials of this host; what was trained so far is kept in the last checkpoint."
                 ) from None
-            elif (status < 500 and code not in PASSING) or status == NOT_IMPLEMENTED:
+            if (status < 500 and code not in PASSING) or status == NOT_IMPLEMENTED:
                 raise StoreError(f"{self._service.url}: {doing}: {error}") from error
         if time.monotonic() - self._since > GIVE_UP_SECONDS:
             raise StoreError(

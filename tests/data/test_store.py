@@ -276,6 +276,16 @@ def test_expired_credentials_are_read_again_and_then_an_error(wire: Wire) -> Non
     assert len(wire.proxy.reads) == 4
 
 
+def test_credentials_that_expire_late_and_after_other_errors_are_read_again(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire.proxy.play([Answer(503, "SlowDown"), Answer(403, "ExpiredToken")])
+    assert wire.store.get("data") == DATA
+    wire.proxy.play([Answer(403, "ExpiredToken")])
+    monkeypatch.setattr(patience, "GIVE_UP_SECONDS", -1.0)
+    assert wire.store.get("data") == DATA, "renewing costs no patience"
+
+
 @pytest.mark.parametrize("wire", ["localbucket", "moto"], indirect=True)
 def test_a_service_that_would_overwrite_is_named(wire: Wire) -> None:
     wire.proxy.play(lambda _: Ignore("if-none-match"))
