@@ -12,7 +12,7 @@ SETTINGS = {
     "RAY_health_check_period_ms": 1000,
     "RAY_health_check_timeout_ms": 5000,
     "RAY_health_check_failure_threshold": 3,
-    "ALEXVGG_COLLECTIVE_SECONDS": 180,  # `jobs.network` reads it; torch's own is half an hour
+    "ALEXVGG_COLLECTIVE_SECONDS": 180,  # `alexvgg.engine.world` reads it; torch's own is half an hour
 }
 
 

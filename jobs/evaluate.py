@@ -7,39 +7,23 @@ computed again, so it can be killed and started again.
 """
 
 import json
-import logging
 import sys
 from typing import Any
 
 from alexvgg.attempts import Attempt
 from alexvgg.config import Execution, from_dict, to_dict
 from alexvgg.data.store import open_store
-from alexvgg.engine.checkpoint import DamagedError
 from alexvgg.engine.wishes import Stopped
-from alexvgg.engine.world import World
-from alexvgg.errors import InputError
-from alexvgg.evaluate import describe, evaluate
 from alexvgg.request import Request
 from jobs.attempt import carry_out
 from jobs.workers import run_workers
 
 
 def worker(config: dict[str, Any]) -> None:
-    """What runs on every rank. Ray Train has joined the process group already."""
-    logging.getLogger("botocore").setLevel(logging.WARNING)  # Ray Train shows every library's INFO
-    request, execution = from_dict(Request, config["request"]), from_dict(Execution, config["execution"])
-    attempt = Attempt(open_store(execution.storage_url), f"evaluations/{request.name}/", config["attempt"])
-    world = World.current()
+    """What runs on every rank; only there is torch imported."""
+    from jobs.ranks import evaluate_rank
 
-    def progress(line: str) -> None:
-        if world.rank == 0:
-            print(line, flush=True)
-
-    try:
-        for document in evaluate(request, execution, world, progress):
-            print(describe(document), flush=True)
-    except (InputError, DamagedError) as error:  # not raised: Ray would start again and arrive at the same
-        attempt.end("failed", str(error))
+    evaluate_rank(from_dict(Request, config["request"]), from_dict(Execution, config["execution"]), config["attempt"])
 
 
 def _stop() -> None:

@@ -1,42 +1,56 @@
-"""How workers on different hosts find one another: the collective's interface is the one that Ray itself uses.
+"""How workers on different hosts find one another: torchrun's environment, with the interface that Ray itself uses.
 
 gloo and NCCL choose by the host's name, which on many hosts means 127.0.0.1 or the wrong one of two networks. Every
 node of a Ray cluster has an address at which the others reach it; the interface that has this address is the right one.
 """
 
 import os
+import socket
+from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.train.backend import Backend
-from ray.train.torch import TorchConfig
+from ray.train import get_context
+from ray.train.backend import Backend, BackendConfig
 
-from alexvgg.engine.world import COLLECTIVE_TIMEOUT
 from jobs.interface import use_interface
 
-SECONDS = "ALEXVGG_COLLECTIVE_SECONDS"  # environment variable that overrides COLLECTIVE_TIMEOUT
 
+@dataclass
+class Launch(BackendConfig):
+    """Ray Train's settings for workers that join by `World.launched`, as they do under torchrun.
 
-def collective_seconds() -> int:
-    """How long a rank waits for the others before it counts them as lost."""
-    return int(os.environ.get(SECONDS, COLLECTIVE_TIMEOUT.total_seconds()))
-
-
-def _use_nodes_interface() -> None:
-    use_interface(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
-
-
-class AddressedBackend(TorchConfig().backend_cls):  # type: ignore[misc]
-    """Ray Train's own way to a process group, with the interface chosen on every worker first."""
-
-    def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
-        worker_group.execute(_use_nodes_interface)
-        super().on_start(worker_group, backend_config)
-
-
-class AddressedTorch(TorchConfig):
-    """Ray Train's settings for torch, for workers that may be on several hosts."""
+    Ray Train's TorchConfig would join them, too; but it imports torch in the job's process and once more in the
+    controller's, one after the other, before the first worker starts.
+    """
 
     @property
     def backend_cls(self) -> type[Backend]:
-        return AddressedBackend
+        return Launcher
+
+
+class Launcher(Backend):
+    """Describes the group to each of its workers."""
+
+    share_cuda_visible_devices = True  # between a node's workers, for NVLink; LOCAL_RANK says whose is which
+
+    def on_start(self, worker_group: Any, backend_config: BackendConfig) -> None:
+        address, port = worker_group.execute_single(0, _meeting_point)
+        worker_group.execute(_describe_group, address, port)
+
+
+def _meeting_point() -> tuple[str, int]:
+    """Where the ranks meet: this node's address, and a port that is free now."""
+    address = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+        probe.bind((address, 0))
+        return address, probe.getsockname()[1]
+
+
+def _describe_group(address: str, port: int) -> None:
+    use_interface(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
+    me = get_context()
+    os.environ.update(
+        MASTER_ADDR=address, MASTER_PORT=str(port), RANK=str(me.get_world_rank()), WORLD_SIZE=str(me.get_world_size()),
+        LOCAL_RANK=str(me.get_local_rank()), LOCAL_WORLD_SIZE=str(me.get_local_world_size()),
+    )  # fmt: skip

@@ -5,16 +5,16 @@ from collections.abc import Callable
 from typing import Any
 
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from alexvgg.config import Execution
-from jobs.network import AddressedTorch, collective_seconds
+from jobs.network import Launch
 
 
 def run_workers(
     worker: Callable[[dict[str, Any]], None], config: dict[str, Any], name: str, execution: Execution
 ) -> None:
-    """Call `worker(config)` on `execution.workers` workers that form a process group, or on at least `min_workers`.
+    """Call `worker(config)` on `execution.workers` workers in torchrun's environment, or on at least `min_workers`.
 
     A lost worker or node restarts the group, `execution.max_failures` times.
     Raises ray.train.TrainingFailedError with the worker's error after that.
@@ -22,10 +22,10 @@ def run_workers(
     gpus, most, least = execution.gpus_per_worker, execution.workers, execution.min_workers
     # Ray Train's own bookkeeping stays on the driver's node: what must outlive it is in the storage.
     with tempfile.TemporaryDirectory(prefix="alexvgg-") as scratch:
-        TorchTrainer(
+        DataParallelTrainer(
             worker,
             train_loop_config=config,
-            torch_config=AddressedTorch(timeout_s=collective_seconds()),
+            backend_config=Launch(),
             scaling_config=ScalingConfig(
                 num_workers=most if least is None else (least, most),  # type: ignore[arg-type]  # only V2 has ranges
                 use_gpu=gpus > 0,

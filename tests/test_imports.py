@@ -147,6 +147,12 @@ def test_the_command_line_starts_without_heavy_libraries() -> None:
     assert result.returncode == 0, f"`import alexvgg.cli` loads {result.stderr}"
 
 
+def test_jobs_start_without_torch() -> None:
+    """What runs beside the workers: each of these processes would take 2 s more before the first step."""
+    code = "import sys, jobs.campaign, jobs.train, jobs.evaluate, jobs.submit; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_nothing_unpickles() -> None:
     for path in FILES:
         tree = ast.parse(path.read_text())

@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from alexvgg.architectures import Linear
 from alexvgg.engine.replicas import fingerprint
 from alexvgg.engine.traffic import EXCHANGES, Exchange, Gradient, Method, choose
-from alexvgg.engine.world import COLLECTIVE_TIMEOUT, World, host_id
+from alexvgg.engine.world import World, collective_timeout, host_id
 from alexvgg.errors import InputError
 
 
@@ -127,7 +127,7 @@ class ByFactors(nn.Module):
 
     def __init__(self, net: nn.Module, world: World, agreed: Agreement, *, compiled: bool = False) -> None:
         super().__init__()
-        group = dist.new_group(timeout=COLLECTIVE_TIMEOUT)
+        group = dist.new_group(timeout=collective_timeout())
         assert isinstance(group, dist.ProcessGroup), "every rank is a member"
         parts = cast(Net, net)
         chosen = [layer for name, layer in _linears(net) if name.rpartition(".")[2] in agreed.layers]

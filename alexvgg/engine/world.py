@@ -13,7 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-COLLECTIVE_TIMEOUT = timedelta(minutes=3)  # a rank that is silent for longer is lost; torch's default is half an hour
+COLLECTIVE_SECONDS = 180  # a rank that is silent for longer is lost; torch's default is half an hour
+COLLECTIVE_VARIABLE = "ALEXVGG_COLLECTIVE_SECONDS"  # of the environment, overrides it
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 TEXT_BYTES = 1024  # of what ranks say to each other in words
 
@@ -28,7 +29,7 @@ class World:
 
     @classmethod
     def current(cls) -> "World":
-        """The process group that torchrun or Ray Train has set up, or this process alone."""
+        """The process group that this process has joined, or this process alone."""
         joined = dist.is_available() and dist.is_initialized()
         rank, size = (dist.get_rank(), dist.get_world_size()) if joined else (0, 1)
         if torch.cuda.is_available():
@@ -38,18 +39,19 @@ class World:
     @classmethod
     @contextmanager
     def launched(cls) -> "Iterator[World]":
-        """The world that torchrun's environment describes, joined for the length of the block; else this process."""
+        """The world that torchrun's environment describes, joined for the length of the block; else this process.
+
+        `jobs.network` describes the workers of Ray Train like this, too.
+        """
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             yield cls.current()
             return
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         backend = "nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT)
-        try:
-            yield cls.current()
-        finally:
-            dist.destroy_process_group()
+        dist.init_process_group(backend, timeout=collective_timeout())
+        yield cls.current()
+        dist.destroy_process_group()  # not after an error, when it could wait for ranks that are lost
 
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum of `tensor` over all ranks, on every rank; `tensor` itself stays as it is."""
@@ -85,6 +87,11 @@ class World:
         """Wait until every rank is here."""
         if self.size > 1:
             dist.barrier()
+
+
+def collective_timeout() -> timedelta:
+    """How long a rank waits for the others before it counts them as lost."""
+    return timedelta(seconds=int(os.environ.get(COLLECTIVE_VARIABLE, COLLECTIVE_SECONDS)))
 
 
 def host_id() -> int:

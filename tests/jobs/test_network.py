@@ -9,10 +9,7 @@ import namespaces
 import psutil
 import pytest
 
-from alexvgg.engine.world import COLLECTIVE_TIMEOUT
-from cluster.network import SETTINGS
 from jobs.interface import interface_of, use_interface
-from jobs.network import SECONDS, collective_seconds
 
 # One rank: a process group with the other, and a sum.
 RANK = """
@@ -76,10 +73,3 @@ def test_the_environment_goes_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GLOO_SOCKET_IFNAME")
     use_interface("203.0.113.9")
     assert "GLOO_SOCKET_IFNAME" not in os.environ, "better none than a wrong one"
-
-
-def test_the_collectives_timeout_is_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(SECONDS, raising=False)
-    assert collective_seconds() == COLLECTIVE_TIMEOUT.total_seconds() == SETTINGS[SECONDS]
-    monkeypatch.setenv(SECONDS, "600")
-    assert collective_seconds() == 600
