@@ -73,7 +73,11 @@ class LocalCluster:
     def commands(self) -> dict[str, list[str]]:
         """How each service is started, by its name."""
         nodes = {f"node-{n}": _node_command(self, n) for n in range(1, self.nodes + 1)}
-        first = {"s3": s3_command(self), "mlflow": _mlflow_command(self), "head": _head_command(self)}
+        first = {
+            "s3": s3_command(self.state / "s3", self.ports["s3"]),
+            "mlflow": _mlflow_command(self),
+            "head": _head_command(self),
+        }
         monitors = {name: monitor_command(name, self.state, LOOPBACK, self.ports[name]) for name in self.monitors}
         return {**first, **monitors, **nodes}
 
@@ -141,6 +145,5 @@ def _mlflow_command(cluster: LocalCluster) -> list[str]:
     ]  # fmt: skip
 
 
-def s3_command(cluster: LocalCluster) -> list[str]:
-    folder = cluster.state / "s3"
-    return [sys.executable, "-m", "cluster.s3", str(folder), "--host", LOOPBACK, "--port", str(cluster.ports["s3"])]
+def s3_command(folder: Path, port: int) -> list[str]:
+    return [sys.executable, "-m", "cluster.s3", str(folder), "--host", LOOPBACK, "--port", str(port)]

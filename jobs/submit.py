@@ -1,201 +1,31 @@
-"""Deciding what a submission would start, checking that it can, and sending it through Ray's Jobs API."""
+"""Sending to a cluster what was decided, as Ray jobs: a campaign's driver, or a single evaluation."""
 
-import functools
 import shlex
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ray.job_submission import JobSubmissionClient
 
 from alexvgg import attempts
-from alexvgg.architectures import architecture
 from alexvgg.attempts import Attempt, Claim
-from alexvgg.campaign.dag import State, duration
-from alexvgg.campaign.estimate import Estimate, Speed, as_dict, estimate, measured, speed
 from alexvgg.campaign.overview import overview
-from alexvgg.campaign.plan import Campaign, Evaluation, Training, Work, name_of
-from alexvgg.config import Execution, RunSpec, from_dict, to_dict
+from alexvgg.campaign.plan import Campaign, Evaluation
+from alexvgg.config import Execution, to_dict
 from alexvgg.data.store import Store
 from alexvgg.errors import InputError
 from alexvgg.lease import fences
-from alexvgg.profiles import Profile
 from alexvgg.provenance import look_at_code, remember_code
 from alexvgg.request import Request
-from alexvgg.runs import RunRecord, list_runs, read_run
-from jobs.client import ENDED, ENVIRONMENT, jobs_of, start, unused, worker_slots
+from jobs.client import ENDED, ENVIRONMENT, jobs_of, start, unused
 
-Nodes = tuple[int, int]  # the least and the most
 Say = Callable[[str], None]
 
 LOOK_SECONDS = 1.0  # between looks at a driver that is being stopped
 
 # A driver ends after the trainings that it stops, and they after their checkpoints.
 DRIVER_ENVIRONMENT = ENVIRONMENT | {"RAY_JOB_STOP_WAIT_TIME_S": "120"}
-
-
-@dataclass(frozen=True)
-class Step:
-    """One run of a submission: its spec, what storage says about it, its number of parameters, what is left to do."""
-
-    spec: RunSpec
-    state: str
-    params: int
-    estimate: Estimate
-
-
-@dataclass(frozen=True)
-class Submission:
-    """What would be started, parents first; for `submit` the last run is the one asked for."""
-
-    campaign: Campaign
-    steps: tuple[Step, ...]
-    evaluations: tuple[tuple[Request, str], ...]  # and what storage says about each
-    nodes: Nodes
-
-    @property
-    def execution(self) -> Execution:
-        return self.campaign.execution
-
-    @property
-    def target(self) -> str:
-        return self.campaign.name
-
-    @property
-    def pending(self) -> list[Step]:
-        return [s for s in self.steps if s.state != "finished"]
-
-    @property
-    def is_done(self) -> bool:
-        return not self.pending and all(state == "finished" for _, state in self.evaluations)
-
-    def to_dict(self) -> dict[str, Any]:
-        """For `--json`: all runs, parents first, with what each needs, and the evaluations after them."""
-        e = self.execution
-        resources = {"nodes": self.nodes[1], "workers": e.workers, "gpus_per_worker": e.gpus_per_worker}
-        if e.min_workers is not None:
-            resources |= {"min_nodes": self.nodes[0], "min_workers": e.min_workers}
-        runs = [
-            {
-                "name": s.spec.name, "recipe": s.spec.recipe, "model": s.spec.model.name,
-                "parent": s.spec.parent.run if s.spec.parent else None,
-                "how": s.spec.parent.how if s.spec.parent else s.spec.init.kind,
-                "scale": s.spec.data.train_scale, "state": s.state, "params": s.params,
-                "epochs": s.spec.train.epochs, "global_batch": s.spec.train.global_batch, "lr": s.spec.train.lr,
-                "resources": resources, "estimate": as_dict(s.estimate),
-            }
-            for s in self.steps
-        ]  # fmt: skip
-        evaluations = [{"name": r.name, "state": state, **to_dict(r)} for r, state in self.evaluations]
-        return {
-            "target": self.target, "runs": runs, "evaluations": evaluations,
-            "estimate": {"hours": self.hours(), "gpu_hours": self.worker_hours},
-            "dataset": e.dataset_url, "storage": e.storage_url,
-        }  # fmt: skip
-
-    @property
-    def worker_hours(self) -> float | None:
-        """Of all runs together; None if one can't be estimated."""
-        hours = [s.estimate.worker_hours for s in self.pending]
-        return None if None in hours else sum(h for h in hours if h is not None)
-
-    def hours(self, total_workers: int = 0) -> float | None:
-        """On the clock, on a cluster of so many workers; without, one run after the other."""
-        if self.worker_hours is None:
-            return None
-        nodes = [replace(Training(s.spec).node, cost=s.estimate.hours or 0.0) for s in self.steps]
-        states: dict[str, State] = {s.spec.name: "finished" if s.state == "finished" else "open" for s in self.steps}
-        return duration(nodes, states, total_workers, self.campaign.workers)
-
-
-def decide(
-    target: str | None,
-    runs: Sequence[RunSpec],
-    requests: Sequence[Request],
-    profile: Profile,
-    nodes: Nodes,
-    storage: Store,
-    train_images: int,
-    *,
-    retry: bool = False,
-    **how: Any,
-) -> Submission:
-    """What submitting would do, given what the storage says; `how` are more of Execution's fields.
-
-    The campaign is called after the last run, or after `target` (a table) and all that it takes.
-    Raises InputError if a run or an evaluation has failed before, unless `retry`.
-    """
-    steps = []
-    works: list[Work] = []
-    stored = {record.name: record for record in list_runs(storage)}
-    execution, speed_of = execution_on(profile, nodes, **how), _speeds(stored.values(), profile)
-    for spec in runs:
-        record = stored.get(spec.name) or read_run(storage, spec.name)
-        if record.state == "failed" and not retry:
-            raise _failed_before(spec.name, str(record.error))
-        m = spec.model
-        net = architecture(m.name, num_classes=m.num_classes, width=m.width, crop=m.crop)
-        left = estimate(spec, train_images, execution.workers, speed_of(spec), record.consumed)
-        steps.append(Step(spec, record.state, net.params, left))
-        works.append(Training(spec, float(net.macs * spec.train.epochs)))
-    evaluations = []
-    for request in requests:
-        work = Evaluation(request)
-        records = attempts.history(storage, work.folder)
-        if (error := attempts.failure(records)) is not None and not retry:
-            raise _failed_before(request.name, error)
-        evaluations.append((request, _state(attempts.standing(records))))
-        works.append(work)
-    name = runs[-1].name if target is None else name_of(target, works)
-    campaign = Campaign(name, tuple(works), execution)
-    return Submission(campaign, tuple(steps), tuple(evaluations), nodes)
-
-
-def _speeds(stored: Iterable[RunRecord], profile: Profile) -> Callable[[RunSpec], Speed | None]:
-    """Images/s of a worker for each spec, from the runs in the storage or from the profile's GPU."""
-    known, device = measured(stored), "cuda" if profile.gpus_per_node else "cpu"
-
-    @functools.cache
-    def macs(model: str, width: float, crop: int) -> int:
-        return architecture(model, width=width, crop=crop).macs
-
-    return lambda spec: speed(spec, macs, profile.gpu, device, known)
-
-
-def execution_on(profile: Profile, nodes: Nodes, **how: Any) -> Execution:
-    """How works are carried out on so many of a profile's nodes; `how` are more of Execution's fields."""
-    least, most = (n * profile.workers_per_node for n in nodes)
-    where = {"dataset_url": profile.dataset, "storage_url": profile.storage, "mlflow_url": profile.mlflow}
-    workers = {
-        "workers": most, "min_workers": least if least < most else None,
-        "gpus_per_worker": 1 if profile.gpus_per_node else 0,
-    }  # fmt: skip
-    return from_dict(Execution, {**where, **workers, **how})
-
-
-def _state(standing: attempts.Standing) -> str:
-    return {"open": "planned", "live": "started", "stopped": "started"}.get(standing, standing)
-
-
-def _failed_before(name: str, error: str) -> InputError:
-    return InputError(
-        f"{name} failed before: {error.strip().splitlines()[-1]} When its cause is mended, submit again with --retry; "
-        "it goes on from its last checkpoint."
-    )
-
-
-def check_cluster(profile: Profile, nodes: int) -> None:
-    """Raise InputError if fewer nodes than `nodes` can hold the workers: they would wait for ever."""
-    gpus = profile.gpus_per_node
-    slots = worker_slots(execution_on(profile, (nodes, nodes)), profile.dashboard)
-    fitting = sum(slot >= profile.workers_per_node for slot in slots.values())
-    if fitting < nodes:
-        each = f"{gpus} GPUs" if gpus else "a free CPU"
-        raise InputError(
-            f"the cluster at {profile.dashboard} has {fitting} nodes with {each}, {nodes} were asked for. "
-            f"Use --nodes {max(1, fitting)}, or add nodes."
-        )
 
 
 def send(
@@ -282,7 +112,7 @@ def give_up(jobs: JobSubmissionClient, job: str, storage: Store) -> None:
 
 
 def send_evaluation(
-    request: Request, place: Profile, nodes: int, storage: Store, jobs: JobSubmissionClient
+    request: Request, execution: Execution, storage: Store, jobs: JobSubmissionClient
 ) -> tuple[str, bool]:
     """Start one evaluation as a Ray job without a driver, unless it is running: (job id, whether it is new)."""
     work = Evaluation(request)
@@ -298,7 +128,7 @@ def send_evaluation(
         gone.begin()
         gone.end("lost", "its job is gone from the cluster")
     number = len(records) + 1
-    claim = Claim(unused(f"{request.name}-a{number}", jobs_of(jobs)), to_dict(execution_on(place, (nodes, nodes))))
+    claim = Claim(unused(f"{request.name}-a{number}", jobs_of(jobs)), to_dict(execution))
     work.describe(storage)
     if not Attempt(storage, work.folder, number).claim(claim):
         return claim.job, False

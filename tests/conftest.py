@@ -1,8 +1,6 @@
 """What many tests share: an S3 service, the digits, golden files, and one real cluster for the whole session."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ import pytest
 import swift as openstack
 import torch
 from mlserver import MlflowServer
-from processes import free_port, listens, processes_with, wait_for
+from processes import processes_with, s3_service
 from xdist.scheduler import LoadScopeScheduling
 
 from alexvgg.data.packing.sample import pack_digits
@@ -88,15 +86,8 @@ def digits(digits_url: str) -> Dataset:
 @pytest.fixture(scope="session")
 def localbucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The endpoint of the S3 service that the local cluster uses."""
-    port = free_port()
-    command = [sys.executable, "-m", "cluster.s3", str(tmp_path_factory.mktemp("s3")), "--port", str(port)]
-    process = subprocess.Popen([*command, "--host", "127.0.0.1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        wait_for(lambda: listens(port), "localbucket's start")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
+    with s3_service(tmp_path_factory.mktemp("s3")) as endpoint:
+        yield endpoint
 
 
 @pytest.fixture(scope="session")

@@ -33,25 +33,26 @@ class ClusterOfHosts(Hosts):
     def up(self) -> LocalCluster:
         """Start what of the cluster doesn't run; [profile.hosts] of the project describes it."""
         self._run({}, __file__, str(self.state), *self.names)
-        document = json.loads((self.state / "cluster.json").read_text())
-        dashboard, mlflow = (f"http://{address(0)}:{document['ports'][service]}" for service in ("dashboard", "mlflow"))
+        cluster = self.cluster()
+        dashboard, mlflow = (f"http://{address(0)}:{cluster.ports[service]}" for service in ("dashboard", "mlflow"))
         places = {
             "dashboard": dashboard, "mlflow": mlflow, "storage": "s3://alexvgg",
             "dataset": "s3://alexvgg/datasets/digits", "geometry": "small",
         }  # fmt: skip
         lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in places.items())
         (self.project / "alexvgg.toml").write_text(f"[profile.hosts]\n{lines}")
-        return LocalCluster(self.state, document["nodes"], document["ports"])
+        return cluster
 
     def alexvgg(self, *arguments: str) -> str:
         """The command on the first host, in the project; what it prints is returned."""
-        port = json.loads((self.state / "cluster.json").read_text())["ports"]["s3"]
-        environment = {
-            "AWS_ENDPOINT_URL_S3": f"http://{address(0)}:{port}", "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_ACCESS_KEY_ID": "local-key", "AWS_SECRET_ACCESS_KEY": "local-secret",
-            "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.state / "token"),
-        }  # fmt: skip
-        return self._run(environment, "-m", "alexvgg", *arguments)
+        cluster = self.cluster()
+        there = {"AWS_ENDPOINT_URL_S3": f"http://{address(0)}:{cluster.ports['s3']}"}
+        return self._run(cluster.environment() | there, "-m", "alexvgg", *arguments)
+
+    def cluster(self) -> LocalCluster:
+        """What was started; its URLs are those of a cluster on one machine."""
+        document = json.loads((self.state / "cluster.json").read_text())
+        return LocalCluster(self.state, document["nodes"], document["ports"])
 
     def _run(self, environment: Mapping[str, str], *arguments: str) -> str:
         command = self.inside(0, [sys.executable, *arguments])

@@ -4,11 +4,13 @@ import random
 import socket
 import subprocess
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
+
+from cluster.services import s3_command
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]  # runs `alexvgg` with the arguments given
 
@@ -32,6 +34,19 @@ def wait_for(ready: Callable[[], bool], what: str, seconds: float = 60) -> None:
 def listens(port: int) -> bool:
     with socket.socket() as s:
         return s.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def s3_service(folder: Path) -> Iterator[str]:
+    """The S3 service that a local cluster uses, on `folder`, for the length of the block: its endpoint."""
+    port = free_port()
+    service = subprocess.Popen(s3_command(folder, port), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: listens(port), "the S3 service's start")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        service.kill()
+        service.wait()
 
 
 def processes_with(mark: str) -> set[psutil.Process]:

@@ -75,13 +75,14 @@ def evaluate(
 
     place = open_place(profile, storage=storage, dataset=dataset)
     from jobs.client import client  # only now: Ray reads where its token lies when it is imported
-    from jobs.submit import check_cluster, send_evaluation
+    from jobs.submission import check_cluster, execution_on
+    from jobs.submit import send_evaluation
 
     jobs, kept, images = client(place.dashboard), open_store(place.storage), open_dataset(open_store(place.dataset))
     check_cluster(place, nodes)
     # Whatever is wrong with the request is said before anything starts.
     plan_rows(request, [find_finished(kept, name) for name in request.runs], images.fingerprint, flip=images.flip)
-    job, new = send_evaluation(request, place, nodes, kept, jobs)
+    job, new = send_evaluation(request, execution_on(place, (nodes, nodes)), kept, jobs)
     if as_json:
         click.echo(json.dumps({"job": job, "new": new, "dashboard": place.dashboard}, indent=2))
     else:

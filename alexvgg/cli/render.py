@@ -13,7 +13,7 @@ from alexvgg.cli.sending import NodeRange
 
 if TYPE_CHECKING:
     from cluster.manifests.files import Target
-    from jobs.submit import Nodes
+    from jobs.submission import Nodes
 
 TARGETS = ("aws", "kuberay", "skypilot")
 

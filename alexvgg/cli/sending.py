@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from alexvgg.profiles import Profile
     from alexvgg.recipes import Geometry
     from alexvgg.request import Request
-    from jobs.submit import Nodes, Submission
+    from jobs.submission import Nodes, Submission
 
     Planner = Callable[[Images, Geometry], tuple[list[RunSpec], list[Request]]]
 
@@ -106,7 +106,8 @@ def plan_and_send(
     changes = {"storage": storage, "dataset": dataset, "geometry": geometry}
     with place_to_submit(profile, nodes[1], dry_run=dry_run, **changes) as place:
         from jobs.client import client
-        from jobs.submit import check_cluster, decide, send
+        from jobs.submission import check_cluster, decide
+        from jobs.submit import send
 
         kept = open_store(place.storage)
         images = open_dataset(open_store(place.dataset))

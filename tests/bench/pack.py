@@ -6,16 +6,12 @@ on this machine's disk; the S3 service and the shards on their way to it are in 
 real service shares with us, isn't what is measured.
 """
 
-import contextlib
 import io
 import os
 import shutil
-import socket
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,6 +20,7 @@ import numpy as np
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from PIL import Image
+from processes import s3_service
 from report import report
 
 from alexvgg.data.packing.pack import PackOptions, pack
@@ -87,30 +84,6 @@ def timed(work: Callable[[], None], clean: Callable[[], None]) -> float:
     return seconds
 
 
-@contextlib.contextmanager
-def localbucket(folder: Path) -> Iterator[None]:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    command = [sys.executable, "-m", "cluster.s3", str(folder), "--port", str(port), "--host", "127.0.0.1"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    os.environ |= {
-        "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}", "AWS_ACCESS_KEY_ID": "bench",
-        "AWS_SECRET_ACCESS_KEY": "bench", "AWS_DEFAULT_REGION": "us-east-1",
-    }  # fmt: skip
-    try:
-        for _ in range(100):
-            with socket.socket() as s:
-                if s.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
-        create_bucket("s3://bench")
-        yield
-    finally:
-        process.kill()
-        process.wait()
-
-
 def empty(url: str) -> None:
     store = open_store(url)
     for key in store.list(""):
@@ -138,7 +111,12 @@ def main() -> None:
         tempfile.tempdir = memory
         tars = sorted(packed.glob("*.tar"))
         ours, raw = "s3://bench/ours", "s3://bench/raw"
-        with localbucket(Path(memory) / "s3"):
+        with s3_service(Path(memory) / "s3") as endpoint:
+            os.environ |= {
+                "AWS_ENDPOINT_URL_S3": endpoint, "AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench",
+                "AWS_DEFAULT_REGION": "us-east-1",
+            }  # fmt: skip
+            create_bucket("s3://bench")
             pairs = [
                 (timed(lambda: pack_to(source, ours), lambda: empty(ours)),
                  timed(lambda: upload(tars, "bench", "raw"), lambda: empty(raw)))

@@ -6,19 +6,18 @@ it. `make bench NAME=s3read`
 
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 from statistics import median
 
 import boto3
 import numpy as np
 from botocore.config import Config
-from processes import free_port, listens, wait_for
+from processes import s3_service
 from report import report_rates
 
 from alexvgg.data.augment import Augmentation
@@ -91,23 +90,15 @@ def many_lanes(dataset: Dataset, url: str) -> Dataset:
 
 
 def main() -> None:
-    port = free_port()
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "cluster.s3", folder, "--host", "127.0.0.1", "--port", str(port)]
-        service = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            wait_for(lambda: listens(port), "the service's start")
-            os.environ |= {
-                "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}", "AWS_ACCESS_KEY_ID": "bench",
-                "AWS_SECRET_ACCESS_KEY": "bench", "AWS_DEFAULT_REGION": "us-east-1",
-            }  # fmt: skip
-            create_bucket("s3://bucket")
-            store = open_store("s3://bucket/synthetic")
-            pack_synthetic(store, SyntheticSpec(images=IMAGES, val=1, shard_bytes=100 << 20))
-            measure(open_dataset(store))
-        finally:
-            service.kill()
-            service.wait()
+    with tempfile.TemporaryDirectory() as folder, s3_service(Path(folder)) as endpoint:
+        os.environ |= {
+            "AWS_ENDPOINT_URL_S3": endpoint, "AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }  # fmt: skip
+        create_bucket("s3://bucket")
+        store = open_store("s3://bucket/synthetic")
+        pack_synthetic(store, SyntheticSpec(images=IMAGES, val=1, shard_bytes=100 << 20))
+        measure(open_dataset(store))
 
 
 def measure(dataset: Dataset) -> None:

@@ -114,7 +114,7 @@ def test_impossible_numbers_of_nodes_are_refused(nodes: int, tmp_path: Path) -> 
 
 def test_a_service_that_does_not_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state = tmp_path / ".alexvgg"
-    monkeypatch.setattr(services, "s3_command", lambda _: ["sh", "-c", "echo the disk is full; exit 1"])
+    monkeypatch.setattr(services, "s3_command", lambda *_: ["sh", "-c", "echo the disk is full; exit 1"])
     try:
         with pytest.raises(InputError, match=r"s3 of the local cluster did not come up.*'the disk is full'"):
             local.up(1, state=state)
