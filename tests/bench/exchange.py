@@ -3,8 +3,11 @@
 The hosts are network namespaces of this machine, which needs root; without it everything runs over loopback, where only
 the bytes mean something. AlexNet is the real net; VGG D has its true classifier and its convolutions' true gradient but
 small images, as real ones would keep a CPU busy for longer than any exchange takes (`exchange_rank.py`). The global
-batch is 8. Beside each time stands what `alexvgg.scaling` makes of the same steps without a limit on the links, of the
-bytes, and of the link's nominal rate: of the fastest steps, as whatever else runs here only adds to a step.
+batch is 8. Beside each time stands what `alexvgg.scaling` makes of the bytes, of the link's nominal rate, and of the
+same ranks' steps without any exchange; what the exchange itself computes is in the steps without a limit on the links,
+and a step is never faster than those. All of the fastest steps, as whatever else runs here only adds to a step.
+
+Last, two ranks of one host: `auto` beside DDP.
 """
 
 import itertools
@@ -17,7 +20,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
 
-from exchange_rank import EXCHANGES, GLOBAL_BATCH
+from exchange_rank import GLOBAL_BATCH
 from namespaces import LINK, Hosts, address, missing
 from processes import free_port
 from report import report
@@ -25,8 +28,9 @@ from report import report
 from alexvgg.scaling import step_seconds
 
 RANK = Path(__file__).with_name("exchange_rank.py")
-STEPS = 4
+STEPS, ROUNDS = 4, 3
 RATES = (None, 1e9, 10e9)  # bits a second
+EXCHANGES = ("allreduce", "bf16", "factors")
 LABELS = {"allreduce": "DDP", "bf16": "DDP, bf16", "factors": "factors"}
 Measured = dict[str, list[float]]  # seconds and bytes of each step: the slowest rank's, and the most that a rank sent
 Key = tuple[str, float | None]  # exchange and rate
@@ -35,12 +39,12 @@ Key = tuple[str, float | None]  # exchange and rate
 class Ranks:
     """Processes that measure, each on its own host, or all on this one's loopback, which counts everyone's bytes."""
 
-    def __init__(self, net: str, size: int, hosts: Hosts | None, rates: int) -> None:
+    def __init__(self, net: str, size: int, hosts: Hosts | None, exchanges: list[str], steps: int = STEPS) -> None:
         master, self._interface = ("127.0.0.1", "lo") if hosts is None else (address(0), LINK)
         world = {"WORLD_SIZE": str(size), "MASTER_ADDR": master, "MASTER_PORT": str(free_port()), "LOCAL_RANK": "0"}
         self._processes = []
         for rank in range(size):
-            command = [sys.executable, str(RANK), net, str(STEPS), str(rates), self._interface]
+            command = [sys.executable, str(RANK), net, str(steps), self._interface, *exchanges]
             inside = command if hosts is None else hosts.inside(rank, command)
             environment = {**os.environ, **world, "RANK": str(rank), "GLOO_SOCKET_IFNAME": self._interface}
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
@@ -66,12 +70,14 @@ class Ranks:
 
 
 def measure(net: str, size: int, *, apart: bool) -> tuple[dict[Key, Measured], float]:
-    """Each exchange at each rate, one after the other; and the seconds of the convolutions' backward pass."""
+    """No exchange, then each at each rate; and the seconds of the convolutions' backward pass."""
     rates = RATES if apart else RATES[:1]
     with Hosts(size) if apart else nullcontext() as hosts:
-        ranks = Ranks(net, size, hosts, len(rates))
+        ranks = Ranks(net, size, hosts, ["none:1", *(f"{how}:{len(rates)}" for how in EXCHANGES)])
         try:
-            hidden, found = min(ranks.measured()["seconds"]), {}
+            hidden = min(ranks.measured()["seconds"])
+            ranks.go_on()
+            found = {("none", None): ranks.measured()}
             for how, rate in itertools.product(EXCHANGES, rates):
                 if hosts is not None:
                     hosts.limit(rate)
@@ -94,11 +100,27 @@ def show(net: str, size: int, found: dict[Key, Measured], hidden: float, rate: f
             f"{median(ddp['bytes']) / sent:5.2f}"
         )
         if rate is not None:
-            model = step_seconds(min(found[how, None]["seconds"]), 8 * sent / rate, hidden=hidden)
+            alone, unlimited = (min(found[key, None]["seconds"]) for key in ("none", how))
+            forming = max(0.0, unlimited - alone) if how == "factors" else 0.0
+            model = max(unlimited, step_seconds(alone, 8 * sent / rate, hidden=hidden, forming=forming))
             off.append(abs(model / min(times) - 1))
             row += f"   model {model:7.3f} s ({model / min(times) - 1:+.0%})"
         print(row, flush=True)
     return max(off)
+
+
+def on_one_host(net: str) -> float:
+    """How many times as long as DDP's a step of two ranks on this host takes with the exchange that `auto` chooses."""
+    ranks = Ranks(net, 2, None, ["allreduce:1", "auto:1"] * ROUNDS)
+    try:
+        ranks.measured()
+        found: list[float] = []
+        for _ in range(2 * ROUNDS):
+            ranks.go_on()
+            found.append(min(ranks.measured()["seconds"]))
+        return min(found[1::2]) / min(found[::2])
+    finally:
+        ranks.stop()
 
 
 def main() -> None:
@@ -114,6 +136,8 @@ def main() -> None:
     slow = 1e9 if refused is None else None
     factors, ddp = (results[0][how, slow]["seconds"] for how in ("factors", "allreduce"))
     print(f"\nAt 1 Gb/s the model is off by at most {max(off):.0%}.")
+    for net in ("vgg_d", "alexnet"):
+        print(f"On one host, {net}: auto takes {on_one_host(net):.3f} times as long as DDP.")
     print(f"Global batch {GLOBAL_BATCH}, one thread a rank. VGG's sizes, 2 ranks{', 1 Gb/s' if slow else ''}:")
     report("exchange", factors, ddp, "s a step", ("factors", "DDP"))
 

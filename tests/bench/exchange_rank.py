@@ -1,7 +1,8 @@
 """One rank of `exchange.py`, which tells it by a line each when to go on: between two links' rates, and at the start.
 
-`python exchange_rank.py NET STEPS RATES INTERFACE`, with torchrun's variables in the environment. Prints a line of JSON
-for the convolutions' backward pass, then for each exchange and each of so many rates.
+`python exchange_rank.py NET STEPS INTERFACE EXCHANGE:RATES…`, with torchrun's variables in the environment. Prints a
+line of JSON for the convolutions' backward pass, then for each exchange and each of so many rates; `none` exchanges
+nothing.
 """
 
 import gc
@@ -18,15 +19,13 @@ from torch import Tensor, nn
 
 from alexvgg.architectures import architecture
 from alexvgg.batch import Batch
-from alexvgg.engine.exchange import Agreement, agree, distributed
+from alexvgg.engine.exchange import agree, distributed
 from alexvgg.engine.step import Normalisation, Updater, sgd
-from alexvgg.engine.traffic import Exchange
 from alexvgg.engine.world import World
 from alexvgg.models import build
 from alexvgg.models.layers import Head
 
 GLOBAL_BATCH = 8
-EXCHANGES: tuple[Exchange, ...] = ("allreduce", "bf16", "factors")
 
 
 class SizedAsD(nn.Module):
@@ -97,7 +96,7 @@ def hidden(net: Any, images: Tensor, batch: Batch) -> float:
 
 
 def main() -> None:
-    name, steps, rates, interface = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+    name, steps, interface, *exchanges = sys.argv[1], int(sys.argv[2]), *sys.argv[3:]
     torch.set_num_threads(1)
     with World.launched() as world:
         meter = Meter(world, interface)
@@ -108,11 +107,12 @@ def main() -> None:
         behind = [hidden(net, normalise(batch), batch) for _ in range(1 + steps)][1:]
         print(json.dumps({"what": "hidden", "seconds": behind, "bytes": [0] * steps}), flush=True)
         optimizer = sgd(net, lr=0.0, momentum=0.9, weight_decay=5e-4)
-        for how in EXCHANGES:
-            agreed: Agreement = agree(net, world, how, GLOBAL_BATCH, mine)
-            model = distributed(net, world, agreed)
+        for how, _, rates in (asked.partition(":") for asked in exchanges):
+            model = net
+            if how != "none":
+                model = distributed(net, world, agree(net, world, how, GLOBAL_BATCH, mine))  # type: ignore[arg-type]
             update = Updater(model, optimizer, normalise, world)
-            for _ in range(rates):
+            for _ in range(int(rates)):
                 measured(how, meter, steps, lambda update=update: update(batch))  # type: ignore[misc]
             optimizer.zero_grad()
             del model, update
