@@ -11,6 +11,7 @@ import torch
 from alexvgg.config import Execution, RunSpec
 from alexvgg.data.loader import decoding_threads
 from alexvgg.data.mean import mean_of
+from alexvgg.data.progress import Say
 from alexvgg.data.shards import open_dataset
 from alexvgg.data.store import Store, open_store
 from alexvgg.data.undecodable import Undecodable
@@ -22,7 +23,7 @@ from alexvgg.models import Net, build
 from alexvgg.request import Request
 from alexvgg.results.paper import cells
 from alexvgg.runs import read_run
-from alexvgg.scoring import Member, Progress, Row, record, score
+from alexvgg.scoring import Member, Row, record, score
 from alexvgg.tracking.journal import cells_event
 from alexvgg.tracking.sink import send_once
 
@@ -73,12 +74,10 @@ def plan_rows(request: Request, runs: Sequence[Finished], fingerprint: str, *, f
     return [Row(request.method, tuple(group), fingerprint, flip) for group in groups]
 
 
-def evaluate(
-    request: Request, execution: Execution, world: World, progress: Progress = lambda _: None
-) -> list[dict[str, Any]]:
+def evaluate(request: Request, execution: Execution, world: World, say: Say = lambda _: None) -> list[dict[str, Any]]:
     """Evaluate finished runs and store the rows' documents. Every rank calls this; rank 0 gets the documents.
 
-    What is stored of an earlier evaluation isn't computed again. `progress` is called on every rank.
+    What is stored of an earlier evaluation isn't computed again. How far it is is said by every rank, of its own part.
     Raises InputError for a run that isn't there, isn't finished, or is of another dataset.
     """
     storage = open_store(execution.storage_url)
@@ -91,7 +90,7 @@ def evaluate(
     score(
         nets, rows, dataset, storage, world,
         decode_threads=decoding_threads(execution.decode_threads), undecodable=undecodable, means=means,
-        progress=progress,
+        say=say,
     )  # fmt: skip
     if world.rank != 0:
         return []

@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from alexvgg.config import pixels
+from alexvgg.data.progress import Progress, Say
 from alexvgg.data.shards import Dataset
 from alexvgg.data.store import Store
 from alexvgg.data.undecodable import Undecodable
@@ -42,7 +43,6 @@ PASSES: dict[RowMethod, tuple[Method, ...]] = {
     "tencrop": ("tencrop",),
 }
 
-Progress = Callable[[str], None]
 Columns = tuple[Tensor, Tensor, Tensor]  # sample ids int64 (n,), labels int64 (n,), posteriors float32 (n, classes)
 
 
@@ -100,7 +100,7 @@ def score(
     decode_threads: int,
     undecodable: Undecodable,
     means: Mapping[str, Tensor] | None = None,
-    progress: Progress = lambda _: None,
+    say: Say = lambda _: None,
 ) -> None:
     """Store all posteriors that `rows` need and storage lacks. Every rank calls this; on return everything is there.
 
@@ -113,12 +113,13 @@ def score(
     missing = {s: missing_parts(storage, s, cut) for s in wanted}
     scorer = _Scorer(nets, means or {}, dataset, world.device)
     validation = Validation(dataset, world.rank, world.size, decode_threads, undecodable)
-    began, mine = time.monotonic(), cut[world.rank :: world.size]
-    for number, part in enumerate(mine, start=1):
-        if lacking := [s for s in wanted if part in missing[s]]:
-            for scoring, posteriors in _score_part(scorer, validation, part, lacking).items():
-                write(storage, scoring.part_key(part), scoring, posteriors)
-            progress(f"{number} of {len(mine)} parts of this rank's images, {time.monotonic() - began:.0f} s")
+    mine = [part for part in cut[world.rank :: world.size] if any(part in missing[s] for s in wanted)]
+    progress = Progress("scored", len(mine), say, "parts of this rank's images")
+    for part in mine:
+        lacking = [s for s in wanted if part in missing[s]]
+        for scoring, posteriors in _score_part(scorer, validation, part, lacking).items():
+            write(storage, scoring.part_key(part), scoring, posteriors)
+        progress.add()
     _gather(storage, wanted, cut, world)
 
 

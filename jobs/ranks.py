@@ -57,12 +57,12 @@ def evaluate_rank(request: Request, execution: Execution, number: int) -> None:
     attempt = Attempt(open_store(execution.storage_url), f"evaluations/{request.name}/", number)
     with World.launched() as world:
 
-        def progress(line: str) -> None:
+        def say(line: str) -> None:
             if world.rank == 0:
                 print(line, flush=True)
 
         try:
-            for document in evaluate(request, execution, world, progress):
+            for document in evaluate(request, execution, world, say):
                 print(describe(document), flush=True)
         except HOPELESS as error:
             attempt.end("failed", str(error))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alexvgg.cli.place import insecure_option, open_place, profile_option, say
+from alexvgg.cli.place import insecure_option, open_place, profile_option
+from alexvgg.cli.progress import telling
 from alexvgg.cli.scales import test_scales_option
 
 if TYPE_CHECKING:
@@ -104,12 +105,8 @@ def _here(request: Request, profile: str | None, storage: str | None, dataset: s
         place = open_place(profile, storage=storage, dataset=dataset)
         storage, dataset, mlflow = place.storage, place.dataset, place.mlflow
     with World.launched() as world:
-
-        def progress(line: str) -> None:
-            if world.rank == 0:
-                say(line)
-
         execution = Execution(dataset, storage, mlflow, workers=world.size)
-        documents = evaluate(request, execution, world, progress)
+        with telling(aloud=world.rank == 0) as tell:
+            documents = evaluate(request, execution, world, tell)
         if world.rank == 0:
             click.echo(json.dumps(documents, indent=2) if as_json else "\n".join(map(describe, documents)))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Bars:
-    """Says lines above a bar for each transfer; `alexvgg.data.progress.ShowsShards`."""
+    """Says lines above a bar for each thing that takes long; `alexvgg.data.progress.ShowsProgress`."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -25,15 +25,18 @@ class Bars:
     def __call__(self, message: str) -> None:
         self._progress.console.print(message, highlight=False, markup=False)
 
-    def show(self, verb: str, done: int, total: int, size: int) -> None:
+    def show(self, verb: str, done: int, total: int, what: str) -> None:
         if verb not in self._tasks:
-            self._tasks[verb] = self._progress.add_task(verb, total=total, gigabytes="")
-        self._progress.update(self._tasks[verb], completed=done, gigabytes=f"{size / 1e9:.2f} GB")
+            self._tasks[verb] = self._progress.add_task(verb, total=total, what=what)
+        self._progress.update(self._tasks[verb], completed=done, what=what)
 
 
 @contextmanager
-def telling() -> Iterator[Say]:
-    """What a long command tells its progress to."""
+def telling(*, aloud: bool = True) -> Iterator[Say]:
+    """What a long command tells its progress to; of several ranks only one tells it aloud."""
+    if not aloud:
+        yield lambda _: None
+        return
     if not sys.stderr.isatty():
         yield say
         return
@@ -42,7 +45,7 @@ def telling() -> Iterator[Say]:
 
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-        TextColumn("shards, {task.fields[gigabytes]}"), TimeRemainingColumn(),
+        TextColumn("{task.fields[what]}"), TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True)) as progress:
         yield Bars(progress)
