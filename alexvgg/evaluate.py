@@ -1,8 +1,6 @@
 """Evaluation of finished runs: the same function in a plain process, under torchrun, under Ray."""
 
-import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import safetensors.torch
@@ -22,38 +20,10 @@ from alexvgg.errors import InputError
 from alexvgg.models import Net, build
 from alexvgg.request import Request
 from alexvgg.results.paper import cells
-from alexvgg.runs import read_run
+from alexvgg.runs import Finished, find_finished
 from alexvgg.scoring import Member, Row, record, score
 from alexvgg.tracking.journal import cells_event
 from alexvgg.tracking.sink import send_once
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A finished run: its spec and the sha256 of its final weights."""
-
-    spec: RunSpec
-    weights: str
-
-    @property
-    def name(self) -> str:
-        return self.spec.name
-
-
-def find_finished(storage: Store, name: str) -> Finished:
-    """Raises InputError if there is no such run, or it isn't finished."""
-    found = read_run(storage, name)
-    if found.state == "planned" or found.spec is None:
-        known = sorted({key.split("/")[1] for key in storage.list("runs/")})
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known) or 'none yet'}."
-        raise InputError(f"there is no run {name!r} in {storage.url}; {hint}")
-    if found.weights is None:
-        raise InputError(
-            f"{name} has {found.state} but not finished, and only final weights are evaluated. "
-            "`alexvgg status` shows how far it is; submitting it again goes on with it."
-        )
-    return Finished(found.spec, found.weights)
 
 
 def plan_rows(request: Request, runs: Sequence[Finished], fingerprint: str, *, flip: bool) -> list[Row]:

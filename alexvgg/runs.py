@@ -1,5 +1,6 @@
 """What the storage says about runs: it alone is enough to rebuild every status and every table."""
 
+import difflib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from alexvgg import attempts
 from alexvgg.attempts import Record
 from alexvgg.config import RunSpec, from_dict
 from alexvgg.data.store import Store
+from alexvgg.errors import InputError
 from alexvgg.tracking.journal import read_journal
 
 State = Literal["finished", "failed", "started", "planned"]
@@ -91,3 +93,32 @@ def list_fusions(storage: Store) -> list[dict[str, Any]]:
     """The documents of all rows that fuse several runs, the oldest first."""
     documents = [json.loads(storage.get(key)) | {"name": key[8:-5]} for key in storage.list("fusions/")]
     return sorted(documents, key=lambda d: d["time"])
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished run: its spec and the sha256 of its final weights."""
+
+    spec: RunSpec
+    weights: str
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+
+def find_finished(storage: Store, name: str) -> Finished:
+    """Raises InputError if there is no such run, or it isn't finished."""
+    found = read_run(storage, name)
+    if found.spec is None:
+        known = sorted({key.split("/")[1] for key in storage.list("runs/")})
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known) or 'none yet'}."
+        raise InputError(f"there is no run {name!r} in {storage.url}; {hint}")
+    if found.weights is None:
+        state = {"planned": "is planned"}.get(found.state, f"has {found.state}")
+        raise InputError(
+            f"{name} {state} but isn't finished, and only final weights can be used. "
+            "`alexvgg status` shows how far it is; submitting it again goes on with it."
+        )
+    return Finished(found.spec, found.weights)

@@ -12,8 +12,9 @@ from alexvgg.data.mean import mean_of
 from alexvgg.data.shards import open_dataset
 from alexvgg.data.store import Store
 from alexvgg.errors import InputError
-from alexvgg.evaluate import Finished, find_finished, load_net
+from alexvgg.evaluate import load_net
 from alexvgg.models import Net
+from alexvgg.runs import Finished, find_finished
 
 
 @dataclass(frozen=True)

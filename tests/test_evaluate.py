@@ -21,12 +21,12 @@ from alexvgg.data.shards import Dataset
 from alexvgg.data.store import Store, open_store
 from alexvgg.engine.world import World
 from alexvgg.errors import InputError
-from alexvgg.evaluate import Finished, Request, describe, evaluate, plan_rows
+from alexvgg.evaluate import Request, describe, evaluate, plan_rows
 from alexvgg.planning import images_of, plan_runs
 from alexvgg.recipes import GEOMETRIES, RECIPES
 from alexvgg.results.table import fill
 from alexvgg.run import train
-from alexvgg.runs import list_fusions, list_runs, read_run
+from alexvgg.runs import Finished, list_fusions, list_runs, read_run
 from alexvgg.tracking.journal import Event, points
 from alexvgg.tracking.remote import Description
 
@@ -162,7 +162,7 @@ def test_several_ranks_give_the_same_document_and_the_same_bytes(
     [
         (("vgg_d-jitter-0",), "there is no run 'vgg_d-jitter-0' in .*; did you mean 'vgg_d-jitter-"),
         (("x",), "there is no run 'x' in .*; it has alexnet-s256-"),
-        (("vgg_a-s256-*",), "has started but not finished, and only final weights are evaluated"),
+        (("vgg_a-s256-*",), "has started but isn't finished, and only final weights can be used"),
     ],
 )
 def test_runs_that_cannot_be_evaluated(

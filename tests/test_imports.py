@@ -75,7 +75,7 @@ ALLOWED = {
     | PARTS
     | {"alexvgg.runs", "alexvgg.recording", "alexvgg.first_weights", "alexvgg.scoring", "alexvgg.attempts"},
     "alexvgg.evaluate": CONFIG | PARTS | {"alexvgg.runs", "alexvgg.describing", "alexvgg.scoring", "alexvgg.request"},
-    "alexvgg.trained": CONFIG | PARTS | {"alexvgg.evaluate"},
+    "alexvgg.trained": CONFIG | PARTS | {"alexvgg.evaluate", "alexvgg.runs"},
     "alexvgg.export": CONFIG | PARTS | {"alexvgg.trained"},
     "alexvgg.predict": CONFIG | PARTS | {"alexvgg.trained"},
     "alexvgg.importing": CONFIG | PARTS | {"alexvgg.planning"},

@@ -72,7 +72,8 @@ def evaluate(
     from alexvgg.cli.jobs import follow_to_end
     from alexvgg.data.shards import open_dataset
     from alexvgg.data.store import open_store
-    from alexvgg.evaluate import find_finished, plan_rows
+    from alexvgg.evaluate import plan_rows
+    from alexvgg.runs import find_finished
 
     place = open_place(profile, storage=storage, dataset=dataset)
     from jobs.client import client  # only now: Ray reads where its token lies when it is imported

@@ -10,7 +10,7 @@ from alexvgg.cli.sending import plan_and_send, sending_options
 
 if TYPE_CHECKING:
     from alexvgg.config import RunSpec
-    from alexvgg.planning import Images
+    from alexvgg.planning import Images, Start
     from alexvgg.recipes import Geometry
     from alexvgg.request import Request
 
@@ -38,7 +38,7 @@ def reproduce(table: str, rows: str | None, settings: tuple[str, ...], **options
 
     chosen, overrides = rows_of(table, _numbers(rows)), parse_settings(settings)
 
-    def planner(images: Images, geometry: Geometry) -> tuple[list[RunSpec], list[Request]]:
+    def planner(images: Images, geometry: Geometry, _: Start | None) -> tuple[list[RunSpec], list[Request]]:
         return plan_rows(chosen, images, geometry, overrides)
 
     plan_and_send(table, planner, **options)

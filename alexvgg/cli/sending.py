@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from alexvgg.campaign.estimate import Estimate
     from alexvgg.config import RunSpec
     from alexvgg.engine.traffic import ExchangePlan
-    from alexvgg.planning import Images
+    from alexvgg.planning import Images, Start
     from alexvgg.profiles import Profile
     from alexvgg.recipes import Geometry
     from alexvgg.request import Request
     from jobs.submission import Nodes, Submission
 
-    Planner = Callable[[Images, Geometry], tuple[list[RunSpec], list[Request]]]
+    Planner = Callable[[Images, Geometry, Start | None], tuple[list[RunSpec], list[Request]]]
 
 
 class NodeRange(click.ParamType["Nodes"]):
@@ -89,6 +89,7 @@ def plan_and_send(
     link: float | None,
     price_per_gpu_hour: float | None,
     as_json: bool,
+    parent: str | None = None,
     **execution: Any,
 ) -> None:
     """Show the plan, check that it can be carried out, send it, and exit with the job's code if it is waited for.
@@ -97,12 +98,13 @@ def plan_and_send(
     """
     from alexvgg.data.shards import open_dataset
     from alexvgg.data.store import open_store
-    from alexvgg.planning import Images, images_of
+    from alexvgg.planning import Images, Start, images_of
     from alexvgg.profiles import LOCAL, chosen_profile
     from alexvgg.recipes import GEOMETRIES, choose
+    from alexvgg.runs import find_finished
 
     # Whatever is wrong with the request is said before all else.
-    planner(Images("any", 1000, ""), choose(GEOMETRIES, geometry or "paper", "geometry"))
+    planner(Images("any", 1000, ""), choose(GEOMETRIES, geometry or "paper", "geometry"), None)
     changes = {"storage": storage, "dataset": dataset, "geometry": geometry}
     with place_to_submit(profile, nodes[1], dry_run=dry_run, **changes) as place:
         from jobs.client import client
@@ -111,7 +113,8 @@ def plan_and_send(
 
         kept = open_store(place.storage)
         images = open_dataset(open_store(place.dataset))
-        runs, requests = planner(images_of(images), choose(GEOMETRIES, place.geometry, "geometry"))
+        start = None if parent is None else Start(parent, find_finished(kept, parent).spec.model.name)
+        runs, requests = planner(images_of(images), choose(GEOMETRIES, place.geometry, "geometry"), start)
         submission = decide(target, runs, requests, place, nodes, kept, len(images.train), retry=retry, **execution)
         if dry_run or not as_json:
             hosts = 1 if chosen_profile(profile) == LOCAL else nodes[1]  # all local nodes are on this machine

@@ -11,7 +11,7 @@ from alexvgg.cli.sending import plan_and_send, sending_options
 
 if TYPE_CHECKING:
     from alexvgg.config import RunSpec
-    from alexvgg.planning import Images, Init
+    from alexvgg.planning import Images, Init, Start
     from alexvgg.recipes import Geometry
     from alexvgg.request import Request
 
@@ -25,18 +25,21 @@ if TYPE_CHECKING:
     default="auto",
     help="First weights: auto takes those of the paper's parent; the others start at random without it.",
 )
+@click.option("--parent", metavar="RUN", help="A finished run to start from, in place of the paper's with its net.")
 @sending_options
 def submit(model: str, scale: str, init: Init, settings: tuple[str, ...], **options: Any) -> None:
     """Train a net on a cluster, with every net that it starts from.
 
     Without a profile this brings up a small cluster on this machine and trains on scikit-learn's digits.
-    Submitting the same thing again shows it or resumes it.
+    Submitting the same thing again shows it or resumes it. --parent takes any finished run, such as one of
+    `alexvgg import`; what starts from its net then starts from it.
 
     \b
     Examples:
       alexvgg submit --model vgg_e --nodes 4
       alexvgg submit --model vgg_d --scale jitter --nodes 4 --dry-run
       alexvgg submit --model vgg_e --nodes 2:8 --profile lab
+      alexvgg submit --model vgg_e --parent torchvision-vgg11-1b2c3d4e --nodes 4
     """
     from alexvgg.config import parse_settings
     from alexvgg.planning import plan_runs
@@ -44,7 +47,7 @@ def submit(model: str, scale: str, init: Init, settings: tuple[str, ...], **opti
 
     target, overrides = find_recipe(model, scale), parse_settings(settings)
 
-    def planner(images: Images, geometry: Geometry) -> tuple[list[RunSpec], list[Request]]:
-        return plan_runs([target], images, geometry, init=init, overrides=overrides), []
+    def planner(images: Images, geometry: Geometry, start: Start | None) -> tuple[list[RunSpec], list[Request]]:
+        return plan_runs([target], images, geometry, init=init, overrides=overrides, start=start), []
 
     plan_and_send(None, planner, **options)

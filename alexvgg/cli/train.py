@@ -53,10 +53,10 @@ def train(
     from alexvgg.engine.saver import UploadError
     from alexvgg.engine.wishes import EXIT_STOPPED, Stopped, Wishes, stopping_on_sigterm
     from alexvgg.engine.world import World
-    from alexvgg.evaluate import find_finished
     from alexvgg.planning import Start, images_of, plan_runs
     from alexvgg.recipes import GEOMETRIES, RECIPES, choose
     from alexvgg.run import train
+    from alexvgg.runs import find_finished
 
     images = images_of(open_dataset(open_store(dataset)))
     target, size = choose(RECIPES, recipe_name, "recipe"), choose(GEOMETRIES, geometry, "geometry")

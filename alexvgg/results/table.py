@@ -22,7 +22,7 @@ class Row:
     images: int | None = None
     top1: float | None = None
     top5: float | None = None
-    changed: tuple[str, ...] = ()  # settings of the run that aren't the recipe's, like `train.epochs=2`
+    changed: tuple[str, ...] = ()  # what of the run isn't the recipe's, like `train.epochs=2`, `parent=…`
     command: str | None = None  # the next one on the way to fill it; None if it is filled, or can't be
 
 
@@ -74,8 +74,12 @@ def _fill_row(
         documents = [(d["name"], d) for d in fusions if _members(d, usable) == Counter(_asked(paper))]
     for name, d in reversed(documents):
         if d["method"] == paper.method and d["images"]:
-            members = {m["run"] for m in d["members"]}
-            changed = {c for r in usable if r.name in members for c in changed_settings(r.spec, geometry)}
+            specs = {r.name: r.spec for r in usable}
+            changed = {
+                c
+                for spec in (specs[m["run"]] for m in d["members"])
+                for c in (*changed_settings(spec, geometry), *other_start(spec, specs))
+            }
             return Row(paper, name, d["images"], d["top1_error"], d["top5_error"], tuple(sorted(changed)))
     return Row(paper, command=_command(paper, usable) + options)
 
@@ -89,6 +93,19 @@ def changed_settings(spec: RunSpec, geometry: Geometry) -> list[str]:
         for key, value in flat(spec).items()
         if value != planned.get(key, value) and key != "train.seed" and not key.startswith("parent")
     ]
+
+
+def other_start(spec: RunSpec, specs: Mapping[str, RunSpec]) -> list[str]:
+    """Where a run's first weights come from, or its parent's and so on, if that isn't where the paper took them from.
+
+    `specs` are those of the runs that are known.
+    """
+    asked, own = RECIPES[spec.recipe].parent, spec.parent
+    if own is None:
+        return [f"init={spec.init.kind}"] if asked is not None else []
+    if asked is None or not own.run.startswith(f"{asked.name}-"):
+        return [f"parent={own.run}"]
+    return other_start(specs[own.run], specs) if own.run in specs else []
 
 
 def _asked(paper: PaperRow) -> list[tuple[str, tuple[int, ...]]]:

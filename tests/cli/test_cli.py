@@ -13,6 +13,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from alexvgg.cli import main
+from alexvgg.config import to_dict
+from alexvgg.data.shards import open_dataset
+from alexvgg.data.store import open_store
+from alexvgg.planning import images_of, plan_runs
+from alexvgg.recipes import GEOMETRIES, RECIPES
 
 ALEXVGG = str(Path(sys.executable).with_name("alexvgg"))
 
@@ -123,6 +128,27 @@ def test_random_init_needs_no_shallow_parent(elsewhere: Path) -> None:
     result = run("submit", "--model", "vgg_e", "--scale", "384", "--init", "random", "--dry-run", "--json")
     runs = json.loads(result.stdout)["runs"]
     assert [(r["recipe"], r["how"]) for r in runs] == [("vgg_e-s256", "gaussian"), ("vgg_e-s384", "copy")]
+
+
+def test_a_submission_starts_from_any_finished_run(elsewhere: Path) -> None:
+    here = elsewhere.as_uri()
+    assert run("data", "sample", "digits", f"{here}/d").exit_code == 0
+    submit = ("submit", "--storage", f"{here}/s", "--dataset", f"{here}/d", "--dry-run", "--json")
+
+    images, store = images_of(open_dataset(open_store(f"{here}/d"))), open_store(f"{here}/s")
+    mine = plan_runs([RECIPES["vgg_a-s256"]], images, GEOMETRIES["small"], overrides={"train.lr": "0.02"})[-1]
+    store.put(f"runs/{mine.name}/spec.json", json.dumps(to_dict(mine)).encode())
+
+    def answer(model: str, scale: str = "256", parent: str = mine.name) -> Result:
+        return run(*submit, "--model", model, "--scale", scale, "--parent", parent)
+
+    assert "there is no run 'nobody'" in answer("vgg_e", parent="nobody").stderr
+    assert "only final weights" in answer("vgg_e").stderr
+    store.put(f"runs/{mine.name}/final/record.json", b'{"sha256": "0"}')
+    first, second = json.loads(answer("vgg_e", "384").stdout)["runs"]
+    assert (first["recipe"], first["parent"], first["how"]) == ("vgg_e-s256", mine.name, "transplant")
+    assert second["parent"] == first["name"]
+    assert "no run on the way there starts from a vgg_a" in answer("vgg_a").stderr
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from records import DIGITS, SMALL, SPECS, fusion, record
 
+from alexvgg.config import Parent
 from alexvgg.recipes import GEOMETRIES
 from alexvgg.results.formats import FORMATS, to_json, to_text
 from alexvgg.results.paper import TABLES
@@ -101,6 +102,16 @@ def test_settings_that_are_not_the_recipes_stand_behind_the_run() -> None:
     assert row.changed == ("train.epochs=2",)
     assert f"{quick.name} (train.epochs=2)" in to_text("table3", [row], "")
     assert filled("table3", [record("vgg_e-s256", 4.0)])[9].changed == ()
+
+
+def test_first_weights_that_are_not_the_papers_stand_behind_the_run() -> None:
+    e, e384 = record("vgg_e-s256", 4.0), record("vgg_e-s384", 3.0)
+    assert e.spec is not None
+    imported = replace(e, spec=replace(e.spec, parent=Parent("torchvision-vgg11-1b2c3d4e", "transplant")))
+    alone = replace(e, spec=replace(e.spec, parent=None))
+    for changed, shown in ((imported, "parent=torchvision-vgg11-1b2c3d4e"), (alone, "init=gaussian"), (e, None)):
+        rows = [r for r in filled("table4", [changed, e384]) if r.run]
+        assert [r.changed for r in rows] == [(shown,) if shown else ()] * 2, "of E, and of what starts from it"
 
 
 def test_csv_says_more_than_it_shows_and_html_is_escaped() -> None:
