@@ -32,12 +32,21 @@ def _on_loopback(dashboard: str) -> bool:
 
 
 def _lets_anyone_in(dashboard: str) -> bool:
-    """Whether the jobs are shown to one who shows no token."""
+    try:
+        return not asks_for_token(dashboard)
+    except OSError:  # nothing is there, which is said by whoever connects
+        return False
+
+
+def asks_for_token(dashboard: str) -> bool:
+    """Whether the jobs are kept from one who shows no token. Raises OSError, of which urllib's errors are."""
     try:
         with urllib.request.urlopen(f"{dashboard.rstrip('/')}/api/jobs/", timeout=10):
+            return False
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403):
             return True
-    except (OSError, urllib.error.URLError):  # refused; or nothing is there, which is said by whoever connects
-        return False
+        raise
 
 
 def get(url: str, timeout: float | None = None) -> HTTPResponse:

@@ -1,8 +1,6 @@
 """Ray, as `alexvgg doctor` looks at it: reachable, authenticated, of this version, with the nodes that are needed."""
 
 import json
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 
 import ray
@@ -10,7 +8,7 @@ from ray.util.state import list_nodes
 
 from alexvgg.doctor.finding import Finding, attempt
 from alexvgg.profiles import Profile
-from jobs.access import get
+from jobs.access import asks_for_token, get
 from jobs.client import client
 
 SECONDS = 10
@@ -35,15 +33,12 @@ def check_ray(profile: Profile) -> Iterator[Finding]:
 def check_token(dashboard: str) -> Finding:
     """Whether jobs can be sent without a token."""
     try:
-        with urllib.request.urlopen(f"{dashboard}/api/jobs/", timeout=SECONDS):
-            step = "Start it with RAY_AUTH_MODE=token, or let nobody else reach it."
-            return Finding("ray token", "warning", "anyone who reaches the dashboard can run code there", step)
-    except urllib.error.HTTPError as error:
-        if error.code in (401, 403):
+        if asks_for_token(dashboard):
             return Finding("ray token", "ok", "the dashboard refuses who has none")
-        return Finding("ray token", "failed", f"the dashboard answers with {error}", "Look into its log.")
     except OSError as error:
         return Finding("ray token", "failed", str(error), "Look into the dashboard's log.")
+    step = "Start it with RAY_AUTH_MODE=token, or let nobody else reach it."
+    return Finding("ray token", "warning", "anyone who reaches the dashboard can run code there", step)
 
 
 def _version(dashboard: str) -> str:
