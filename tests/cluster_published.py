@@ -1,7 +1,8 @@
 """Which fields others' manifests may have, as their makers publish it; only of what we use."""
 
-# KubeRay's API reference, ray.io/v1, at 1.6.2 (docs.ray.io/en/master/kuberay/references/api.html). Another
-# kind's name stands for that kind, [Kind] for a list of it; str, int, bool, {} (any strings by name) and the Kubernetes kinds stand for themselves.
+# KubeRay's API reference, ray.io/v1, at 1.6.2 (docs.ray.io/en/master/kuberay/references/api.html). Another kind's name
+# stands for that kind, [Kind] for a list of it; str, int, bool, {} (any strings by name) and the Kubernetes kinds stand
+# for themselves.
 KUBERAY = {
     "RayCluster": {"apiVersion": str, "kind": str, "metadata": "V1ObjectMeta", "spec": "RayClusterSpec"},
     "RayJob": {"apiVersion": str, "kind": str, "metadata": "V1ObjectMeta", "spec": "RayJobSpec"},
