@@ -100,8 +100,9 @@ def show(net: str, size: int, found: dict[Key, Measured], hidden: float, rate: f
             f"{median(ddp['bytes']) / sent:5.2f}"
         )
         if rate is not None:
-            alone, unlimited = (min(found[key, None]["seconds"]) for key in ("none", how))
-            forming = max(0.0, unlimited - alone) if how == "factors" else 0.0
+            unlimited = min(found[how, None]["seconds"])
+            alone = min(unlimited, *found["none", None]["seconds"])
+            forming = unlimited - alone if how == "factors" else 0.0
             model = max(unlimited, step_seconds(alone, 8 * sent / rate, hidden=hidden, forming=forming))
             off.append(abs(model / min(times) - 1))
             row += f"   model {model:7.3f} s ({model / min(times) - 1:+.0%})"
