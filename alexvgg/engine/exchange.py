@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from alexvgg.architectures import Linear
 from alexvgg.engine.replicas import fingerprint
+from alexvgg.engine.sharing import Peers, Share, form, made_factors, share
 from alexvgg.engine.traffic import EXCHANGES, Exchange, Gradient, Method, choose
 from alexvgg.engine.world import World, collective_timeout, host_id
 from alexvgg.errors import InputError
@@ -39,11 +40,12 @@ class Net(Protocol):
 
 @dataclass(frozen=True)
 class Agreement:
-    """What all ranks do. `rows` is the most samples that one of them holds in a step."""
+    """What all ranks do. `rows` is the most samples that one of them holds in a step, `hosts` each host's ranks."""
 
     method: Method
     layers: tuple[str, ...] = ()  # by factors
     rows: int = 0
+    hosts: tuple[tuple[int, ...], ...] = ()
 
 
 def gradient_of(net: nn.Module) -> Gradient:
@@ -69,9 +71,12 @@ def agree(net: nn.Module, world: World, asked: Exchange, global_batch: int, rows
                 f"rank 0 with {EXCHANGES[told[0][0]]} and {told[0][1]}. Start all ranks by the same command."
             )
     gradient = gradient_of(net)
-    method = choose(asked, gradient, global_batch, world.size, hosts=len({host for *_, host in told}))
+    hosts: dict[int, list[int]] = {}
+    for rank, (*_, host) in enumerate(told):
+        hosts.setdefault(host, []).append(rank)
+    method = choose(asked, gradient, global_batch, world.size, hosts=len(hosts))
     layers = gradient.by_factors(global_batch) if method == "factors" else ()
-    if not _same_products(layers, rows, world):
+    if not _same_products(net, layers, rows, world):
         if asked == "factors":
             raise InputError(
                 "the same matrix product has other last bits on some ranks, whose processors or numbers of threads "
@@ -79,7 +84,7 @@ def agree(net: nn.Module, world: World, asked: Exchange, global_batch: int, rows
                 "same kind of processor and OMP_NUM_THREADS."
             )
         method, layers = "allreduce", ()
-    return Agreement(method, tuple(layer.name for layer in layers), rows)
+    return Agreement(method, tuple(layer.name for layer in layers), rows, tuple(map(tuple, hosts.values())))
 
 
 def distributed(net: nn.Module, world: World, agreed: Agreement | None = None, *, compiled: bool = False) -> nn.Module:
@@ -139,7 +144,11 @@ class ByFactors(nn.Module):
         if compiled:
             trunk.compile()
         self.trunk = _ddp(trunk, world)
-        self._factors = [Factors(layer, agreed.rows, world, group) for layer in chosen]
+        peers, rows = Peers.of(agreed.hosts, world), world.size * agreed.rows
+        shares = [share(layer, rows, world, peers) if peers is not None else None for layer in chosen]
+        self._factors = [
+            Factors(layer, agreed.rows, world, group, own) for layer, own in zip(chosen, shares, strict=True)
+        ]
 
     def forward(self, images: Tensor, keys: Tensor | None = None) -> Tensor:
         with self._exchanging():
@@ -177,12 +186,16 @@ class ByFactors(nn.Module):
 class Factors:
     """The factors of one layer's gradient: X (rows, inputs) and dY (rows, outputs), gathered while others compute.
 
-    Every rank forms dY^T X of the same numbers in the same shapes, so that all get the same bits.
+    Every rank forms dY^T X of the same numbers in the same shapes, or has a `share` of it, so that all get the same
+    bits.
     """
 
-    def __init__(self, layer: nn.Linear, rows: int, world: World, group: dist.ProcessGroup) -> None:
+    def __init__(
+        self, layer: nn.Linear, rows: int, world: World, group: dist.ProcessGroup, share: Share | None
+    ) -> None:
         self.active, self.last = False, True
         self._layer, self._size = layer, world.size
+        self.shared, self._form = share is not None, share.form if share is not None else form
         self._inputs, self._outputs = (Rows(rows, world, group) for _ in range(2))
         self._gradients = [torch.empty_like(p) for p in layer.parameters()]  # kept: fresh memory costs page faults
         layer.register_forward_hook(self._forward)
@@ -200,7 +213,7 @@ class Factors:
         x, dy = (rows.gathered().to(self._layer.weight.dtype) for rows in (self._inputs, self._outputs))
         for parameter, gradient in zip(self._layer.parameters(), self._gradients, strict=True):
             if parameter is self._layer.weight:
-                _product(gradient, dy, x, self._size)
+                self._form(gradient, dy, x, self._size)
             else:
                 torch.sum(dy, dim=0, out=gradient).div_(self._size)
             parameter.grad = gradient
@@ -240,22 +253,14 @@ def _linears(module: nn.Module) -> list[tuple[str, nn.Linear]]:
     return [(name, m) for name, m in module.named_modules() if isinstance(m, nn.Linear)]
 
 
-def _product(gradient: Tensor, dy: Tensor, x: Tensor, ranks: int) -> None:
-    gradient.addmm_(dy.t(), x, beta=0, alpha=1 / ranks)
-
-
-def _same_products(layers: Sequence[Linear], rows: int, world: World) -> bool:
+def _same_products(net: nn.Module, layers: Sequence[Linear], rows: int, world: World) -> bool:
     """Whether the layers' products, of made factors of the same shapes, have the same bits on every rank."""
     if not layers:
         return True
-    generator, found = torch.Generator().manual_seed(0), []
-    for layer in layers:
-        x, dy = (
-            torch.randn(world.size * rows, width, generator=generator).to(world.device)
-            for width in (layer.inputs, layer.outputs)
-        )
-        gradient = x.new_empty(layer.outputs, layer.inputs)
-        _product(gradient, dy, x, world.size)
+    names, found = {layer.name for layer in layers}, []
+    for weight in (m.weight.detach() for name, m in _linears(net) if name.rpartition(".")[2] in names):
+        gradient = torch.empty_like(weight)
+        form(gradient, *made_factors(weight, world.size * rows), world.size)
         found.append(fingerprint(gradient))
     told = world.gather(torch.stack(found))
     return bool((told == told[0]).all())

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from alexvgg.batch import Batch
 from alexvgg.config import TrainConfig
-from alexvgg.engine import exchange
+from alexvgg.engine import exchange, sharing
 from alexvgg.engine.checkpoint import Checkpoint
 from alexvgg.engine.exchange import agree, distributed
 from alexvgg.engine.guards import StuckStart
@@ -42,7 +43,10 @@ RESUMED: tuple[tuple[Exchange, ...], ...] = (("allreduce", "allreduce"), ("facto
 
 
 class Case(NamedTuple):
-    """What is computed; `empty` leaves rank 0 without a sample, `compiled` runs the net through dynamo."""
+    """What is computed; `empty` leaves rank 0 without a sample, `compiled` runs the net through dynamo.
+
+    With `sharing` two ranks are a host, and share the work on gradients whether it pays or not.
+    """
 
     net: str = "vgg_a"
     exchange: Exchange = "factors"
@@ -51,6 +55,7 @@ class Case(NamedTuple):
     precision: Precision = "auto"
     empty: bool = False
     compiled: bool = False
+    sharing: bool = False
 
     def __str__(self) -> str:
         return "-".join(str(part) for part in self)
@@ -68,6 +73,7 @@ CASES = (
     Case(empty=True),
     Case(empty=True, micro_batch=MICRO_BATCH),
 )
+SHARED = tuple(Case(dtype=dtype, sharing=True) for dtype in (torch.float32, torch.float64))
 COMPILED = Case(compiled=True)  # in the smallest world only: dynamo takes seconds to import
 ROUNDED = (
     Case(dtype=torch.float32, precision="bf16", exchange="allreduce"),
@@ -127,7 +133,8 @@ def gradients(world: World, case: Case) -> dict[str, Tensor]:
     net = net_of(case, seed=world.rank)  # rank 0's weights are everybody's
     normalise = (Double if case.dtype == torch.float64 else Normalisation)((120.0, 110.0, 100.0))
     optimizer = sgd(net, lr=0.0, momentum=0.9, weight_decay=5e-4)
-    with dynamo_alone():
+    pairs = world.rank // 2 if case.sharing else 0
+    with dynamo_alone(), patched("host_id", lambda: pairs), patched("pays", lambda *_: case.sharing, sharing):
         model = distributed(net, world, agree(net, world, case.exchange, SAMPLES, SAMPLES), compiled=case.compiled)
     update = Updater(model, optimizer, normalise, world, case.precision, micro_batch=case.micro_batch)
     share = share_of(whole_batch(INPUTS[case.net]), world.rank, world.size, empty=case.empty)
@@ -183,6 +190,10 @@ def answers(world: World) -> dict[str, Any]:
     net = net_of(Case())
     asked = functools.partial(agree, net, world)
     said: dict[str, Any] = {"one host": asked("auto", SAMPLES, SAMPLES).method}
+    with patched("host_id", lambda: world.rank // 2), patched("pays", lambda *_: True, sharing):
+        said["shared"] = shared(world)
+        with patched("form", lambda gradient, *_: gradient.fill_(len(gradient)), sharing):
+            said["unlike parts"] = shared(world)
     with patched("host_id", lambda: world.rank % 2):
         said["two hosts"] = asked("auto", SAMPLES, SAMPLES).method
         said["large batch"] = asked("auto", 10_000, SAMPLES).method
@@ -196,18 +207,25 @@ def answers(world: World) -> dict[str, Any]:
     return said
 
 
-class patched:  # noqa: N801  # reads as a word
-    """One name of `alexvgg.engine.exchange`, replaced inside."""
+def shared(world: World) -> list[bool]:
+    """Of each layer by factors: do the ranks of a host share the work?"""
+    net = net_of(Case())
+    model = distributed(net, world, agree(net, world, "factors", SAMPLES, SAMPLES))
+    return [factors.shared for factors in model._factors]  # type: ignore[union-attr,operator]
 
-    def __init__(self, name: str, value: Any) -> None:
-        self.name, self.value = name, value
+
+class patched:  # noqa: N801  # reads as a word
+    """One name of a module, by default of `alexvgg.engine.exchange`, replaced inside."""
+
+    def __init__(self, name: str, value: Any, module: ModuleType = exchange) -> None:
+        self.name, self.value, self.module = name, value, module
 
     def __enter__(self) -> None:
-        self.before = getattr(exchange, self.name)
-        setattr(exchange, self.name, self.value)
+        self.before = getattr(self.module, self.name)
+        setattr(self.module, self.name, self.value)
 
     def __exit__(self, *_: object) -> None:
-        setattr(exchange, self.name, self.before)
+        setattr(self.module, self.name, self.before)
 
 
 def products(world: World) -> dict[str, Tensor]:
@@ -236,7 +254,7 @@ def main() -> None:
         os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port + size))
         with World.launched() as world:
             assert world.texts(f"rank {rank} é" * (rank + 1)) == [f"rank {r} é" * (r + 1) for r in range(size)]
-            for case in (*CASES, *ROUNDED, *([COMPILED] if size == SIZES[0] else [])):
+            for case in (*CASES, *SHARED, *ROUNDED, *([COMPILED] if size == SIZES[0] else [])):
                 found = gradients(world, case)
                 if rank == 0:
                     save_file(found, folder / f"{size}-{case}")

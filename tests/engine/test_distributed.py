@@ -71,7 +71,9 @@ def distance(a: Tensor, b: Tensor) -> float:
 
 
 @pytest.mark.parametrize(
-    ("case", "size"), [*itertools.product(ranks.CASES, [1, *SIZES]), (ranks.COMPILED, SIZES[0])], ids=str
+    ("case", "size"),
+    [*itertools.product((*ranks.CASES, *ranks.SHARED), [1, *SIZES]), (ranks.COMPILED, SIZES[0])],
+    ids=str,
 )
 def test_gradients_are_those_of_one_process(
     several: Path, expected: Callable[[str], dict[str, Tensor]], case: Any, size: int
@@ -123,6 +125,16 @@ def test_on_three_ranks_a_resumed_run_is_bitwise_the_uninterrupted_one(several: 
     """On two, a sum has one order; from three on, it depends on where in DDP's buckets a gradient lies."""
     whole, resumed = (load_file(several / f"trained-0-{name}") for name in (exchange, f"{exchange}-{exchange}"))
     assert [name for name in whole if not torch.equal(whole[name], resumed[name])] == []
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_ranks_of_a_host_share_the_work_and_change_no_bit(several: Path, size: int) -> None:
+    said = json.loads((several / f"{size}-said.json").read_text())
+    assert said["shared"] == [size in (2, 4)] * 2, "fc6, fc7; in worlds of 3 and 5 the last host has one rank"
+    assert said["unlike parts"] == [False] * 2, "part of a product hasn't the bits of the whole"
+    for shared in ranks.SHARED:
+        found, expected = (load_file(several / f"{size}-{c}") for c in (shared, shared._replace(sharing=False)))
+        assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
 
 
 @pytest.mark.parametrize("size", SIZES)
