@@ -13,15 +13,15 @@ from alexvgg.data.progress import Say
 from alexvgg.data.shards import open_dataset
 from alexvgg.data.store import Store, open_store
 from alexvgg.data.undecodable import Undecodable
-from alexvgg.describing import describe_fusion, describe_run
 from alexvgg.engine import checkpoint
 from alexvgg.engine.world import World
 from alexvgg.errors import InputError
+from alexvgg.evaluation.scoring import Member, Row, record, score
 from alexvgg.models import Net, build
 from alexvgg.request import Request
 from alexvgg.results.paper import cells
 from alexvgg.runs import Finished, find_finished
-from alexvgg.scoring import Member, Row, record, score
+from alexvgg.tracking.describing import describe_fusion, describe_run
 from alexvgg.tracking.journal import cells_event
 from alexvgg.tracking.sink import send_once
 

@@ -42,11 +42,11 @@ from alexvgg.engine.wishes import Stopped, Wishes
 from alexvgg.engine.world import World
 from alexvgg.errors import InputError
 from alexvgg.evaluation.counts import Counts
+from alexvgg.evaluation.scoring import Member, Row, record, score
 from alexvgg.first_weights import better_start, first_weights
-from alexvgg.recording import Recording
 from alexvgg.results.paper import cells, own_method
 from alexvgg.runs import is_finished
-from alexvgg.scoring import Member, Row, record, score
+from alexvgg.tracking.recording import Recording
 
 Progress = Callable[[dict[str, Any]], None]
 

@@ -57,10 +57,13 @@ def _gradient_of(net: Architecture) -> Gradient:
 
 @dataclass(frozen=True)
 class Hardware:
-    """`flops` a rank sustains in training; `link` bits a second that a rank sends; bytes of a factor's number."""
+    """`flops` a rank sustains in training; `link` bits a second that a rank sends; bytes of a factor's number.
 
-    flops: float
-    link: float
+    By default an A100 on VGG-16 in half precision (1,190 images/s), and a usual link.
+    """
+
+    flops: float = 110e12
+    link: float = 25e9
     factor_bytes: int = HALF
 
 

@@ -16,8 +16,8 @@ from alexvgg.config import Execution, to_dict
 from alexvgg.data.store import Store
 from alexvgg.errors import InputError
 from alexvgg.lease import fences
-from alexvgg.provenance import look_at_code, remember_code
 from alexvgg.request import Request
+from alexvgg.tracking.provenance import look_at_code, remember_code
 from jobs.client import ENDED, ENVIRONMENT, jobs_of, start, unused
 
 Say = Callable[[str], None]

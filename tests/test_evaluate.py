@@ -124,7 +124,7 @@ def test_both_is_the_mean_of_dense_and_multicrop_and_computes_nothing_new(
     d = names(open_store(trained))["vgg_d"]
     for method in ("dense", "multicrop"):
         assert command(d, "--method", method, "--test-scales", "256").exit_code == 0
-    monkeypatch.setattr("alexvgg.scoring._score_part", None)
+    monkeypatch.setattr("alexvgg.evaluation.scoring._score_part", None)
     (document,) = json.loads(command(d, "--method", "both", "--test-scales", "256", "--json").stdout)
     assert document["members"][0]["test_scales"] == [256]
     assert document["images"] == IMAGES

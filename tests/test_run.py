@@ -20,15 +20,15 @@ from alexvgg.attempts import Attempt, Claim
 from alexvgg.config import Execution, Parent, RunSpec
 from alexvgg.data.shards import Dataset
 from alexvgg.data.store import open_store
-from alexvgg.describing import read_provenance
 from alexvgg.engine.saver import UploadError
 from alexvgg.engine.step import Updater
 from alexvgg.engine.world import World
 from alexvgg.errors import InputError
 from alexvgg.planning import images_of, plan_runs
-from alexvgg.provenance import remember_code
 from alexvgg.recipes import GEOMETRIES, RECIPES
 from alexvgg.runs import read_run
+from alexvgg.tracking.describing import read_provenance
+from alexvgg.tracking.provenance import remember_code
 
 ALONE = World(0, 1, torch.device("cpu"))
 QUICK = {"test_scales": "[[224]]", "train.epochs": "3"}

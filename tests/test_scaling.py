@@ -1,7 +1,7 @@
 """The model of a step: its limits, its numbers for VGG, and the command that prints it."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from click.testing import CliRunner, Result
@@ -76,6 +76,7 @@ def test_the_command_prints_the_model_with_its_assumptions_beside_published_poin
     document = json.loads(run("--model", "vgg_d", "--gpus", "8", "--per-gpu", "64", "--json").stdout)
     assert [p["method"] for p in document["points"]] == list(METHODS)
     assert document["points"][0]["sent"] == pytest.approx(2 * 7 / 8 * 4 * 138_357_544)
+    assert document["hardware"] == asdict(Hardware()), "the report shows the same"
     assert document["published"]
     assert document["assumptions"]
 

@@ -15,8 +15,8 @@ from alexvgg.campaign.dag import State, kept_back
 from alexvgg.campaign.plan import Campaign, Evaluation, Training, Work
 from alexvgg.data.store import Store
 from alexvgg.errors import NotFoundError
-from alexvgg.live import read_live
 from alexvgg.runs import RunRecord, read_run, read_spec
+from alexvgg.tracking.live import read_live
 
 READERS = 16
 

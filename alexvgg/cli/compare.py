@@ -23,10 +23,10 @@ def compare(runs: tuple[str, ...], baseline: str | None, profile: str | None, as
       alexvgg compare vgg_e-s256 vgg_e-s384 vgg_e-jitter --baseline vgg_e-s384 --json
     """
     from alexvgg.data.store import open_store
-    from alexvgg.describing import read_provenance
     from alexvgg.errors import InputError
     from alexvgg.results.compare import compare, to_json, to_text
     from alexvgg.runs import list_runs
+    from alexvgg.tracking.describing import read_provenance
 
     storage = open_store(open_place(profile).storage)
     known = list_runs(storage)

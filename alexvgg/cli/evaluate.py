@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from alexvgg.request import Request
     from alexvgg.results.paper import Method
 
-METHODS = ("dense", "multicrop", "both", "tencrop")  # of alexvgg.scoring, which takes long to import
+METHODS = ("dense", "multicrop", "both", "tencrop")  # of alexvgg.evaluation.scoring, which takes long to import
 
 
 @click.command()

@@ -22,9 +22,9 @@ def lineage(run: str, profile: str | None, as_json: bool) -> None:
       alexvgg lineage vgg_e-s256-3f2a91c4 --json
     """
     from alexvgg.data.store import open_store
-    from alexvgg.describing import read_transplant
     from alexvgg.results.lineage import family, to_json, to_text
     from alexvgg.runs import list_runs
+    from alexvgg.tracking.describing import read_transplant
 
     storage = open_store(open_place(profile).storage)
     runs = list_runs(storage)

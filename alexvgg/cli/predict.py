@@ -12,7 +12,7 @@ from alexvgg.cli.place import open_stores, storage_options
 from alexvgg.cli.scales import test_scales_option
 
 if TYPE_CHECKING:
-    from alexvgg.predict import Guess, Method
+    from alexvgg.weights.predict import Guess, Method
 
 BAR = 20  # characters for a probability of 1
 
@@ -53,8 +53,8 @@ def predict(
     """
     from dataclasses import asdict
 
-    from alexvgg import predict as predicting
-    from alexvgg.trained import open_trained
+    from alexvgg.weights import predict as predicting
+    from alexvgg.weights.trained import open_trained
 
     pixels = [predicting.read_image(path) for path in images]
     trained = open_trained(*open_stores(profile, storage, dataset), run)

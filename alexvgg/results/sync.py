@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from alexvgg import attempts
 from alexvgg.attempts import Record
 from alexvgg.data.store import Store
-from alexvgg.describing import describe_fusion, describe_run, final_model
 from alexvgg.errors import InputError
 from alexvgg.results.lineage import parents_first
 from alexvgg.results.paper import cells
 from alexvgg.runs import RunRecord
+from alexvgg.tracking.describing import describe_fusion, describe_run, final_model
 from alexvgg.tracking.journal import Event, Point, cells_event, points
 from alexvgg.tracking.remote import Description, FinalModel, RemoteRun, connect, experiment_id, lacking
 

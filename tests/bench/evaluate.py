@@ -26,9 +26,9 @@ from alexvgg.data.undecodable import Undecodable
 from alexvgg.data.views import whole
 from alexvgg.engine.world import World
 from alexvgg.evaluation.posteriors import read
+from alexvgg.evaluation.scoring import Member, Row, score
 from alexvgg.models import Net, build
 from alexvgg.models.dense import Dense
-from alexvgg.scoring import Member, Row, score
 
 IMAGES, SCALES, ROUNDS = 64, (256, 384, 512), 3
 SIZES = ((500, 375), (500, 333), (375, 500), (500, 500), (500, 375), (500, 375), (333, 500), (640, 480))

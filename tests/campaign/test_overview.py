@@ -13,10 +13,10 @@ from alexvgg.config import Execution, RunSpec, to_dict
 from alexvgg.data.store import Store, open_store
 from alexvgg.errors import NotFoundError
 from alexvgg.lease import Newcomer
-from alexvgg.live import Live, read_live
 from alexvgg.planning import Images, plan_runs
 from alexvgg.recipes import GEOMETRIES, RECIPES
 from alexvgg.tracking.journal import Journal
+from alexvgg.tracking.live import Live, read_live
 
 SPECS = plan_runs([RECIPES["vgg_e-s384"]], Images("digits", 10, "f" * 64), GEOMETRIES["small"])
 A, E, E384 = SPECS
@@ -110,7 +110,7 @@ def test_names_may_be_cut_short(storage: Store) -> None:
 
 
 def test_a_run_shows_its_newest_point(storage: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("alexvgg.live.SECONDS", 0.01)
+    monkeypatch.setattr("alexvgg.tracking.live.SECONDS", 0.01)
     claim(storage, A, 1)
     train(storage, A, epochs=1)
     live = Live(storage, f"runs/{A.name}/", global_batch=64)

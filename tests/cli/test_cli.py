@@ -225,9 +225,9 @@ def test_an_evaluation_that_makes_no_sense_is_refused(elsewhere: Path, arguments
 
 def test_the_tables_of_the_command_line_are_those_there_are() -> None:
     from alexvgg.cli import evaluate, table
+    from alexvgg.evaluation.scoring import PASSES
     from alexvgg.results.formats import FORMATS, TITLES
     from alexvgg.results.paper import TABLES
-    from alexvgg.scoring import PASSES
 
     module = sys.modules[table.callback.__module__]  # type: ignore[union-attr]
     assert tuple(TABLES) == tuple(TITLES) == module.NAMES

@@ -10,7 +10,6 @@ from typing import Any
 from alexvgg import __version__
 from alexvgg.data.shards import Dataset
 from alexvgg.data.store import Store
-from alexvgg.describing import read_provenance, read_transplant
 from alexvgg.recipes import Geometry
 from alexvgg.results.formats import TITLES, to_html
 from alexvgg.results.lineage import parent_of, single_scale
@@ -22,6 +21,7 @@ from alexvgg.results.report.provenance import provenance
 from alexvgg.results.report.scaling import scaling
 from alexvgg.results.table import fill, why_not_comparable
 from alexvgg.runs import RunRecord
+from alexvgg.tracking.describing import read_provenance, read_transplant
 
 
 @dataclass(frozen=True)

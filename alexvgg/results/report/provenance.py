@@ -6,9 +6,9 @@ from html import escape
 from typing import Any
 
 from alexvgg.config import to_dict
-from alexvgg.describing import SHOWN_PACKAGES
 from alexvgg.results.lineage import summary
 from alexvgg.runs import RunRecord
+from alexvgg.tracking.describing import SHOWN_PACKAGES
 
 
 def provenance(run: RunRecord, known: Mapping[str, Any], origins: Sequence[Mapping[str, Any]]) -> str:

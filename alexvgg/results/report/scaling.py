@@ -9,13 +9,12 @@ from alexvgg.results.report.chart import Line, Panel, chart, legend
 from alexvgg.scaling import LABELS, PUBLISHED, Hardware, predict
 
 GPUS = [1, 2, 4, 8, 16, 32, 64]  # alexvgg cuts a batch in no more shares
-HARDWARE = Hardware(flops=110e12, link=25e9)  # `alexvgg plan scaling` has the same defaults
 
 
 def scaling(models: Iterable[str]) -> str:
     """The net with most parameters among `models`, at the paper's size whatever the runs' was."""
     model = max(models, key=lambda name: (architecture(name).params, name))
-    found = predict(model, GPUS, HARDWARE, global_batch=find_recipe(model, "256").global_batch)
+    found = predict(model, GPUS, Hardware(), global_batch=find_recipe(model, "256").global_batch)
 
     def lines(scaled: float, field: str) -> list[Line]:
         return [

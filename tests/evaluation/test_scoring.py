@@ -11,7 +11,7 @@ import pytest
 import torch
 from images import mixed_dataset
 
-import alexvgg.scoring as scoring
+import alexvgg.evaluation.scoring as scoring
 from alexvgg.config import pixels
 from alexvgg.data import validation as validation_module
 from alexvgg.data.decode import decode
@@ -23,10 +23,10 @@ from alexvgg.data.views import whole
 from alexvgg.engine.world import World
 from alexvgg.evaluation.counts import Counts
 from alexvgg.evaluation.posteriors import Scoring, read
+from alexvgg.evaluation.scoring import Member, Row, record, score
 from alexvgg.evaluation.views import corner_places
 from alexvgg.models import Net, build
 from alexvgg.models.dense import Dense
-from alexvgg.scoring import Member, Row, record, score
 
 IMAGES, BAD = 53, 17  # a prime number of images, of which one can't be decoded
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from alexvgg.errors import InputError
 from alexvgg.models.torchvision_weights import TWINS, check_twin, to_torchvision
-from alexvgg.trained import Trained, describe_input
+from alexvgg.weights.trained import Trained, describe_input
 
 SUFFIXES = {"torchvision": ".torchvision.safetensors", "safetensors": ".safetensors", "onnx": ".onnx", "pt2": ".pt2"}
 KEY = "alexvgg"  # of the description in the file's metadata

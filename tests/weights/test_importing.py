@@ -22,12 +22,12 @@ from alexvgg.data.shards import Dataset
 from alexvgg.data.store import Store, open_store
 from alexvgg.errors import InputError
 from alexvgg.first_weights import first_weights
-from alexvgg.importing import SOURCES, imported_spec
 from alexvgg.models.torchvision_weights import MEAN, STD
 from alexvgg.planning import Images, Start, images_of, plan_runs
 from alexvgg.recipes import GEOMETRIES, RECIPES
 from alexvgg.runs import read_run
-from alexvgg.trained import open_trained
+from alexvgg.weights.importing import SOURCES, imported_spec
+from alexvgg.weights.trained import open_trained
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -1,7 +1,7 @@
 """What makes a run reproducible beside its spec: the code and packages it ran with, the command, the machines.
 
 The code is looked at where a run is submitted, since `.git` doesn't travel in a Ray job; the machines where it trains
-(`alexvgg.machine`).
+(`alexvgg.tracking.machine`).
 Nothing secret is kept: values that look like one are replaced before anything is stored.
 """
 
@@ -50,7 +50,7 @@ def redact(text: str) -> str:
 
 def look_at_code(argv: Iterable[str] = sys.argv) -> dict[str, Any]:
     """Commit and uncommitted changes of this code, its lock file, the packages installed, and the command given."""
-    folder = Path(__file__).parent
+    folder = Path(__file__).parents[1]
     top = _git(folder, "rev-parse", "--show-toplevel").strip()
     root = Path(top) if top else folder.parent
     lock = root / "requirements.lock"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from alexvgg import provenance
 from alexvgg.data.store import open_store
-from alexvgg.provenance import HIDDEN, look_at_code, redact, remember_code
+from alexvgg.tracking import provenance
+from alexvgg.tracking.provenance import HIDDEN, look_at_code, redact, remember_code
 
 SECRET = "wJalrXUtnFEMIK7MDENGbPxRfiCY"
 

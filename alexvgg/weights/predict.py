@@ -16,7 +16,7 @@ from alexvgg.engine.step import Normalisation
 from alexvgg.errors import InputError
 from alexvgg.evaluation.views import whole_posteriors
 from alexvgg.models.dense import Dense
-from alexvgg.trained import Trained
+from alexvgg.weights.trained import Trained
 
 Method = Literal["dense", "central"]
 

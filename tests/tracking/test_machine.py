@@ -6,7 +6,7 @@ import os
 import torch
 
 from alexvgg.engine.world import TEXT_BYTES
-from alexvgg.machine import Load, by_host, by_node, describe
+from alexvgg.tracking.machine import Load, by_host, by_node, describe
 
 CPU = torch.device("cpu")
 

@@ -18,13 +18,13 @@ from alexvgg.data.shards import Dataset, write_mean_image
 from alexvgg.data.store import open_store
 from alexvgg.engine.world import World
 from alexvgg.errors import InputError
-from alexvgg.export import FORMATS, SUFFIXES, export
 from alexvgg.models import build
 from alexvgg.planning import images_of, plan_runs
-from alexvgg.predict import predict
 from alexvgg.recipes import GEOMETRIES, RECIPES
 from alexvgg.run import train
-from alexvgg.trained import Trained, open_trained
+from alexvgg.weights.export import FORMATS, SUFFIXES, export
+from alexvgg.weights.predict import predict
+from alexvgg.weights.trained import Trained, open_trained
 
 ALONE = World(0, 1, torch.device("cpu"))
 THIN = replace(GEOMETRIES["small"], width=1 / 64)

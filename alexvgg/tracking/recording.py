@@ -8,16 +8,16 @@ from typing import Any, TextIO
 
 from torch import Tensor
 
-from alexvgg import machine
 from alexvgg.batch import Batch
 from alexvgg.config import Execution, RunSpec, to_dict
 from alexvgg.data.store import Store
-from alexvgg.describing import describe_run, final_model
 from alexvgg.engine.world import World
 from alexvgg.init import LayerOrigin
-from alexvgg.live import Live
-from alexvgg.provenance import look_at_code
+from alexvgg.tracking import machine
+from alexvgg.tracking.describing import describe_run, final_model
 from alexvgg.tracking.journal import Journal
+from alexvgg.tracking.live import Live
+from alexvgg.tracking.provenance import look_at_code
 from alexvgg.tracking.sink import MlflowSink
 
 log = logging.getLogger(__name__)

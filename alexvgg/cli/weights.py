@@ -6,8 +6,9 @@ import click
 
 from alexvgg.cli.place import open_stores, say, storage_options
 
-FORMATS = ("torchvision", "safetensors", "onnx", "pt2")  # of alexvgg.export, which takes long to import
-SOURCES = ("torchvision:vgg11", "torchvision:vgg13", "torchvision:vgg16", "torchvision:vgg19")  # of alexvgg.importing
+# Of alexvgg.weights, which takes long to import.
+FORMATS = ("torchvision", "safetensors", "onnx", "pt2")
+SOURCES = ("torchvision:vgg11", "torchvision:vgg13", "torchvision:vgg16", "torchvision:vgg19")
 
 
 @click.command("export")
@@ -30,8 +31,8 @@ def export_run(
       alexvgg export vgg_e-jitter-3f2a91c4 --format onnx
       alexvgg export vgg_d-jitter-5b1c0a77 --format torchvision -o vgg16.safetensors
     """
-    from alexvgg.export import SUFFIXES, export
-    from alexvgg.trained import open_trained
+    from alexvgg.weights.export import SUFFIXES, export
+    from alexvgg.weights.trained import open_trained
 
     path = output or Path(run + SUFFIXES[kind])
     how = export(open_trained(*open_stores(profile, storage, dataset), run), kind, path)
@@ -54,7 +55,7 @@ def import_weights(source: str, file: Path, profile: str | None, storage: str | 
       alexvgg import torchvision:vgg11 vgg11.pth --profile lab
       alexvgg train vgg_e-s256 --parent torchvision-vgg11-1b2c3d4e --dataset s3://my-bucket/imagenet --storage …
     """
-    from alexvgg import importing
+    from alexvgg.weights import importing
 
     store, images = open_stores(profile, storage, dataset)
     click.echo(importing.import_weights(source, file, images, store).name)

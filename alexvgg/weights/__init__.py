@@ -1,0 +1,1 @@
+"""Finished runs' weights: loaded, used to predict, exported for others, and imported from others."""
