@@ -7,6 +7,7 @@ storages, and the same run may lie in each: so a job is ours by its id and its s
 
 import itertools
 import os
+import re
 import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,6 +26,9 @@ from alexvgg.errors import InputError, NotFoundError
 from jobs.access import refuse_if_open
 
 ENDED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED)
+
+# Ray Train says it of itself whenever a group starts (ray-project/ray issue 53727); it looks like an error and is none.
+NOISE = re.compile(r".*core_worker\.cc.*'PreemptionWatcher'.*\n?")
 
 # Of the jobs' own processes; Ray Train hands its own variables on to its workers.
 ENVIRONMENT = {
@@ -98,6 +102,11 @@ def find_job(jobs: JobSubmissionClient, name: str | None, attempt: int | None = 
     return str(found[-1].submission_id)
 
 
+def log_of(jobs: JobSubmissionClient, job_id: str) -> str:
+    """What a job has printed so far."""
+    return NOISE.sub("", jobs.get_job_logs(job_id))
+
+
 def follow(jobs: JobSubmissionClient, job_id: str) -> Iterator[str]:
     """A job's log as it grows, and those of the jobs that it drives, until it ends.
 
@@ -117,12 +126,14 @@ def follow(jobs: JobSubmissionClient, job_id: str) -> Iterator[str]:
             and (j.status not in ENDED or name in seen or j.start_time >= driver.start_time)
         ]
         for name in [n for n in (*children, job_id) if n not in closed]:  # a driver speaks of an end after it
-            text = jobs.get_job_logs(name)
+            text = log_of(jobs, name)
+            if known[name].status in ENDED:
+                closed.add(name)
+            else:
+                text = text[: text.rfind("\n") + 1]  # whole lines
             if len(text) > seen.setdefault(name, 0):
                 yield text[seen[name] :]
                 seen[name] = len(text)
-            if known[name].status in ENDED:
-                closed.add(name)
         if job_id in closed:
             return
         time.sleep(1.0)

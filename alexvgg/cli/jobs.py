@@ -35,7 +35,7 @@ def logs(name: str | None, follow: bool, attempt: int | None, rank: int | None, 
       alexvgg logs vgg_e-s256 --rank 3 -f
     """
     place, jobs = connect(profile)
-    from jobs.client import find_job
+    from jobs.client import find_job, log_of
     from jobs.groups import worker_log
 
     job = find_job(jobs, name, attempt)
@@ -45,7 +45,7 @@ def logs(name: str | None, follow: bool, attempt: int | None, rank: int | None, 
     elif follow:
         sys.exit(follow_to_end(jobs, job))
     else:
-        click.echo(jobs.get_job_logs(job), nl=False)
+        click.echo(log_of(jobs, job), nl=False)
 
 
 @click.command()
@@ -66,7 +66,7 @@ def stop(name: str | None, now: bool, profile: str | None) -> None:
     from alexvgg.data.store import open_store
 
     place, jobs = connect(profile)
-    from jobs.client import find_job
+    from jobs.client import find_job, log_of
     from jobs.submit import give_up
 
     job = find_job(jobs, name)

@@ -1,0 +1,55 @@
+"""A job's log as a person follows it: whole lines, children before the driver's end, nothing that only looks bad."""
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.job_submission import JobStatus
+
+from jobs import client
+from jobs.client import follow
+
+NOISE = (
+    "(TrainController pid=7) [2026-01-01 00:00:00,0 E 7 8] core_worker.cc:2465: Actor with class name: "
+    "'PreemptionWatcher' and ID: 'b3' has constructor arguments in the object store and max_restarts > 0.\n"
+)
+
+
+class Jobs:
+    """The Jobs API, at moments that follow one another: {job: (status, log)}."""
+
+    def __init__(self, *moments: dict[str, tuple[JobStatus, str]]) -> None:
+        self._moments: Iterator[dict[str, tuple[JobStatus, str]]] = iter(moments)
+
+    def list_jobs(self) -> list[Any]:
+        self._now = next(self._moments)
+        return [
+            SimpleNamespace(
+                submission_id=name, status=status, start_time=0,
+                metadata={"alexvgg": "e", "kind": "driver", "storage": "s"} if name == "e-d1"
+                else {"alexvgg": "a", "kind": "training", "storage": "s", "campaign": "e"},
+            )
+            for name, (status, _) in self._now.items()
+        ]  # fmt: skip
+
+    def get_job_logs(self, name: str) -> str:
+        return self._now[name][1]
+
+
+def test_a_log_is_followed_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client.time, "sleep", lambda _: None)
+    running, done = JobStatus.RUNNING, JobStatus.SUCCEEDED
+    jobs = Jobs(
+        {"e-d1": (running, "[1/2] a starts\n")},
+        {"e-d1": (running, "[1/2] a starts\n"), "a-a1": (running, f"one\n{NOISE}tw")},
+        {"e-d1": (running, "[1/2] a starts\n"), "a-a1": (running, f"one\n{NOISE}two\n{NOISE[:30]}")},
+        {"e-d1": (done, "[1/2] a starts\n[1/2] a finished"), "a-a1": (done, f"one\n{NOISE}two\n{NOISE}")},
+    )
+    assert list(follow(jobs, "e-d1")) == ["[1/2] a starts\n", "one\n", "two\n", "[1/2] a finished"]  # type: ignore[arg-type]
+
+
+def test_another_error_of_the_same_file_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client.time, "sleep", lambda _: None)
+    text = "core_worker.cc:1: The node is out of memory\n"
+    assert list(follow(Jobs({"e-d1": (JobStatus.FAILED, text)}), "e-d1")) == [text]  # type: ignore[arg-type]
