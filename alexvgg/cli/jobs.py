@@ -66,7 +66,7 @@ def stop(name: str | None, now: bool, profile: str | None) -> None:
     from alexvgg.data.store import open_store
 
     place, jobs = connect(profile)
-    from jobs.client import find_job, log_of
+    from jobs.client import find_job
     from jobs.submit import give_up
 
     job = find_job(jobs, name)
