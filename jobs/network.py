@@ -5,8 +5,9 @@ node of a Ray cluster has an address at which the others reach it; the interface
 """
 
 import os
+import random
 import socket
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -15,8 +16,10 @@ from ray.train.backend import Backend, BackendConfig
 
 from jobs.interface import use_interface
 
+# Above those of Ray's workers, and below those that Linux hands out by itself: rank 0 listens seconds after the choice.
+PORTS = range(20_000, 32_768)
 
-@dataclass
+
 class Launch(BackendConfig):
     """Ray Train's settings for workers that join by `World.launched`, as they do under torchrun.
 
@@ -40,11 +43,13 @@ class Launcher(Backend):
 
 
 def _meeting_point() -> tuple[str, int]:
-    """Where the ranks meet: this node's address, and a port that is free now."""
+    """Where the ranks meet: this node's address, and one of PORTS that is free."""
     address = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
-        probe.bind((address, 0))
-        return address, probe.getsockname()[1]
+    while True:
+        port = random.choice(PORTS)
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe, suppress(OSError):
+            probe.bind((address, port))
+            return address, port
 
 
 def _describe_group(address: str, port: int) -> None:
