@@ -108,10 +108,14 @@ class Finished:
 
 
 def find_finished(storage: Store, name: str) -> Finished:
-    """Raises InputError if there is no such run, or it isn't finished."""
+    """A finished run; its name may be cut short. Raises InputError if there is none, or several are meant."""
     found = read_run(storage, name)
     if found.spec is None:
         known = sorted({key.split("/")[1] for key in storage.list("runs/")})
+        if meant := [k for k in known if k.startswith(name)]:
+            if len(meant) == 1:
+                return find_finished(storage, meant[0])
+            raise InputError(f"{name!r} may be {', '.join(meant)}; write more of the one you mean")
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known) or 'none yet'}."
         raise InputError(f"there is no run {name!r} in {storage.url}; {hint}")

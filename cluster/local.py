@@ -75,6 +75,11 @@ def find(state: Path = STATE) -> LocalCluster | None:
     return cluster if cluster is not None and {"s3", "head"} <= set(running_services(cluster)) else None
 
 
+def storage_folder(state: Path = STATE) -> Path:
+    """Where its S3 service keeps buckets, each object as a file; there even while it isn't running."""
+    return state.absolute() / "s3"
+
+
 def status(state: Path = STATE) -> list[Service]:
     """Every service that the cluster should have and whether it is alive; empty if there never was a cluster."""
     cluster = _read(state.absolute())

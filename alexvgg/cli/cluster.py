@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,8 +65,11 @@ def status(as_json: bool) -> None:
         return
     click.echo()
     _show(found)
+    if shutil.which("alexvgg") is None:
+        activate = Path(sys.executable).with_name("activate")
+        click.echo(f"First:             `. {activate}`, so that the shell knows alexvgg.")
     click.echo("Train another net: `alexvgg submit --model vgg_d --scale jitter --nodes 4`.")
-    click.echo("See each run:      `alexvgg status`.")
+    click.echo("See each run:      `alexvgg status`; all results: `alexvgg report`.")
     click.echo("Stop the cluster:  `alexvgg cluster down`.")
 
 

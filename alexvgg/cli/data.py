@@ -9,6 +9,7 @@ import click
 from alexvgg.cli.commands import Commands
 from alexvgg.cli.execution import loader_options
 from alexvgg.cli.pack import index, pack
+from alexvgg.cli.place import dataset_argument, dataset_url
 from alexvgg.cli.progress import telling
 
 
@@ -60,7 +61,7 @@ def sample(
 
 
 @data.command()
-@click.argument("url")
+@dataset_argument
 @click.option("--scale", default="jitter", show_default=True, help="S: 256, 384 or jitter.")
 @click.option("--crop", type=click.IntRange(min=1), default=224, show_default=True, help="Side of the crop in pixels.")
 @click.option("--batch", type=click.IntRange(min=1), default=256, show_default=True, help="The global batch.")
@@ -69,7 +70,8 @@ def sample(
 @loader_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def bench(
-    url: str,
+    url: str | None,
+    profile: str | None,
     scale: str,
     crop: int,
     batch: int,
@@ -81,7 +83,9 @@ def bench(
     cache_bytes: int,
     as_json: bool,
 ) -> None:
-    """Measure how fast one worker gets training images from URL, and what limits it.
+    """Measure how fast one worker gets a dataset's training images, and what limits it.
+
+    The dataset is the one at URL, or the profile's.
 
     \b
     Example:
@@ -95,20 +99,21 @@ def bench(
     from alexvgg.recipes import SCALES, choose
 
     prefetch = Prefetch(bytes=prefetch_bytes, decode_threads=decoding_threads(decode_threads))
+    dataset = open_dataset(open_store(dataset_url(url, profile)))
     speed = measure(
-        open_dataset(open_store(url)), choose(SCALES, scale, "scale"), crop, batch=batch, world=workers,
+        dataset, choose(SCALES, scale, "scale"), crop, batch=batch, world=workers,
         prefetch=prefetch, cache=Cache(Path(cache_dir), cache_bytes) if cache_dir else None, seconds=seconds,
     )  # fmt: skip
     click.echo(json.dumps(speed.to_dict(), indent=2) if as_json else speed.to_text())
 
 
 @data.command()
-@click.argument("url")
+@dataset_argument
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write all that was found, as JSON.")
 @click.option("--threads", type=click.IntRange(min=1), help="Shards read at a time; two for each core by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report.")
-def verify(url: str, report: Path | None, threads: int | None, as_json: bool) -> None:
-    """Read the whole dataset at URL and name all that is damaged: by shard, key and offset.
+def verify(url: str | None, profile: str | None, report: Path | None, threads: int | None, as_json: bool) -> None:
+    """Read a whole dataset, at URL or the profile's, and name all that is damaged, by shard and offset.
 
     Tars and index must agree; checksums, labels and the pixels of every image must be right; no image may be in train
     and val. Exits with 1 if anything is wrong.
@@ -122,7 +127,7 @@ def verify(url: str, report: Path | None, threads: int | None, as_json: bool) ->
     from alexvgg.data.store import open_store
 
     with telling() as tell:
-        found = read_all(open_store(url), tell, threads)
+        found = read_all(open_store(dataset_url(url, profile)), tell, threads)
     document = json.dumps(found.to_dict(), indent=2)
     if report is not None:
         report.write_text(document)
@@ -131,11 +136,11 @@ def verify(url: str, report: Path | None, threads: int | None, as_json: bool) ->
 
 
 @data.command()
-@click.argument("url")
+@dataset_argument
 @click.option("--images", type=click.IntRange(min=1), default=2000, show_default=True, help="Headers to read, a split.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def stat(url: str, images: int, as_json: bool) -> None:
-    """Describe the dataset at URL: classes, images, bytes, sizes and aspect ratios, kinds of files.
+def stat(url: str | None, profile: str | None, images: int, as_json: bool) -> None:
+    """Describe a dataset, at URL or the profile's: classes, images, bytes, sizes, kinds of files.
 
     Sizes and kinds come from the headers of images that are evenly spread over each split; no pixel is decoded.
 
@@ -146,7 +151,7 @@ def stat(url: str, images: int, as_json: bool) -> None:
     from alexvgg.data.checking.stat import describe, to_text
     from alexvgg.data.store import open_store
 
-    facts = describe(open_store(url), images)
+    facts = describe(open_store(dataset_url(url, profile)), images)
     click.echo(json.dumps(facts.to_dict(), indent=2) if as_json else "\n".join(to_text(facts)))
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
-from alexvgg.cli.place import insecure_option, open_place, profile_option
+from alexvgg.cli.place import NOT_UP, insecure_option, open_place, profile_option
 from alexvgg.cli.progress import telling
 from alexvgg.cli.scales import test_scales_option
 
@@ -76,6 +77,8 @@ def evaluate(
     from alexvgg.runs import find_finished
 
     place = open_place(profile, storage=storage, dataset=dataset)
+    if not place.dashboard:
+        raise InputError(NOT_UP)
     from jobs.client import client  # only now: Ray reads where its token lies when it is imported
     from jobs.submission import check_cluster, execution_on
     from jobs.submit import send_evaluation
@@ -83,7 +86,9 @@ def evaluate(
     jobs, kept, images = client(place.dashboard), open_store(place.storage), open_dataset(open_store(place.dataset))
     check_cluster(place, nodes)
     # Whatever is wrong with the request is said before anything starts.
-    plan_rows(request, [find_finished(kept, name) for name in request.runs], images.fingerprint, flip=images.flip)
+    found = [find_finished(kept, name) for name in request.runs]
+    request = replace(request, runs=tuple(run.name for run in found))
+    plan_rows(request, found, images.fingerprint, flip=images.flip)
     job, new = send_evaluation(request, execution_on(place, (nodes, nodes)), kept, jobs)
     if as_json:
         click.echo(json.dumps({"job": job, "new": new, "dashboard": place.dashboard}, indent=2))

@@ -73,18 +73,27 @@ def stop(name: str | None, now: bool, profile: str | None) -> None:
     if now:
         give_up(jobs, job, open_store(place.storage))
     stopped = jobs.stop_job(job)
-    click.echo(f"{job} is stopped; `alexvgg resume` goes on" if stopped else f"{job} had ended already")
+    if not stopped:
+        click.echo(f"{job} had ended already")
+    elif now:
+        click.echo(f"{job} is stopped; `alexvgg resume` goes on")
+    else:
+        click.echo(f"{job} is stopping: what trains ends after a checkpoint, as `alexvgg status` shows")
+        say("`alexvgg resume` goes on")
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", required=False)
 @profile_option
 @insecure_option
-def resume(name: str, profile: str | None) -> None:
+def resume(name: str | None, profile: str | None) -> None:
     """Go on with a campaign that was stopped, or whose driver is gone, from the checkpoints of its runs.
 
+    That is the newest campaign that the cluster knows if none is named.
+
     \b
-    Example:
+    Examples:
+      alexvgg resume
       alexvgg resume vgg_e-s256-3f2a91c4
     """
     _go_on(name, profile, forgive=False)
@@ -104,12 +113,15 @@ def retry(name: str, profile: str | None) -> None:
     _go_on(name, profile, forgive=True)
 
 
-def _go_on(name: str, profile: str | None, *, forgive: bool) -> None:
+def _go_on(name: str | None, profile: str | None, *, forgive: bool) -> None:
     from alexvgg.data.store import open_store
 
     place, jobs = connect(profile)
+    from jobs.client import find_job
     from jobs.submit import go_on
 
+    if name is None:
+        name = str((jobs.get_job_info(find_job(jobs, None)).metadata or {})["alexvgg"])
     for job, new in go_on(name, open_store(place.storage), jobs, forgive=forgive, say=say):
         click.echo(f"{'Submitted' if new else 'Already running:'} {job}")
         say(f"`alexvgg logs {job} -f` follows it")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 BUCKET = "s3://alexvgg"  # in the local cluster's object storage
 DIGITS = f"{BUCKET}/datasets/digits"
+NOT_UP = "the local cluster isn't up; start it with `alexvgg cluster up --nodes 4`"
 
 
 def profile_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -55,6 +56,16 @@ def insecure_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--insecure", is_flag=True, expose_value=False, callback=allow, help=about)(command)
 
 
+def dataset_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`[URL]` and `--profile`: the dataset at URL, or the profile's."""
+    return click.argument("url", required=False)(profile_option(command))
+
+
+def dataset_url(url: str | None, profile: str | None) -> str:
+    """What `dataset_argument` says."""
+    return url if url is not None else open_place(profile).dataset
+
+
 def find_run(runs: Sequence[RunRecord], name: str, where: str) -> RunRecord:
     """The run of that name; names may be cut short. Raises NotFoundError if there is none, or several are meant."""
     from alexvgg.campaign.overview import resolve
@@ -69,7 +80,11 @@ def say(message: str) -> None:
 
 
 def open_place(name: str | None, **changes: str | None) -> Profile:
-    """The profile, with the given fields replaced. Raises InputError if it is the local cluster and that isn't up."""
+    """The profile, with the given fields replaced.
+
+    Of a local cluster that isn't up it has no dashboard, but the folders in which its storage lies. Raises InputError
+    if there never was one.
+    """
     from alexvgg.profiles import LOCAL, chosen_profile, settings_of, to_profile
 
     name = chosen_profile(name)
@@ -93,7 +108,11 @@ def settings_here(name: str | None) -> dict[str, Setting]:
 
 def connect(name: str | None) -> tuple[Profile, JobSubmissionClient]:
     """`open_place`, and the Jobs API of its cluster."""
+    from alexvgg.errors import InputError
+
     place = open_place(name)
+    if not place.dashboard:
+        raise InputError(NOT_UP)
     from jobs.client import client  # only now: Ray reads where its token lies when it is imported
 
     return place, client(place.dashboard)
@@ -102,6 +121,10 @@ def connect(name: str | None) -> tuple[Profile, JobSubmissionClient]:
 def known_jobs(place: Profile) -> list[dict[str, str]] | None:
     """Our jobs on the cluster, oldest first; None, after saying so, if the cluster doesn't answer."""
     from alexvgg.errors import InputError
+
+    if not place.dashboard:
+        say("Only what the storage says: the local cluster isn't up.")
+        return None
     from jobs.client import client, jobs_of
 
     try:
@@ -128,7 +151,8 @@ def alive(jobs: list[dict[str, str]] | None) -> dict[str, bool] | None:
 def place_to_submit(name: str | None, nodes: int, *, dry_run: bool, **changes: str | None) -> Iterator[Profile]:
     """`open_place`, after bringing up the local cluster if that is what is asked for.
 
-    A dry run starts nothing: if the local cluster isn't up, it plans against the sample dataset in a temporary folder.
+    A dry run starts nothing: if there never was a local cluster, it plans against the sample dataset in a temporary
+    folder.
     """
     from alexvgg.data.store import create_bucket, open_store
     from alexvgg.profiles import LOCAL, Source, chosen_profile, settings_of, to_profile
@@ -139,7 +163,10 @@ def place_to_submit(name: str | None, nodes: int, *, dry_run: bool, **changes: s
         return
     say("No profile: this machine, scikit-learn's digits, the small geometry (crop 32, width 1/8).")
     say("For ImageNet, pack it to S3 and name its URLs in a [profile.NAME] of alexvgg.toml; then add --profile NAME.")
-    if dry_run and local.find() is None:
+    if dry_run and (local.find() is not None or local.storage_folder().exists()):
+        yield open_place(name, **changes)
+        return
+    if dry_run:
         with tempfile.TemporaryDirectory() as folder:
             url = Path(folder).as_uri()
             _pack_digits(url)
@@ -162,14 +189,19 @@ def _pack_digits(url: str) -> None:
 
 
 def _local() -> Source:
-    """What the local cluster gives, and this process's environment for it. Raises InputError if it isn't up."""
+    """What the local cluster gives, and this process's environment for it. Raises InputError if there never was one."""
     from alexvgg.errors import InputError
     from alexvgg.profiles import Source
     from cluster import local
 
     found = local.find()
     if found is None:
-        raise InputError("the local cluster isn't up; start it with `alexvgg cluster up --nodes 4`")
+        folder = local.storage_folder()
+        if not folder.exists():
+            raise InputError(NOT_UP)
+        bucket = (folder / BUCKET.removeprefix("s3://")).as_uri()  # the service keeps objects as files
+        places = {"dashboard": "", "storage": bucket, "dataset": DIGITS.replace(BUCKET, bucket), "geometry": "small"}
+        return Source("local cluster, which isn't up", places)
     os.environ.update(found.environment())
     return Source(
         "local cluster",

@@ -202,7 +202,7 @@ def _sent(submission: Submission, place: Profile, job: str | None, new: bool, as
         click.echo(json.dumps(known, indent=2))
         return
     if job is None:
-        click.echo("All of them are finished: `alexvgg table table4` shows the results.")
+        click.echo("All of them are finished: `alexvgg report` and `alexvgg table` show the results.")
         return
     click.echo(f"{'Submitted' if new else 'Already running:'} {job}")
     click.echo(f"  Ray dashboard  {place.dashboard}/#/jobs/{job}")

@@ -56,7 +56,10 @@ def status(name: str | None, watch: bool, profile: str | None, as_json: bool) ->
             where = {"dashboard": place.dashboard, "mlflow": place.mlflow}
             click.echo(json.dumps(view.to_dict() | more | where, indent=2))
         else:
-            where_lines = [f"Ray dashboard  {place.dashboard}", f"MLflow         {place.mlflow or '-'}"]
+            where_lines = [
+                f"Ray dashboard  {place.dashboard or '-'}",
+                f"MLflow         {place.mlflow or '-'}",
+            ]
             lines = [*format_overview(view, teams), *where_lines]
             if watch and sys.stdout.isatty():
                 click.clear()
@@ -104,14 +107,19 @@ def format_overview(view: Overview, teams: Mapping[str, Group]) -> Iterator[str]
         for work in view.runs:
             yield from _work(work, teams)
         yield ""
-    if not view.campaigns and not view.runs:
+    if view.campaigns or view.runs:
+        yield CROP
+        yield ""
+    else:
         yield "Nothing here yet: `alexvgg submit --model vgg_a` starts something."
         yield ""
 
 
 HEAD = (
-    f"  {'run':<28}{'state':<12}{'epoch':>7}{'step':>8}{'loss':>8}{'top-1':>8}{'images/s':>10}{'left':>9}{'attempt':>9}"
+    f"  {'run':<28}{'state':<12}{'epoch':>7}{'step':>8}{'loss':>8}{'crop top-1':>12}{'images/s':>10}{'left':>9}"
+    f"{'attempt':>9}"
 )
+CROP = "crop top-1: validation error of one crop an image, after an epoch; `alexvgg table` has the whole images'"
 # Of a driver.
 PHASES = {
     "running": "at work", "gone": "is gone", "finished": "has finished", "failed": "gave up", "stopped": "was stopped"
@@ -137,9 +145,9 @@ def _work(w: WorkView, teams: Mapping[str, Group]) -> Iterator[str]:
     error = f"{p.top1_error:.1f} %" if p and p.top1_error is not None else "-"
     speed = f"{p.images_per_s:.0f}" if p and p.images_per_s is not None else "-"
     left = duration(p.seconds_left) if p and p.seconds_left is not None and w.phase == "running" else "-"
-    yield f"  {w.name:<28}{w.phase:<12}{epoch:>7}{step:>8}{loss:>8}{error:>8}{speed:>10}{left:>9}{w.attempt or '-':>9}"
+    yield f"  {w.name:<28}{w.phase:<12}{epoch:>7}{step:>8}{loss:>8}{error:>12}{speed:>10}{left:>9}{w.attempt or '-':>9}"
     group = teams.get(w.job or "")
-    if w.phase in ("starting", "running", "evaluating") and group is not None:
+    if w.phase in ("starting", "running", "evaluating") and group is not None and group.workers:
         ranks = ", ".join(f"{worker.rank} on {worker.node}" for worker in group.workers)
         yield f"    ranks {ranks}" + (f"; restarted {group.restarts} times" if group.restarts else "")
     if w.error:

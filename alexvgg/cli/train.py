@@ -81,4 +81,4 @@ def train(
             click.echo(f"{spec.name}: {error}", err=True)
             sys.exit(1)
         if world.rank == 0:
-            click.echo(f"{spec.name} is finished; see `alexvgg table table3`", err=True)
+            click.echo(f"{spec.name} is finished; its results lie in {storage}/runs/{spec.name}", err=True)

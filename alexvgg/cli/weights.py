@@ -34,8 +34,9 @@ def export_run(
     from alexvgg.weights.export import SUFFIXES, export
     from alexvgg.weights.trained import open_trained
 
-    path = output or Path(run + SUFFIXES[kind])
-    how = export(open_trained(*open_stores(profile, storage, dataset), run), kind, path)
+    trained = open_trained(*open_stores(profile, storage, dataset), run)
+    path = output or Path(trained.run.name + SUFFIXES[kind])
+    how = export(trained, kind, path)
     click.echo(path)
     say(how)
 
@@ -53,7 +54,7 @@ def import_weights(source: str, file: Path, profile: str | None, storage: str | 
     \b
     Examples:
       alexvgg import torchvision:vgg11 vgg11.pth --profile lab
-      alexvgg train vgg_e-s256 --parent torchvision-vgg11-1b2c3d4e --dataset s3://my-bucket/imagenet --storage …
+      alexvgg submit --model vgg_e --parent torchvision-vgg11-1b2c3d4e --nodes 4 --profile lab
     """
     from alexvgg.weights import importing
 

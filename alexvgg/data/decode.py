@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 TYPES = ("JPEG", "PNG", "WEBP")
@@ -85,5 +85,7 @@ def _sentences() -> Iterator[None]:
             yield
     except UndecodableError:
         raise
+    except UnidentifiedImageError:  # its words are about the buffer that the bytes are in
+        raise UndecodableError("the bytes aren't of such an image") from None
     except Exception as error:
         raise UndecodableError(f"{type(error).__name__}: {error}") from error

@@ -46,7 +46,8 @@ def fill(
 ) -> list[Row]:
     """The table's rows, from the finished runs on this dataset at this geometry only: others are never mixed in.
 
-    If several runs of a recipe are finished, the one that finished last counts; of several fusions the last one.
+    If several runs of a recipe are finished, those with its own settings go before those with others, and of these the
+    one counts that finished last; of several fusions the last one.
     `options`, like ` --profile lab`, are added to the commands.
     """
     finished = [r for r in runs if r.state == "finished" and r.spec is not None and r.weights is not None]
@@ -72,6 +73,7 @@ def _fill_row(
         documents = [(r.name, d) for r in usable for d in r.evaluation if _members(d, [r]) == Counter(_asked(paper))]
     else:
         documents = [(d["name"], d) for d in fusions if _members(d, usable) == Counter(_asked(paper))]
+    filled = []
     for name, d in reversed(documents):
         if d["method"] == paper.method and d["images"]:
             specs = {r.name: r.spec for r in usable}
@@ -80,7 +82,9 @@ def _fill_row(
                 for spec in (specs[m["run"]] for m in d["members"])
                 for c in (*changed_settings(spec, geometry), *other_start(spec, specs))
             }
-            return Row(paper, name, d["images"], d["top1_error"], d["top5_error"], tuple(sorted(changed)))
+            filled.append(Row(paper, name, d["images"], d["top1_error"], d["top5_error"], tuple(sorted(changed))))
+    if filled:
+        return next((row for row in filled if not row.changed), filled[0])
     return Row(paper, command=_command(paper, usable) + options)
 
 
@@ -161,6 +165,9 @@ def why_not_comparable(dataset: str, geometry: Geometry) -> list[str]:
         reasons.append(f"the crop is {geometry.crop} pixels, not {PAPER_CROP}")
     if geometry.width != 1:
         reasons.append(f"the nets have {geometry.width:g} of the width")
+    if geometry.epochs is not None:
+        batch, length = geometry.global_batch, f"{geometry.epochs} or {geometry.copy_epochs} epochs"
+        reasons.append(f"training takes {length}" + (f" in batches of {batch}" if batch else ""))
     return reasons
 
 
@@ -171,5 +178,5 @@ def comparability(dataset: str, geometry: Geometry) -> str:
         return "Data: ILSVRC-2012, the paper's geometry: comparable."
     return (
         f"Data: {dataset}, {geometry.name} geometry. Not comparable with the paper's numbers, because "
-        f"{'; '.join(reasons)}. It shows that the way there works, not where it ends."
+        f"{'; '.join(reasons)}. It shows that the way through works, not how good the nets are."
     )

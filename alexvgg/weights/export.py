@@ -80,7 +80,7 @@ def _torchvision(trained: Trained, path: Path) -> str:
 
 def _write_tensors(path: Path, state: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
     tensors = {key: tensor.contiguous() for key, tensor in state.items()}
-    safetensors.torch.save_file(tensors, path, metadata={"format": "pt", KEY: json.dumps(about)})
+    path.write_bytes(safetensors.torch.save(tensors, metadata={"format": "pt", KEY: json.dumps(about)}))
 
 
 def _onnx(trained: Trained, path: Path) -> str:

@@ -130,6 +130,27 @@ def test_random_init_needs_no_shallow_parent(elsewhere: Path) -> None:
     assert [(r["recipe"], r["how"]) for r in runs] == [("vgg_e-s256", "gaussian"), ("vgg_e-s384", "copy")]
 
 
+def test_results_of_a_local_cluster_are_read_while_it_is_down(elsewhere: Path) -> None:
+    dataset = elsewhere / ".alexvgg/s3/alexvgg/datasets/digits"
+    assert run("data", "sample", "digits", dataset.as_uri()).exit_code == 0
+    for command in (
+        ["table", "table3"],
+        ["status"],
+        ["list"],
+        ["data", "stat"],
+        ["data", "verify"],
+        ["config", "show"],
+    ):
+        result = run(*command)
+        assert result.exit_code == 0, f"{command}: {result.output}"
+    assert "isn't up" in run("status").stderr
+    assert run("submit", "--model", "vgg_e", "--dry-run").stdout.startswith("Plan: 2 of 2 runs to train")
+    for command in (["logs"], ["stop"], ["resume"], ["evaluate", "vgg_e", "--nodes", "2"]):
+        result = run(*command)
+        assert result.exit_code == 2
+        assert "start it with `alexvgg cluster up" in result.stderr
+
+
 def test_a_submission_starts_from_any_finished_run(elsewhere: Path) -> None:
     here = elsewhere.as_uri()
     assert run("data", "sample", "digits", f"{here}/d").exit_code == 0

@@ -81,7 +81,9 @@ def test_a_submission_trains_the_lineage_and_fills_the_table(
     assert {work["name"]: work["phase"] for work in campaign["works"]} == {a: "finished", b: "finished"}
     assert campaign["driver"]["phase"] == "finished"
 
-    # The same again starts nothing.
+    # The same again starts nothing, and a dry run not even the nodes that it would need.
+    assert "on 9 nodes" in alexvgg("submit", "--model", "vgg_e", "--nodes", "9", "--dry-run").stdout
+    assert "node-9" not in alexvgg("cluster", "status").stdout
     again = alexvgg(*submit)
     assert "All of them are finished" in again.stdout
     jobs = [job["job"] for job in json.loads(alexvgg("status", "--json").stdout)["jobs"]]

@@ -104,6 +104,14 @@ def test_settings_that_are_not_the_recipes_stand_behind_the_run() -> None:
     assert filled("table3", [record("vgg_e-s256", 4.0)])[9].changed == ()
 
 
+def test_a_trial_does_not_push_the_recipes_own_run_out() -> None:
+    own, trial = record("vgg_e-s256", 4.0, time=1.0), record("vgg_e-s256", 60.0, time=2.0, seed=1)
+    assert trial.spec is not None
+    trial = replace(trial, spec=replace(trial.spec, train=replace(trial.spec.train, epochs=2)))
+    for runs, shown in (([own, trial], 4.0), ([trial, own], 4.0), ([trial], 60.0)):
+        assert [r.top1 for r in filled("table3", runs) if r.run] == [shown]
+
+
 def test_first_weights_that_are_not_the_papers_stand_behind_the_run() -> None:
     e, e384 = record("vgg_e-s256", 4.0), record("vgg_e-s384", 3.0)
     assert e.spec is not None
