@@ -161,6 +161,7 @@ def to_text(s: Scaling) -> str:
         row = s.points[n : n + len(METHODS)]
         cells = "".join(f"{p.seconds:>10.4f}{p.efficiency:>11.0%}{p.sent / 1e6:>7.0f}" for p in row)
         lines.append(f"{row[0].ranks:>6}{cells}")
-    lines += ["", "Assumed:", *(f"  {text}" for text in s.assumptions)]
-    lines += ["", "Published efficiencies of data parallelism:", *(f"  {text}" for text in PUBLISHED)]
+    lines += ["", "Assumed:", *(f"  {text}" for text in s.assumptions), ""]
+    lines += ["Published efficiencies of data parallelism, most of batches that grow with the GPUs (--per-gpu):"]
+    lines += [f"  {text}" for text in PUBLISHED]
     return "\n".join(lines)

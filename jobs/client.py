@@ -10,7 +10,7 @@ import os
 import re
 import shlex
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 from ray.exceptions import AuthenticationError
@@ -107,6 +107,29 @@ def log_of(jobs: JobSubmissionClient, job_id: str) -> str:
     return NOISE.sub("", jobs.get_job_logs(job_id))
 
 
+def logs_of(jobs: JobSubmissionClient, job_id: str) -> Iterator[str]:
+    """What the jobs that a job drives have printed so far, and then it itself."""
+    for name in _driven({j.submission_id: j for j in jobs_of(jobs)}, job_id):
+        yield log_of(jobs, name)
+
+
+def _driven(known: Mapping[str, Any], job_id: str, also: Container[str] = ()) -> list[str]:
+    """The jobs that a job drives, or has driven, or that were `also` seen, before itself: it speaks of ends after them.
+
+    Those that an earlier driver started and that have ended aren't among them.
+    """
+    driver = known[job_id]
+    children = [
+        name
+        for name, j in known.items()
+        if driver.metadata.get("kind") == "driver"
+        and j.metadata.get("campaign") == driver.metadata["alexvgg"]
+        and j.metadata.get("storage") == driver.metadata.get("storage")
+        and (j.status not in ENDED or name in also or j.start_time >= driver.start_time)
+    ]
+    return [*children, job_id]
+
+
 def follow(jobs: JobSubmissionClient, job_id: str) -> Iterator[str]:
     """A job's log as it grows, and those of the jobs that it drives, until it ends.
 
@@ -116,16 +139,7 @@ def follow(jobs: JobSubmissionClient, job_id: str) -> Iterator[str]:
     closed: set[str] = set()
     while True:
         known = {j.submission_id: j for j in jobs_of(jobs)}
-        driver = known[job_id]
-        children = [
-            name
-            for name, j in known.items()
-            if driver.metadata.get("kind") == "driver"
-            and j.metadata.get("campaign") == driver.metadata["alexvgg"]
-            and j.metadata.get("storage") == driver.metadata.get("storage")
-            and (j.status not in ENDED or name in seen or j.start_time >= driver.start_time)
-        ]
-        for name in [n for n in (*children, job_id) if n not in closed]:  # a driver speaks of an end after it
+        for name in [n for n in _driven(known, job_id, seen) if n not in closed]:
             text = log_of(jobs, name)
             if known[name].status in ENDED:
                 closed.add(name)

@@ -4,6 +4,7 @@ The storage says it, on any host. What the storage can't know is whether what ha
 the cluster's list of jobs, if it is at hand.
 """
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -105,7 +106,9 @@ def resolve(name: str, known: Iterable[str], where: str = "in the storage") -> s
         return found[0]
     if found:
         raise NotFoundError(f"{name!r} may be {', '.join(found)}; write more of the one you mean")
-    raise NotFoundError(f"there is no {name!r} {where}; `alexvgg status` shows what there is")
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}?" if close else "`alexvgg status` shows what there is"
+    raise NotFoundError(f"there is no {name!r} {where}; {hint}")
 
 
 def overview(storage: Store, jobs: Jobs | None = None) -> Overview:

@@ -4,11 +4,12 @@ import json
 
 import click
 
+from alexvgg.cli.names import run_names
 from alexvgg.cli.place import find_run, open_place, profile_option
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, metavar="RUN RUN…")
+@click.argument("runs", nargs=-1, shell_complete=run_names, required=True, metavar="RUN RUN…")
 @click.option("--baseline", metavar="RUN", help="The run that the others are held against; the first by default.")
 @profile_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from alexvgg.cli.names import run_names
 from alexvgg.cli.place import NOT_UP, insecure_option, open_place, profile_option
 from alexvgg.cli.progress import telling
 from alexvgg.cli.scales import test_scales_option
@@ -21,7 +22,7 @@ METHODS = ("dense", "multicrop", "both", "tencrop")  # of alexvgg.evaluation.sco
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, metavar="RUN…")
+@click.argument("runs", nargs=-1, shell_complete=run_names, required=True, metavar="RUN…")
 @click.option(
     "--method",
     type=click.Choice(METHODS),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from alexvgg.cli.names import run_names
 from alexvgg.cli.place import connect, insecure_option, profile_option, say
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ JOB_FAILED, STOPPED = 100, 103
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=run_names)
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job ends; Ctrl-C detaches and stops nothing.")
 @click.option("--attempt", type=click.IntRange(min=1), help="Of a run: this attempt's log instead of the newest's.")
 @click.option("--rank", type=click.IntRange(min=0), help="Of a run: this worker's own output.")
@@ -35,7 +36,7 @@ def logs(name: str | None, follow: bool, attempt: int | None, rank: int | None, 
       alexvgg logs vgg_e-s256 --rank 3 -f
     """
     place, jobs = connect(profile)
-    from jobs.client import find_job, log_of
+    from jobs.client import find_job, logs_of
     from jobs.groups import worker_log
 
     job = find_job(jobs, name, attempt)
@@ -45,11 +46,12 @@ def logs(name: str | None, follow: bool, attempt: int | None, rank: int | None, 
     elif follow:
         sys.exit(follow_to_end(jobs, job))
     else:
-        click.echo(log_of(jobs, job), nl=False)
+        for text in logs_of(jobs, job):
+            click.echo(text, nl=False)
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=run_names)
 @click.option("--now", is_flag=True, help="Don't wait for a checkpoint: what came after the last one is lost.")
 @profile_option
 @insecure_option
@@ -83,7 +85,7 @@ def stop(name: str | None, now: bool, profile: str | None) -> None:
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=run_names)
 @profile_option
 @insecure_option
 def resume(name: str | None, profile: str | None) -> None:
@@ -100,7 +102,7 @@ def resume(name: str | None, profile: str | None) -> None:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=run_names)
 @profile_option
 @insecure_option
 def retry(name: str, profile: str | None) -> None:

@@ -4,11 +4,12 @@ import json
 
 import click
 
+from alexvgg.cli.names import run_names
 from alexvgg.cli.place import find_run, open_place, profile_option
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=run_names)
 @profile_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with the origin and hash of every layer.")
 def lineage(run: str, profile: str | None, as_json: bool) -> None:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 import click
 
+from alexvgg.cli.names import run_names
 from alexvgg.cli.place import find_run, open_place, profile_option
 
 
@@ -17,7 +18,7 @@ def mlflow() -> None:
 
 
 @mlflow.command()
-@click.argument("runs", nargs=-1, metavar="[RUN…]")
+@click.argument("runs", nargs=-1, shell_complete=run_names, metavar="[RUN…]")
 @profile_option
 @click.option("--url", help="The MLflow server instead of the profile's.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

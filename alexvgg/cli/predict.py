@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from alexvgg.cli.names import run_names
 from alexvgg.cli.place import open_stores, storage_options
 from alexvgg.cli.scales import test_scales_option
 
@@ -18,7 +19,7 @@ BAR = 20  # characters for a probability of 1
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=run_names)
 @click.argument(
     "images", nargs=-1, required=True, metavar="IMAGE…", type=click.Path(exists=True, dir_okay=False, path_type=Path)
 )

@@ -193,7 +193,10 @@ def _together(submission: Submission, price: float | None) -> str:
         return "How long it takes is unknown: the first run measures it, or name the profile's `gpu`."
     money = "" if price is None else f", {price * hours:,.2f} at {price:g} for each"
     gpu_hours = f"{hours:,.1f} GPU-hours{money}, " if submission.execution.gpus_per_worker else ""
-    return f"Training takes about {gpu_hours}{duration(3600 * clock)} if its runs follow one another."
+    return (
+        f"Training takes about {gpu_hours}{duration(3600 * clock)} if its runs follow one another; starting workers "
+        "and evaluating come on top."
+    )
 
 
 def _sent(submission: Submission, place: Profile, job: str | None, new: bool, as_json: bool) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alexvgg.cli.names import models
+from alexvgg.cli.names import models, run_names
 from alexvgg.cli.sending import plan_and_send, sending_options
 
 if TYPE_CHECKING:
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     default="auto",
     help="First weights: auto takes those of the paper's parent; the others start at random without it.",
 )
-@click.option("--parent", metavar="RUN", help="A finished run to start from, in place of the paper's with its net.")
+@click.option(
+    "--parent", metavar="RUN", shell_complete=run_names,
+    help="A finished run to start from, in place of the paper's with its net.",
+)  # fmt: skip
 @sending_options
 def submit(model: str, scale: str, init: Init, settings: tuple[str, ...], **options: Any) -> None:
     """Train a net on a cluster, with every net that it starts from.

@@ -87,16 +87,21 @@ def test_shells_complete_commands_and_options(shell: str) -> None:
     assert "_ALEXVGG_COMPLETE" in CliRunner().invoke(main, ["completion", shell]).stdout
 
 
-def test_bash_completes_what_is_begun() -> None:
+def test_bash_completes_what_is_begun(tmp_path: Path) -> None:
     def completed(*words: str) -> list[str]:
         env = {**os.environ, "_ALEXVGG_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(["alexvgg", *words])}
         env["COMP_CWORD"] = str(len(words))
-        out = subprocess.run([ALEXVGG], env=env, capture_output=True, text=True, check=True).stdout
-        return [line.split(",")[1] for line in out.splitlines()]
+        out = subprocess.run([ALEXVGG], env=env, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+        return [line.split(",")[1] for line in out.splitlines() if line]
 
     assert completed("doc") == ["doctor"]
     assert completed("doctor", "--pr") == ["--profile"]
     assert completed("table", "table3") == ["table3"]
+    run = tmp_path / ".alexvgg/s3/alexvgg/runs/vgg_e-s256-3f2a91c4/spec.json"
+    run.parent.mkdir(parents=True)
+    run.touch()
+    assert completed("lineage", "vgg_e") == ["vgg_e-s256-3f2a91c4"]
+    assert completed("lineage", "--profile", "absent", "vgg_e") == []
     assert completed("recipe", "vgg_e-") == ["vgg_e-s256", "vgg_e-s384", "vgg_e-jitter"]
     assert completed("train", "vgg_a_") == ["vgg_a_lrn-s256"]
     assert completed("submit", "--model", "vgg_a_") == ["vgg_a_lrn"]

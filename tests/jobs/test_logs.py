@@ -8,7 +8,7 @@ import pytest
 from ray.job_submission import JobStatus
 
 from jobs import client
-from jobs.client import follow
+from jobs.client import follow, logs_of
 
 NOISE = (
     "(TrainController pid=7) [2026-01-01 00:00:00,0 E 7 8] core_worker.cc:2465: Actor with class name: "
@@ -47,6 +47,11 @@ def test_a_log_is_followed_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None
         {"e-d1": (done, "[1/2] a starts\n[1/2] a finished"), "a-a1": (done, f"one\n{NOISE}two\n{NOISE}")},
     )
     assert list(follow(jobs, "e-d1")) == ["[1/2] a starts\n", "one\n", "two\n", "[1/2] a finished"]  # type: ignore[arg-type]
+
+
+def test_without_following_what_there_is_comes_at_once() -> None:
+    now = {"e-d1": (JobStatus.RUNNING, "[1/2] a starts\n"), "a-a1": (JobStatus.RUNNING, f"one\n{NOISE}tw")}
+    assert list(logs_of(Jobs(now), "e-d1")) == ["one\ntw", "[1/2] a starts\n"]  # type: ignore[arg-type]
 
 
 def test_another_error_of_the_same_file_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
