@@ -23,6 +23,7 @@ from jobs.client import ENDED, ENVIRONMENT, jobs_of, start, unused
 Say = Callable[[str], None]
 
 LOOK_SECONDS = 1.0  # between looks at a driver that is being stopped
+STOP_SECONDS = 30.0
 
 # A driver ends after the trainings that it stops, and they after their checkpoints.
 DRIVER_ENVIRONMENT = ENVIRONMENT | {"RAY_JOB_STOP_WAIT_TIME_S": "120"}
@@ -78,6 +79,25 @@ def _is_stopping(campaign: Campaign, storage: Store) -> bool:
         if standing == "live" and Attempt(storage, work.folder, records[-1].number).signs()[0]:
             return True
     return False
+
+
+def stop(jobs: JobSubmissionClient, job: str, storage: Store) -> bool:
+    """Ask a job to stop; False if it had ended. Returns when a campaign's runs know it, and who goes on waits for them.
+
+    At the latest after STOP_SECONDS: then the driver doesn't hear, and Ray ends it.
+    """
+    if not jobs.stop_job(job):
+        return False
+    about, deadline = jobs.get_job_info(job).metadata or {}, time.monotonic() + STOP_SECONDS
+    if about.get("kind") == "driver":
+        campaign = Campaign.load(storage, about["alexvgg"])
+        while (
+            jobs.get_job_status(job) not in ENDED
+            and not _is_stopping(campaign, storage)
+            and time.monotonic() < deadline
+        ):
+            time.sleep(LOOK_SECONDS / 4)
+    return True
 
 
 def go_on(

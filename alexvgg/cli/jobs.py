@@ -68,14 +68,13 @@ def stop(name: str | None, now: bool, profile: str | None) -> None:
     from alexvgg.data.store import open_store
 
     place, jobs = connect(profile)
+    from jobs import submit
     from jobs.client import find_job
-    from jobs.submit import give_up
 
-    job = find_job(jobs, name)
+    job, storage = find_job(jobs, name), open_store(place.storage)
     if now:
-        give_up(jobs, job, open_store(place.storage))
-    stopped = jobs.stop_job(job)
-    if not stopped:
+        submit.give_up(jobs, job, storage)
+    if not submit.stop(jobs, job, storage):
         click.echo(f"{job} had ended already")
     elif now:
         click.echo(f"{job} is stopped; `alexvgg resume` goes on")

@@ -151,8 +151,8 @@ def alive(jobs: list[dict[str, str]] | None) -> dict[str, bool] | None:
 def place_to_submit(name: str | None, nodes: int, *, dry_run: bool, **changes: str | None) -> Iterator[Profile]:
     """`open_place`, after bringing up the local cluster if that is what is asked for.
 
-    A dry run starts nothing: if there never was a local cluster, it plans against the sample dataset in a temporary
-    folder.
+    A dry run starts and stores nothing: without a local cluster that holds the sample dataset, it plans against one in
+    a temporary folder.
     """
     from alexvgg.data.store import create_bucket, open_store
     from alexvgg.profiles import LOCAL, Source, chosen_profile, settings_of, to_profile
@@ -163,10 +163,10 @@ def place_to_submit(name: str | None, nodes: int, *, dry_run: bool, **changes: s
         return
     say("No profile: this machine, scikit-learn's digits, the small geometry (crop 32, width 1/8).")
     say("For ImageNet, pack it to S3 and name its URLs in a [profile.NAME] of alexvgg.toml; then add --profile NAME.")
-    if dry_run and (local.find() is not None or local.storage_folder().exists()):
-        yield open_place(name, **changes)
-        return
     if dry_run:
+        if (there := _with_dataset(name, **changes)) is not None:
+            yield there
+            return
         with tempfile.TemporaryDirectory() as folder:
             url = Path(folder).as_uri()
             _pack_digits(url)
@@ -179,6 +179,18 @@ def place_to_submit(name: str | None, nodes: int, *, dry_run: bool, **changes: s
     if not open_store(DIGITS).exists("dataset.json"):
         _pack_digits(DIGITS)
     yield open_place(name, **changes)
+
+
+def _with_dataset(name: str | None, **changes: str | None) -> Profile | None:
+    """`open_place`, if that has a dataset."""
+    from alexvgg.data.store import open_store
+    from alexvgg.errors import InputError
+
+    try:
+        place = open_place(name, **changes)
+        return place if open_store(place.dataset).exists("dataset.json") else None
+    except InputError:  # no cluster, or no bucket in it yet
+        return None
 
 
 def _pack_digits(url: str) -> None:
