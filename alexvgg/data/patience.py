@@ -52,13 +52,15 @@ class Patience:
 
     def progress(self) -> None:
         """Something arrived: the patience is whole again."""
-        self._since, self._pause, self._renewed = time.monotonic(), 0.1, False
+        self._since: float | None = None  # the first error since something arrived
+        self._pause, self._renewed = 0.1, False
 
     def after(self, error: Exception, where: str = "") -> None:
         """Wait, or raise what `error` means if trying again is no use or has lasted too long."""
         from botocore.exceptions import ClientError
 
         self.tries += 1
+        self._since = self._since or time.monotonic()
         doing = f"{self._doing}{where}"
         if isinstance(error, ClientError):
             code, answer = error_code(error), error.response

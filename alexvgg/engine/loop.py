@@ -95,7 +95,7 @@ class Trainer:
         watch, self._pace = StallWatch(self._stage), Pace()
         try:
             moved = on_device(batches, self.world.device)
-            for _ in range(steps):
+            for left in reversed(range(steps)):
                 before = time.perf_counter()
                 with watch:
                     batch = next(moved)
@@ -112,7 +112,8 @@ class Trainer:
                 if len(self._tail) == STEPS_PER_POINT:
                     self._losses.push(self.step, self.world.sum(torch.stack(self._tail)))
                     self._tail = []
-                self._act()
+                if left:  # a checkpoint after the last step, before the epoch was scored, would lose the score
+                    self._act()
         finally:
             watch.close()
         mean_loss = self._close_epoch()
