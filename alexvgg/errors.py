@@ -22,6 +22,17 @@ class NotFoundError(InputError):
 def did_you_mean(word: str, known: Iterable[str], all_of_them: str = "there are") -> str:
     """The end of a sentence about an unknown word: a close one, or all there are."""
     known = list(known)
-    if close := difflib.get_close_matches(word, known, n=1, cutoff=0.5):
-        return f"; did you mean {close[0]!r}?"
+    if (close := nearest(word, known)) is not None:
+        return f"; did you mean {close!r}?"
     return f"; {all_of_them} {', '.join(known) or 'none'}"
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The one of `known` that may have been meant by an unknown word."""
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)), None)
+
+
+def meant(word: str, known: Iterable[str]) -> list[str]:
+    """Those of `known` that a name stands for, which may be cut short: itself, or all that begin with it."""
+    known = list(known)
+    return [word] if word in known else [name for name in known if name.startswith(word)]

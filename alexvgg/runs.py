@@ -1,6 +1,5 @@
 """What the storage says about runs: it alone is enough to rebuild every status and every table."""
 
-import difflib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from alexvgg import attempts
 from alexvgg.attempts import Record
 from alexvgg.config import RunSpec, from_dict
 from alexvgg.data.store import Store
-from alexvgg.errors import InputError
+from alexvgg.errors import InputError, did_you_mean, meant
 from alexvgg.tracking.journal import read_journal
 
 State = Literal["finished", "failed", "started", "planned"]
@@ -83,6 +82,11 @@ def is_finished(storage: Store, run: str) -> bool:
     return storage.exists(f"runs/{run}/final/record.json")
 
 
+def run_names(storage: Store) -> list[str]:
+    """Of every run under the storage URL, sorted."""
+    return sorted({key.split("/")[1] for key in storage.list("runs/")})
+
+
 def list_runs(storage: Store) -> list[RunRecord]:
     """Every run under the storage URL, by name."""
     keys = storage.list("runs/")
@@ -111,18 +115,16 @@ def find_finished(storage: Store, name: str) -> Finished:
     """A finished run; its name may be cut short. Raises InputError if there is none, or several are meant."""
     found = read_run(storage, name)
     if found.spec is None:
-        known = sorted({key.split("/")[1] for key in storage.list("runs/")})
-        if meant := [k for k in known if k.startswith(name)]:
-            if len(meant) == 1:
-                return find_finished(storage, meant[0])
-            raise InputError(f"{name!r} may be {', '.join(meant)}; write more of the one you mean")
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known) or 'none yet'}."
-        raise InputError(f"there is no run {name!r} in {storage.url}; {hint}")
-    if found.weights is None:
+        names = meant(name, known := run_names(storage))
+        if len(names) > 1:
+            raise InputError(f"{name!r} may be {', '.join(names)}; write more of the one you mean")
+        if not names:
+            raise InputError(f"there is no run {name!r} in {storage.url}{did_you_mean(name, known, 'it has')}")
+        found = read_run(storage, names[0])
+    if found.spec is None or found.weights is None:
         state = {"planned": "is planned"}.get(found.state, f"has {found.state}")
         raise InputError(
-            f"{name} {state} but isn't finished, and only final weights can be used. "
+            f"{found.name} {state} but isn't finished, and only final weights can be used. "
             "`alexvgg status` shows how far it is; submitting it again goes on with it."
         )
     return Finished(found.spec, found.weights)

@@ -4,7 +4,6 @@ The storage says it, on any host. What the storage can't know is whether what ha
 the cluster's list of jobs, if it is at hand.
 """
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +14,7 @@ from alexvgg.attempts import Record
 from alexvgg.campaign.dag import State, kept_back
 from alexvgg.campaign.plan import Campaign, Evaluation, Training, Work
 from alexvgg.data.store import Store
-from alexvgg.errors import NotFoundError
+from alexvgg.errors import NotFoundError, meant, nearest
 from alexvgg.runs import RunRecord, read_run, read_spec
 from alexvgg.tracking.live import read_live
 
@@ -101,13 +100,13 @@ class Overview:
 def resolve(name: str, known: Iterable[str], where: str = "in the storage") -> str:
     """The one of `known` that is `name` or begins with it. Raises NotFoundError if there is none, or several."""
     names = sorted(known)
-    found = [n for n in names if n == name] or [n for n in names if n.startswith(name)]
+    found = meant(name, names)
     if len(found) == 1:
         return found[0]
     if found:
         raise NotFoundError(f"{name!r} may be {', '.join(found)}; write more of the one you mean")
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}?" if close else "`alexvgg status` shows what there is"
+    close = nearest(name, names)
+    hint = f"did you mean {close!r}?" if close is not None else "`alexvgg status` shows what there is"
     raise NotFoundError(f"there is no {name!r} {where}; {hint}")
 
 

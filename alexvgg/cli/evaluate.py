@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from alexvgg.cli.names import run_names
-from alexvgg.cli.place import NOT_UP, insecure_option, open_place, profile_option
+from alexvgg.cli.place import connect, insecure_option, open_place, profile_option
 from alexvgg.cli.progress import telling
 from alexvgg.cli.scales import test_scales_option
 
@@ -77,14 +77,11 @@ def evaluate(
     from alexvgg.evaluate import plan_rows
     from alexvgg.runs import find_finished
 
-    place = open_place(profile, storage=storage, dataset=dataset)
-    if not place.dashboard:
-        raise InputError(NOT_UP)
-    from jobs.client import client  # only now: Ray reads where its token lies when it is imported
+    place, jobs = connect(profile, storage=storage, dataset=dataset)
     from jobs.submission import check_cluster, execution_on
     from jobs.submit import send_evaluation
 
-    jobs, kept, images = client(place.dashboard), open_store(place.storage), open_dataset(open_store(place.dataset))
+    kept, images = open_store(place.storage), open_dataset(open_store(place.dataset))
     check_cluster(place, nodes)
     # Whatever is wrong with the request is said before anything starts.
     found = [find_finished(kept, name) for name in request.runs]

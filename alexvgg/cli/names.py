@@ -19,12 +19,13 @@ def models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[
 
 def run_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """For arguments that name a run: those in the profile's storage."""
+    from alexvgg import runs
     from alexvgg.cli.place import open_place
     from alexvgg.data.store import open_store
 
     try:
         storage = open_store(open_place(ctx.params.get("profile")).storage)
-        names = sorted({key.split("/")[1] for key in storage.list("runs/")})
+        names = runs.run_names(storage)
     except Exception:  # whatever it is, it is said when the command runs
         return []
     return [name for name in names if name.startswith(incomplete)]

@@ -106,11 +106,11 @@ def settings_here(name: str | None) -> dict[str, Setting]:
         return settings_of(name, built_in=Source("local cluster, which isn't up", places))
 
 
-def connect(name: str | None) -> tuple[Profile, JobSubmissionClient]:
+def connect(name: str | None, **changes: str | None) -> tuple[Profile, JobSubmissionClient]:
     """`open_place`, and the Jobs API of its cluster."""
     from alexvgg.errors import InputError
 
-    place = open_place(name)
+    place = open_place(name, **changes)
     if not place.dashboard:
         raise InputError(NOT_UP)
     from jobs.client import client  # only now: Ray reads where its token lies when it is imported

@@ -39,12 +39,12 @@ Key = tuple[str, float | None]  # exchange and rate
 class Ranks:
     """Processes that measure, each on its own host, or all on this one's loopback, which counts everyone's bytes."""
 
-    def __init__(self, net: str, size: int, hosts: Hosts | None, exchanges: list[str], steps: int = STEPS) -> None:
+    def __init__(self, net: str, size: int, hosts: Hosts | None, exchanges: list[str]) -> None:
         master, self._interface = ("127.0.0.1", "lo") if hosts is None else (address(0), LINK)
         world = {"WORLD_SIZE": str(size), "MASTER_ADDR": master, "MASTER_PORT": str(free_port()), "LOCAL_RANK": "0"}
         self._processes = []
         for rank in range(size):
-            command = [sys.executable, str(RANK), net, str(steps), self._interface, *exchanges]
+            command = [sys.executable, str(RANK), net, str(STEPS), self._interface, *exchanges]
             inside = command if hosts is None else hosts.inside(rank, command)
             environment = {**os.environ, **world, "RANK": str(rank), "GLOO_SOCKET_IFNAME": self._interface}
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}

@@ -164,6 +164,8 @@ def test_a_submission_starts_from_any_finished_run(elsewhere: Path) -> None:
         return run(*submit, "--model", model, "--scale", scale, "--parent", parent)
 
     assert "there is no run 'nobody'" in answer("vgg_e", parent="nobody").stderr
+    store.put("runs/begun/transplant.json", b"[]")
+    assert "begun is planned but isn't finished" in answer("vgg_e", parent="begun").stderr
     assert "only final weights" in answer("vgg_e").stderr
     store.put(f"runs/{mine.name}/final/record.json", b'{"sha256": "0"}')
     first, second = json.loads(answer("vgg_e", "384").stdout)["runs"]
