@@ -11,7 +11,7 @@ Everything a run leaves behind lies under `runs/<name>/` of its storage:
 import functools
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -49,6 +49,15 @@ from alexvgg.runs import is_finished
 from alexvgg.tracking.recording import Recording
 
 Progress = Callable[[dict[str, Any]], None]
+
+
+def epoch_line(event: Mapping[str, Any], epochs: int) -> str:
+    """What `progress` is called with, in a line."""
+    return (
+        f"{event['run']}: epoch {event['epoch']}/{epochs}, step {event['step']}, "
+        f"loss {event['train/loss_epoch']:.3f}, top-1 error {event['val/top1_error']:.1f} %, "
+        f"{event['perf/images_per_s']:.0f} images/s"
+    )
 
 
 def train(

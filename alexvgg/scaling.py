@@ -160,7 +160,9 @@ def to_text(s: Scaling) -> str:
     for n in range(0, len(s.points), len(METHODS)):
         row = s.points[n : n + len(METHODS)]
         cells = "".join(f"{p.seconds:>10.4f}{p.efficiency:>11.0%}{p.sent / 1e6:>7.0f}" for p in row)
-        lines.append(f"{row[0].ranks:>6}{cells}")
+        lines.append(f"{row[0].ranks:>6}{cells}{'' if row[0].ranks <= MAX_LANES else '  *'}")
+    if s.points[-1].ranks > MAX_LANES:
+        lines += ["", f"* beyond what alexvgg itself does: it cuts a batch in at most {MAX_LANES} shares"]
     lines += ["", "Assumed:", *(f"  {text}" for text in s.assumptions), ""]
     lines += ["Published efficiencies of data parallelism, most of batches that grow with the GPUs (--per-gpu):"]
     lines += [f"  {text}" for text in PUBLISHED]

@@ -104,7 +104,8 @@ def down(*, state: Path = STATE, say: Say = print) -> None:
     with processes.locked(state):
         stopped = processes.stop(state)
         shutil.rmtree(ray_folder(state), ignore_errors=True)
-    say(f"Stopped {stopped} processes. Data, results and MLflow's runs stay in {state.name}/.")
+    did = f"Stopped {stopped} processes." if stopped else "The local cluster wasn't up."
+    say(f"{did} Data, results and MLflow's runs stay in {state.name}/.")
 
 
 def running_services(cluster: LocalCluster) -> dict[str, psutil.Process]:

@@ -51,12 +51,14 @@ def _version(dashboard: str) -> str:
 
 def _nodes(profile: Profile) -> str:
     nodes = list_nodes(address=profile.dashboard, limit=10_000, raise_on_missing_output=False)
-    alive = [n.resources_total for n in nodes if n.state == "ALIVE"]
+    alive = [n for n in nodes if n.state == "ALIVE"]
     fitting = [
-        r for r in alive
-        if r.get("CPU", 0) >= profile.workers_per_node and r.get("GPU", 0) >= profile.gpus_per_node
+        n for n in alive
+        if n.resources_total.get("CPU", 0) >= profile.workers_per_node
+        and n.resources_total.get("GPU", 0) >= profile.gpus_per_node
     ]  # fmt: skip
     each = f"{profile.gpus_per_node} GPUs" if profile.gpus_per_node else "a CPU for a worker"
     if not fitting:
         raise RuntimeError(f"none of {len(alive)} nodes has {each}")
-    return f"{len(fitting)} of {len(alive)} have {each}"
+    others = [n for n in alive if n not in fitting and n.is_head_node]  # a head that doesn't train is no fault
+    return f"{len(fitting)} of {len(alive) - len(others)} have {each}" + (", beside the head" if others else "")

@@ -10,6 +10,7 @@ from alexvgg.errors import NotFoundError
 from jobs.access import get
 
 TIMEOUT_SECONDS = 10.0
+MARKERS = (b":job_id:", b":actor_name:")  # Ray's own lines in a worker's file
 
 
 @dataclass(frozen=True)
@@ -60,4 +61,6 @@ def worker_log(dashboard: str, job: str, rank: int, *, follow: bool) -> Iterator
     # As `ray logs actor` asks for it; that command knows only the cluster's own address, not the dashboard's.
     query = urllib.parse.urlencode({"actor_id": worker.actor, "suffix": "out", "lines": -1})
     with get(f"{dashboard}/api/v0/logs/{'stream' if follow else 'file'}?{query}") as answer:
-        yield from (line.decode(errors="replace") for line in answer)
+        for line in answer:
+            if not line.startswith(MARKERS):
+                yield line.decode(errors="replace")

@@ -21,7 +21,7 @@ from alexvgg.engine.world import World
 from alexvgg.errors import InputError
 from alexvgg.evaluate import describe, evaluate
 from alexvgg.request import Request
-from alexvgg.run import train
+from alexvgg.run import epoch_line, train
 from jobs.metrics import Gauges
 
 # Trying again would end the same: a spec or a parent that doesn't fit, a loss that is NaN, damaged weights. It is
@@ -78,12 +78,7 @@ def reporter(spec: RunSpec, world: World, gauges: Gauges) -> Callable[[dict[str,
     def report(event: dict[str, Any]) -> None:
         gauges.set(event)
         if world.rank == 0:
-            print(
-                f"{event['run']}: epoch {event['epoch']}/{spec.train.epochs}, step {event['step']}, "
-                f"loss {event['train/loss_epoch']:.3f}, top-1 error {event['val/top1_error']:.1f} %, "
-                f"{event['perf/images_per_s']:.0f} images/s",
-                flush=True,
-            )
+            print(epoch_line(event, spec.train.epochs), flush=True)
 
     return report
 

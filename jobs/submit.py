@@ -109,8 +109,10 @@ def go_on(
     """
     found = overview(storage).about(name).campaigns
     unfinished = [c for c in found if any(w.phase != "finished" for w in c.works)]
+    if not found:
+        raise InputError(f"{name} belongs to no campaign: the command that began it goes on with it")
     if not unfinished:
-        raise InputError(f"{name} belongs to no campaign that is unfinished: there is nothing to go on with")
+        raise InputError(f"all of {', '.join(c.name for c in found)} is finished: there is nothing to go on with")
     failed = [w.name for c in unfinished for w in c.works if w.phase == "failed"]
     if failed and not forgive:
         raise InputError(f"{failed[0]} failed; when its cause is mended, `alexvgg retry {failed[0]}` tries again")

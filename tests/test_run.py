@@ -75,6 +75,10 @@ def launched(ranks: int, digits_url: str, folder: Path, exchange: str = "auto") 
     command = [sys.executable, *(launcher if ranks > 1 else []), *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    epochs = [line.split(", loss")[0] for line in done.stdout.splitlines()]
+    assert [line.split(": ")[1] for line in epochs] == [
+        f"epoch {n}/24, step {s}" for n, s in ((1, 8), (2, 16), (3, 20))
+    ]
     return sample_log(folder / "log")
 
 

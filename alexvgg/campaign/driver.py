@@ -153,8 +153,9 @@ class Driver:
         """Claim the next attempt and start its job; if someone else was faster, watch that one."""
         self._lease.check()
         number = len(watched.records) + 1
-        execution = replace(self._campaign.execution, job=f"{name}-a{number}")
-        claim = Claim(self._jobs.name(name, number), to_dict(execution), self._campaign.name, self._lease.fence)
+        job = self._jobs.name(name, number)
+        execution = replace(self._campaign.execution, job=job)
+        claim = Claim(job, to_dict(execution), self._campaign.name, self._lease.fence)
         attempt = Attempt(self._storage, watched.work.folder, number)
         watched.work.describe(self._storage)
         watched.began = self._clock()

@@ -176,15 +176,23 @@ def _phase(records: Sequence[Record], progress: Progress | None, jobs: Jobs | No
 
 
 def _progress(storage: Store, record: RunRecord, folder: str) -> Progress | None:
-    """From the journal's newest epoch, and since then from what the run shows of itself."""
+    """From the journal's newest epoch, and since then from what the run shows of itself.
+
+    Loss and error stay until there are newer ones. A speed is the newest attempt's own: it has none before it trains.
+    """
     if record.spec is None or not record.journal:
         return None
     epoch, live, t = record.last_epoch, read_live(storage, folder), record.spec.train
     metrics = epoch["metrics"] if epoch is not None else {}
     step = max(e["step"] for e in record.journal)
-    loss, speed = metrics.get("train/loss_epoch"), metrics.get("perf/images_per_s")
-    if live is not None and live.step > step:
-        step, loss, speed = live.step, live.loss, live.images_per_s or speed
+    loss, speed = metrics.get("train/loss_epoch"), None
+    began = max(n for n, e in enumerate(record.journal) if e["event"] == "start")
+    start = record.journal[began]
+    if not record.attempts or record.attempts[-1].claim.job == start["job"]:
+        if epoch in record.journal[began:]:
+            speed = metrics.get("perf/images_per_s")
+        if live is not None and live.attempt == start["attempt"] and live.step > step:
+            step, loss, speed = live.step, live.loss, live.images_per_s or speed
     epochs = epoch["epoch"] if epoch is not None else 0
     return Progress(
         epoch=epochs, epochs=t.epochs, step=step, loss=loss, top1_error=metrics.get("val/top1_error"),

@@ -27,7 +27,9 @@ cluster.add_command(render)
 
 
 @cluster.command()
-@click.option("--nodes", type=click.IntRange(min=1), default=4, show_default=True, help="Ray nodes beside the head.")
+@click.option(
+    "--nodes", type=click.IntRange(min=1), default=4, show_default=True, help="Ray nodes beside the head, at least."
+)
 @click.option("--metrics", is_flag=True, help="Start Prometheus and Grafana, too, where their programs exist.")
 def up(nodes: int, metrics: bool) -> None:
     """Start the local cluster, or what is missing of it. Its state lies in .alexvgg/ of this folder.

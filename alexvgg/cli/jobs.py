@@ -41,8 +41,12 @@ def logs(name: str | None, follow: bool, attempt: int | None, rank: int | None, 
 
     job = find_job(jobs, name, attempt)
     if rank is not None:
+        silent = True
         for text in worker_log(place.dashboard, job, rank, follow=follow):
             click.echo(text, nl=False)
+            silent = False
+        if silent:
+            say(f"rank {rank} has printed nothing: rank 0 speaks for all, others only of what goes wrong on them")
     elif follow:
         sys.exit(follow_to_end(jobs, job))
     else:

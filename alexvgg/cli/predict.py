@@ -63,8 +63,11 @@ def predict(
     guesses = [predicting.predict(trained, p, method=method, test_scales=scales, top=top) for p in pixels]
     if as_json:
         found = [{"image": str(i), "top": [asdict(g) for g in gs]} for i, gs in zip(images, guesses, strict=True)]
-        click.echo(json.dumps({"run": run, "method": method, "test_scales": scales, "images": found}, indent=2))
+        click.echo(
+            json.dumps({"run": trained.run.name, "method": method, "test_scales": scales, "images": found}, indent=2)
+        )
         return
+    click.echo(f"{trained.run.name}, {method}, Q={','.join(map(str, scales))}")
     for image, best in zip(images, guesses, strict=True):
         click.echo("\n".join([f"{image}", *map(_line, best)]))
 

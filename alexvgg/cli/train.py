@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a setting, e.g. train.epochs=5.")
 @click.option("--mlflow", help="URL of an MLflow server to log to.")
 @execution_options
+@click.option("--json", "as_json", is_flag=True, help="Print each epoch's metrics as a line of JSON.")
 def train(
     recipe_name: str,
     dataset: str,
@@ -32,6 +33,7 @@ def train(
     parent: str | None,
     settings: tuple[str, ...],
     mlflow: str | None,
+    as_json: bool,
     **execution: Any,
 ) -> None:
     """Train one run here, without Ray. Its parent must be finished in the same storage.
@@ -55,7 +57,7 @@ def train(
     from alexvgg.engine.world import World
     from alexvgg.planning import Start, images_of, plan_runs
     from alexvgg.recipes import GEOMETRIES, RECIPES, choose
-    from alexvgg.run import train
+    from alexvgg.run import epoch_line, train
     from alexvgg.runs import find_finished
 
     images = images_of(open_dataset(open_store(dataset)))
@@ -70,7 +72,7 @@ def train(
 
         def report(event: dict[str, object]) -> None:
             if world.rank == 0:
-                click.echo(json.dumps(event))
+                click.echo(json.dumps(event) if as_json else epoch_line(event, spec.train.epochs))
 
         try:
             train(spec, from_dict(Execution, {**places, "workers": world.size, **execution}), world, report, wishes)

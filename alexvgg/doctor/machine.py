@@ -71,7 +71,7 @@ def check_free_ports(ports: Mapping[str, int]) -> Finding:
     """What the local cluster would listen on. It takes another port for one that is in use."""
     taken = [f"{port} ({name})" for name, port in ports.items() if listens("127.0.0.1", port)]
     if taken:
-        return Finding("ports", "warning", f"{', '.join(taken)} in use; the local cluster would take others instead")
+        return Finding("ports", "ok", f"{', '.join(taken)} in use; the local cluster takes others instead")
     return Finding("ports", "ok", f"{', '.join(map(str, ports.values()))} are free for the local cluster")
 
 

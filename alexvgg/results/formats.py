@@ -110,22 +110,28 @@ def to_markdown(table: str, rows: Sequence[Row], note: str) -> str:
 def to_csv(table: str, rows: Sequence[Row], note: str) -> str:
     """The table for other programs: full precision, one line a row, the note in each, so that none travels without."""
     fields = (
-        "table", "title", "nets", "method", "top1_error", "paper_top1_error", "delta_top1_error", "top5_error",
-        "paper_top5_error", "delta_top5_error", "paper_top5_test_error", "images", "run", "changed", "command", "note",
+        "table", "row", "model", "train_scale", "test_scales", "method",
+        "top1_error", "paper_top1_error", "delta_top1_error", "top5_error", "paper_top5_error", "delta_top5_error",
+        "paper_top5_test_error", "images", "run", "changed", "command", "note",
     )  # fmt: skip
     file = io.StringIO()
     writer = csv.DictWriter(file, fields, lineterminator="\n")
     writer.writeheader()
     for r in rows:
-        nets = "; ".join("{} S={} Q={}".format(*_place(net)) for net in r.paper.nets)
         writer.writerow({
-            "table": table, "title": r.paper.title, "nets": nets, "method": r.paper.method if r.paper.nets else None,
+            "table": table, "row": r.paper.title or "{} S={} Q={}".format(*_place(r.paper.nets[0])),
+            **_alone(r.paper.nets), "method": r.paper.method if r.paper.nets else None,
             "top1_error": r.top1, "paper_top1_error": r.paper.top1, "delta_top1_error": _minus(r.top1, r.paper.top1),
             "top5_error": r.top5, "paper_top5_error": r.paper.top5, "delta_top5_error": _minus(r.top5, r.paper.top5),
             "paper_top5_test_error": r.paper.top5_test, "images": r.images, "run": r.run,
             "changed": " ".join(r.changed), "command": r.command, "note": note,
         })  # fmt: skip
     return file.getvalue().rstrip("\n")
+
+
+def _alone(nets: Sequence[PaperNet]) -> dict[str, str]:
+    """The columns of a row of one net; a fusion's are empty, as its title names its nets."""
+    return dict(zip(("model", "train_scale", "test_scales"), _place(nets[0]), strict=True)) if len(nets) == 1 else {}
 
 
 def _minus(ours: float | None, papers: float | None) -> float | None:

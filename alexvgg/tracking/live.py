@@ -13,8 +13,12 @@ SECONDS = 5.0  # at most between a point and its being stored
 
 @dataclass(frozen=True)
 class Point:
-    """The mean loss of the last steps up to `step`, and how many images/s all workers have trained on since then."""
+    """The mean loss of the last steps up to `step`, and how many images/s all workers have trained on since then.
 
+    `attempt` counts as the journal's `start` events do.
+    """
+
+    attempt: int
     step: int
     loss: float
     images_per_s: float | None
@@ -23,7 +27,8 @@ class Point:
 class Live:
     """Stores the newest point from a thread of its own, so that training never waits for it."""
 
-    def __init__(self, storage: Store, folder: str, global_batch: int) -> None:
+    def __init__(self, storage: Store, folder: str, global_batch: int, attempt: int) -> None:
+        self._attempt = attempt
         self._storage, self._key, self._batch = storage, f"{folder}live.json", global_batch
         self._last: tuple[int, float] | None = None
         self._newest: Point | None = None
@@ -37,7 +42,7 @@ class Live:
         speed = None
         if self._last is not None and step > self._last[0]:
             speed = (step - self._last[0]) * self._batch / (now - self._last[1])
-        self._last, self._newest = (step, now), Point(step, loss, speed)
+        self._last, self._newest = (step, now), Point(self._attempt, step, loss, speed)
 
     def close(self) -> None:
         self._closing.set()
@@ -56,7 +61,7 @@ class Live:
 
 
 def read_live(storage: Store, folder: str) -> Point | None:
-    """The newest point that a run has shown; it may be older than the newest epoch."""
+    """The newest point that a run has shown; it may be older than the newest epoch, or another attempt's."""
     try:
         document: dict[str, Any] = json.loads(storage.get(f"{folder}live.json"))
     except MissingKeyError:

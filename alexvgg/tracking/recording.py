@@ -51,11 +51,11 @@ class Recording:
             f"{self.folder}provenance/{self.attempt}.json", json.dumps(self._provenance(hosts), indent=2).encode()
         )
         self.journal.write(
-            "start", step, attempt=self.attempt, workers=self.world.size, hosts=len(hosts),
+            "start", step, attempt=self.attempt, job=self.execution.job, workers=self.world.size, hosts=len(hosts),
             device=self.world.device.type,
         )  # fmt: skip
         self.journal.flush()
-        self.live = Live(self.storage, self.folder, self.spec.train.global_batch)
+        self.live = Live(self.storage, self.folder, self.spec.train.global_batch, self.attempt)
         if self.execution.mlflow_url is not None:
             description = describe_run(self.storage, self.spec)
             self.sink = MlflowSink(self.execution.mlflow_url, description, self.journal.events)

@@ -1,5 +1,6 @@
 """What `status` shows, from a storage that real claims, ends and journals were written to."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,9 +40,9 @@ def claim(storage: Store, spec: RunSpec, number: int) -> Attempt:
     return attempt
 
 
-def train(storage: Store, spec: RunSpec, epochs: int) -> None:
+def train(storage: Store, spec: RunSpec, epochs: int, attempt: int = 1) -> None:
     journal = Journal(storage, f"runs/{spec.name}/journal.jsonl")
-    journal.write("start", 0, attempt=1, workers=4, device="cpu")
+    journal.write("start", 0, attempt=1, job=f"{spec.name}-a{attempt}", workers=4, device="cpu")
     for epoch in range(1, epochs + 1):
         metrics = {"train/loss_epoch": 2.0, "val/top1_error": 50.0, "perf/images_per_s": 640.0}
         journal.write("epoch", 23 * epoch, epoch=epoch, metrics=metrics)
@@ -93,7 +94,7 @@ def test_status_as_people_read_it(storage: Store, golden: Callable[[str, str], N
     storage.put(f"runs/{A.name}/final/record.json", b'{"sha256": "0"}')
     claim(storage, E, 1).end("lost", "ray.exceptions.ActorDiedError: node 127.0.0.4 is gone")
     claim(storage, E, 2)
-    train(storage, E, epochs=3)
+    train(storage, E, epochs=3, attempt=2)
     golden("status.txt", "\n".join(format_overview(overview(storage), {})))
 
 
@@ -113,7 +114,7 @@ def test_a_run_shows_its_newest_point(storage: Store, monkeypatch: pytest.Monkey
     monkeypatch.setattr("alexvgg.tracking.live.SECONDS", 0.01)
     claim(storage, A, 1)
     train(storage, A, epochs=1)
-    live = Live(storage, f"runs/{A.name}/", global_batch=64)
+    live = Live(storage, f"runs/{A.name}/", global_batch=64, attempt=1)
     live.point(30, 1.5)
     live.point(40, 1.25)
     for _ in range(500):
@@ -128,6 +129,30 @@ def test_a_run_shows_its_newest_point(storage: Store, monkeypatch: pytest.Monkey
     assert progress is not None
     assert (progress.epoch, progress.step, progress.loss) == (1, 40, 1.25)
     assert progress.images_per_s == point.images_per_s
+
+
+def test_a_speed_is_the_newest_attempts(storage: Store) -> None:
+    """What goes on after a stop starts first: neither the journal's speed nor a newer point of before is its own."""
+    claim(storage, A, 1).end("stopped")
+    train(storage, A, epochs=2)
+    stale = {"attempt": 1, "step": 60, "loss": 1.0, "images_per_s": 640.0}
+    storage.put(f"runs/{A.name}/live.json", json.dumps(stale).encode())
+    claim(storage, A, 2)
+
+    def speed_of(job: str | None) -> tuple[str, int, float | None]:
+        if job is not None:
+            journal = Journal(storage, f"runs/{A.name}/journal.jsonl")
+            journal.write("start", 46, attempt=2, job=job, workers=4, device="cpu")
+            journal.flush()
+        a = overview(storage).campaigns[0].works[0]
+        assert a.progress is not None
+        return a.phase, a.progress.step, a.progress.images_per_s
+
+    assert speed_of(None) == ("starting", 46, None)
+    assert speed_of(f"{A.name}-a2") == ("starting", 46, None)
+    own = {"attempt": 2, "step": 50, "loss": 1.0, "images_per_s": 320.0}
+    storage.put(f"runs/{A.name}/live.json", json.dumps(own).encode())
+    assert speed_of(None) == ("running", 50, 320.0)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 COMMANDS = [(name, command) for name, command in commands() if not isinstance(command, click.Group)]
 WRITERS = {
     "alexvgg logs", "alexvgg stop", "alexvgg resume", "alexvgg retry", "alexvgg export", "alexvgg import",
-    "alexvgg train", "alexvgg completion", "alexvgg report",
+    "alexvgg completion", "alexvgg report",
     "alexvgg cluster up", "alexvgg cluster down", "alexvgg cluster render",
     "alexvgg data sample", "alexvgg data pack", "alexvgg data index",
 }  # fmt: skip  # that print a log, a file's name or a line

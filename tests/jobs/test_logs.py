@@ -1,5 +1,7 @@
 """A job's log as a person follows it: whole lines, children before the driver's end, nothing that only looks bad."""
 
+import io
+import json
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -7,7 +9,8 @@ from typing import Any
 import pytest
 from ray.job_submission import JobStatus
 
-from jobs import client
+from alexvgg.errors import NotFoundError
+from jobs import client, groups
 from jobs.client import follow, logs_of
 
 NOISE = (
@@ -52,6 +55,20 @@ def test_a_log_is_followed_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None
 def test_without_following_what_there_is_comes_at_once() -> None:
     now = {"e-d1": (JobStatus.RUNNING, "[1/2] a starts\n"), "a-a1": (JobStatus.RUNNING, f"one\n{NOISE}tw")}
     assert list(logs_of(Jobs(now), "e-d1")) == ["one\ntw", "[1/2] a starts\n"]  # type: ignore[arg-type]
+
+
+def test_a_workers_file_has_lines_of_rays_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = {"world_rank": 3, "node_ip": "127.0.0.5", "status": "RUNNING", "actor_id": "b3"}
+    train = {"train_runs": [{"name": "a-a1", "attempts": [{"start_time_ns": 1, "workers": [worker]}]}]}
+    file = b":job_id:01000000\n:actor_name:RayTrainWorker\nthis is rank 3\n"
+
+    def get(url: str, **_: Any) -> Any:
+        return io.BytesIO(file if "actor_id=b3" in url else json.dumps(train).encode())
+
+    monkeypatch.setattr(groups, "get", get)
+    assert list(groups.worker_log("http://ray", "a-a1", 3, follow=False)) == ["this is rank 3\n"]
+    with pytest.raises(NotFoundError, match="has ranks 0 to 0, no rank 1"):
+        list(groups.worker_log("http://ray", "a-a1", 1, follow=False))
 
 
 def test_another_error_of_the_same_file_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:

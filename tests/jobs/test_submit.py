@@ -12,11 +12,12 @@ from ray.job_submission import JobStatus
 from alexvgg.attempts import Attempt, Claim, history, standing
 from alexvgg.campaign.plan import Campaign, Evaluation, Training
 from alexvgg.config import Execution, to_dict
+from alexvgg.errors import InputError, NotFoundError
 from alexvgg.planning import Images, plan_runs
 from alexvgg.recipes import GEOMETRIES, RECIPES
 from alexvgg.request import Request
 from jobs.client import start
-from jobs.submit import send
+from jobs.submit import go_on, send
 
 SPECS = plan_runs([RECIPES["vgg_b-s256"]], Images("digits", 10, "f" * 64), GEOMETRIES["small"])
 A, B = (spec.name for spec in SPECS)
@@ -58,6 +59,24 @@ def test_a_driver_is_sent_once_until_it_ends() -> None:
     assert Campaign.load(storage, B).works == CAMPAIGN.works
     request.status = JobStatus.FAILED
     assert send(CAMPAIGN, storage, jobs) == (f"{B}-d2", True)
+
+
+def test_what_there_is_to_go_on_with() -> None:
+    jobs: Any = Jobs()
+    storage = store()
+    with pytest.raises(NotFoundError, match="there is no 'vgg_b'"):
+        go_on("vgg_b", storage, jobs, forgive=False)
+    send(CAMPAIGN, storage, jobs)
+    jobs.jobs[f"{B}-d1"].status = JobStatus.STOPPED
+    assert go_on("vgg_b", storage, jobs, forgive=False) == [(f"{B}-d2", True)]
+    for name in (A, B):
+        storage.put(f"runs/{name}/final/record.json", b'{"sha256": "0"}')
+    with pytest.raises(InputError, match=f"all of {B} is finished: there is nothing to go on with"):
+        go_on(A, storage, jobs, forgive=True)
+    alone = plan_runs([RECIPES["alexnet-s256"]], Images("digits", 10, "f" * 64), GEOMETRIES["small"])[-1]
+    Training(alone).describe(storage)
+    with pytest.raises(InputError, match="belongs to no campaign: the command that began it goes on with it"):
+        go_on("alexnet", storage, jobs, forgive=True)
 
 
 @pytest.mark.parametrize("how", ["asked", "stopped"])

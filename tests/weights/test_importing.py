@@ -197,10 +197,12 @@ def test_other_classes_and_other_images_are_refused(
 
 
 def test_predictions_for_people(imported: str, command: Callable[..., Result], picture: Path) -> None:
-    lines = command("predict", imported, str(picture), "--method", "central", "--top", "2").stdout.splitlines()
-    assert lines[0] == str(picture)
-    assert len(lines) == 3
-    assert lines[1].split()[1] == "%"
+    short = imported[:-3]
+    lines = command("predict", short, str(picture), "--method", "central", "--top", "2").stdout.splitlines()
+    assert lines[0].startswith(f"{imported}, central, Q=2")
+    assert lines[1] == str(picture)
+    assert len(lines) == 4
+    assert lines[2].split()[1] == "%"
     result = command("predict", imported, __file__)
     assert result.exit_code == 2
     assert "can't be decoded as JPEG, PNG or WebP" in result.stderr

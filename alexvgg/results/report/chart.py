@@ -7,7 +7,7 @@ from html import escape
 
 COLOURS = 8  # of the page's palette, --c0 to --c7
 MOST_POINTS = 300  # of a line; more are averaged in groups
-LEFT, RIGHT, TOP, BOTTOM = 34, 10, 26, 34  # around a panel, in pixels
+LEFT, RIGHT, TOP, BOTTOM = 34, 10, 32, 34  # around a panel, in pixels
 LETTER = 5.6  # width of a character, roughly
 
 

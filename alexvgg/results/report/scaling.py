@@ -23,13 +23,15 @@ def scaling(models: Iterable[str]) -> str:
         ]
 
     efficiency, sent = lines(100, "efficiency"), lines(1e-6, "sent")
-    picture = chart(
-        [Panel("efficiency, %", efficiency, height=150), Panel("MB that each GPU sends in a step", sent)],
-        "GPUs", about=f"efficiency and traffic of training {model} against the number of GPUs",
-    )  # fmt: skip
-    notes = "".join(f"<li>{escape(text)}</li>" for text in (*found.assumptions, *PUBLISHED))
-    return (
-        f'<div class="cards"><article><h3>{escape(model)}, a global batch of {found.global_batch}</h3>'
-        f"{picture}{legend(efficiency)}<details><summary>Assumptions, and what others measured</summary>"
-        f"<ul>{notes}</ul></details></article></div>"
+    pictures = "".join(
+        f"<article><h3>{escape(model)}, a global batch of {found.global_batch}</h3>"
+        f"{chart([Panel(title, drawn, height=190)], 'GPUs', about=f'{title}, {model}, against the number of GPUs')}"
+        f"{legend(drawn)}</article>"
+        for title, drawn in (("efficiency, %", efficiency), ("MB that each GPU sends in a step", sent))
     )
+    notes = _listed("Assumed", found.assumptions) + _listed("Measured by others", PUBLISHED)
+    return f'<div class="cards">{pictures}<article class="notes">{notes}</article></div>'
+
+
+def _listed(title: str, notes: Iterable[str]) -> str:
+    return f"<h3>{title}</h3><ul>{''.join(f'<li>{escape(text)}</li>' for text in notes)}</ul>"
