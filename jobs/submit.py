@@ -13,7 +13,7 @@ from alexvgg.attempts import Attempt, Claim
 from alexvgg.campaign.overview import overview
 from alexvgg.campaign.plan import Campaign, Evaluation
 from alexvgg.config import Execution, to_dict
-from alexvgg.data.store import Store
+from alexvgg.data.store import Store, open_store
 from alexvgg.errors import InputError
 from alexvgg.lease import fences
 from alexvgg.request import Request
@@ -81,7 +81,7 @@ def _is_stopping(campaign: Campaign, storage: Store) -> bool:
     return False
 
 
-def stop(jobs: JobSubmissionClient, job: str, storage: Store) -> bool:
+def stop(jobs: JobSubmissionClient, job: str) -> bool:
     """Ask a job to stop; False if it had ended. Returns when a campaign's runs know it, and who goes on waits for them.
 
     At the latest after STOP_SECONDS: then the driver doesn't hear, and Ray ends it.
@@ -90,6 +90,7 @@ def stop(jobs: JobSubmissionClient, job: str, storage: Store) -> bool:
         return False
     about, deadline = jobs.get_job_info(job).metadata or {}, time.monotonic() + STOP_SECONDS
     if about.get("kind") == "driver":
+        storage = open_store(about["storage"])  # the profile's may be another
         campaign = Campaign.load(storage, about["alexvgg"])
         while (
             jobs.get_job_status(job) not in ENDED
@@ -119,9 +120,10 @@ def go_on(
     return [send(Campaign.load(storage, c.name), storage, jobs, forgive=forgive, say=say) for c in unfinished]
 
 
-def give_up(jobs: JobSubmissionClient, job: str, storage: Store) -> None:
+def give_up(jobs: JobSubmissionClient, job: str) -> None:
     """End the live attempts of a campaign, or a single one, at once: what came after the last checkpoint is lost."""
     about = jobs.get_job_info(job).metadata or {}
+    storage = open_store(about["storage"])
     if about.get("kind") == "driver":
         works = list(Campaign.load(storage, about["alexvgg"]).works)
         folders = [work.folder for work in works]

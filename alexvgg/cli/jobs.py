@@ -69,16 +69,14 @@ def stop(name: str | None, now: bool, profile: str | None) -> None:
       alexvgg stop
       alexvgg stop vgg_e-s256-3f2a91c4 --now
     """
-    from alexvgg.data.store import open_store
-
-    place, jobs = connect(profile)
+    _, jobs = connect(profile)
     from jobs import submit
     from jobs.client import find_job
 
-    job, storage = find_job(jobs, name), open_store(place.storage)
+    job = find_job(jobs, name)
     if now:
-        submit.give_up(jobs, job, storage)
-    if not submit.stop(jobs, job, storage):
+        submit.give_up(jobs, job)
+    if not submit.stop(jobs, job):
         click.echo(f"{job} had ended already")
     elif now:
         click.echo(f"{job} is stopped; `alexvgg resume` goes on")
@@ -125,9 +123,11 @@ def _go_on(name: str | None, profile: str | None, *, forgive: bool) -> None:
     from jobs.client import find_job
     from jobs.submit import go_on
 
+    storage = place.storage
     if name is None:
-        name = str((jobs.get_job_info(find_job(jobs, None)).metadata or {})["alexvgg"])
-    for job, new in go_on(name, open_store(place.storage), jobs, forgive=forgive, say=say):
+        newest = jobs.get_job_info(find_job(jobs, None)).metadata or {}
+        name, storage = newest["alexvgg"], newest["storage"]
+    for job, new in go_on(name, open_store(storage), jobs, forgive=forgive, say=say):
         click.echo(f"{'Submitted' if new else 'Already running:'} {job}")
         say(f"`alexvgg logs {job} -f` follows it")
 

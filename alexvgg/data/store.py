@@ -169,9 +169,12 @@ class FileStore:
             raise MissingKeyError(f"{self.url}/{key} does not exist") from None
 
     def list(self, prefix: str) -> list[str]:
-        folder = self._path(prefix.rpartition("/")[0])
-        files = (p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".writing-"))
-        return sorted(k for k in (p.relative_to(self.root).as_posix() for p in files) if k.startswith(prefix))
+        found = []
+        # os.walk passes over folders that are removed meanwhile, as Path.rglob doesn't.
+        for parent, _, names in os.walk(self._path(prefix.rpartition("/")[0])):
+            files = (Path(parent, name) for name in names if not name.startswith(".writing-"))
+            found += [path.relative_to(self.root).as_posix() for path in files if path.is_file()]
+        return sorted(key for key in found if key.startswith(prefix))
 
     def delete(self, key: str) -> None:
         self._path(key).unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """One contract, four services; and what a network does to it."""
 
+import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -37,6 +38,25 @@ def store_of(kind: str, request: pytest.FixtureRequest, folder: Path, s3: Callab
     if kind == "file":
         return open_store(folder.as_uri())
     return open_store(s3(request.getfixturevalue(kind)) + f"/{folder.name}")
+
+
+def test_a_folder_that_goes_while_it_is_listed(tmp_path: Path) -> None:
+    """As old checkpoints do: a listing has what stays, whatever is deleted meanwhile."""
+    store = open_store(tmp_path.as_uri())
+    store.put("runs/a/spec.json", b"{}")
+    listed = set()
+    with ThreadPoolExecutor(1) as pool:
+
+        def come_and_go() -> None:
+            for n in range(300):
+                store.put(f"runs/a/checkpoints/{n}/commit.json", b"{}")
+                shutil.rmtree(tmp_path / "runs" / "a" / "checkpoints")
+
+        going = pool.submit(come_and_go)
+        while not going.done():
+            listed.add("runs/a/spec.json" in store.list("runs/"))
+        going.result()
+    assert listed == {True}
 
 
 def test_contract(store: Store) -> None:

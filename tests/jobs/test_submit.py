@@ -2,6 +2,7 @@
 
 import shlex
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,12 +13,13 @@ from ray.job_submission import JobStatus
 from alexvgg.attempts import Attempt, Claim, history, standing
 from alexvgg.campaign.plan import Campaign, Evaluation, Training
 from alexvgg.config import Execution, to_dict
+from alexvgg.data.store import open_store
 from alexvgg.errors import InputError, NotFoundError
 from alexvgg.planning import Images, plan_runs
 from alexvgg.recipes import GEOMETRIES, RECIPES
 from alexvgg.request import Request
 from jobs.client import start
-from jobs.submit import go_on, send
+from jobs.submit import give_up, go_on, send, stop
 
 SPECS = plan_runs([RECIPES["vgg_b-s256"]], Images("digits", 10, "f" * 64), GEOMETRIES["small"])
 A, B = (spec.name for spec in SPECS)
@@ -43,6 +45,15 @@ class Jobs:
             raise RuntimeError(f"job {name} exists")
         self.jobs[name] = SimpleNamespace(**request, start_time=len(self.jobs), status=JobStatus.RUNNING)
 
+    def get_job_info(self, name: str) -> Any:
+        return self.jobs[name]
+
+    def get_job_status(self, name: str) -> JobStatus:
+        return self.jobs[name].status  # type: ignore[no-any-return]
+
+    def stop_job(self, name: str) -> bool:
+        return self.jobs[name].status == JobStatus.RUNNING
+
 
 def store() -> Any:
     return MemoryStore()
@@ -59,6 +70,21 @@ def test_a_driver_is_sent_once_until_it_ends() -> None:
     assert Campaign.load(storage, B).works == CAMPAIGN.works
     request.status = JobStatus.FAILED
     assert send(CAMPAIGN, storage, jobs) == (f"{B}-d2", True)
+
+
+def test_a_stop_looks_where_the_campaign_lies(tmp_path: Path) -> None:
+    """The job says which storage that is: `submit --storage` may have named another one than the profile's."""
+    jobs: Any = Jobs()
+    storage = open_store(tmp_path.as_uri())
+    job, _ = send(CAMPAIGN, storage, jobs)
+    attempt = Attempt(storage, f"runs/{A}/", 1)
+    attempt.claim(Claim(f"{A}-a1", {}))
+    attempt.ask_to_stop()  # as its driver does when Ray stops it
+    assert stop(jobs, job)
+    give_up(jobs, job)
+    assert attempt.outcome() == "stopped"
+    jobs.jobs[job].status = JobStatus.STOPPED
+    assert not stop(jobs, job)
 
 
 def test_what_there_is_to_go_on_with() -> None:
