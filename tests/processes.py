@@ -49,6 +49,14 @@ def s3_service(folder: Path) -> Iterator[str]:
         service.wait()
 
 
+def s3_environment(endpoint: str) -> dict[str, str]:
+    """With which a process is a client of such a service, which takes any keys."""
+    return {
+        "AWS_ENDPOINT_URL_S3": endpoint, "AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }  # fmt: skip
+
+
 def processes_with(mark: str) -> set[psutil.Process]:
     """Every process whose environment begins a variable with `mark`, and all its descendants."""
     found: set[psutil.Process] = set()

@@ -6,7 +6,6 @@ installed. `make bench NAME=decode`
 """
 
 import io
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,7 +17,7 @@ import simplejpeg
 import torch
 import torchvision
 from PIL import Image
-from report import hardware
+from report import result
 
 from alexvgg.data.decode import Pixels, decode
 from alexvgg.data.fetch import read_all
@@ -116,10 +115,7 @@ def main() -> None:
             f"{results[scale][1]:7.3f} ms   all Pillow {results[scale][2]:7.3f} ms"
         )
     ours_ms, _, pillow_ms = results["[256;512]"]
-    print(json.dumps({
-        "bench": "decode", "ours": ours_ms, "baseline": pillow_ms, "unit": "ms", "ratio": pillow_ms / ours_ms,
-        "n": ROUNDS, "hardware": hardware(),
-    }))  # fmt: skip
+    result("decode", ours=ours_ms, baseline=pillow_ms, unit="ms", ratio=pillow_ms / ours_ms, n=ROUNDS)
 
 
 if __name__ == "__main__":

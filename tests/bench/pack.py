@@ -21,7 +21,7 @@ import numpy as np
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from PIL import Image
-from processes import s3_service
+from processes import s3_environment, s3_service
 from report import report
 
 from alexvgg.data.packing.pack import PackOptions, pack
@@ -111,10 +111,7 @@ def main() -> None:
         # With the settings that our store uses: by default boto3 adds checksums, which is slower.
         settings = Config(request_checksum_calculation="when_required", s3={"addressing_style": "path"})
         with s3_service(Path(memory) / "s3") as endpoint:
-            os.environ |= {
-                "AWS_ENDPOINT_URL_S3": endpoint, "AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench",
-                "AWS_DEFAULT_REGION": "us-east-1",
-            }  # fmt: skip
+            os.environ |= s3_environment(endpoint)
             create_bucket("s3://bench")
             client = boto3.client("s3", config=settings)
             pack_to(source, ours)

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from report import hardware
+from report import result
 from torch.utils.data import DistributedSampler
 
 from alexvgg.data.fetch import plan_reads, working_set
@@ -92,10 +92,8 @@ def main() -> None:
         f"(of 4 ranks, each must hold {held / 1e6:.0f} MB)"
     )
     print(f"torch's DistributedSampler                    {median(sampling):8.3f} s")
-    print(json.dumps({
-        "bench": "plan", "ours": median(planning), "baseline": median(sampling), "unit": "s",
-        "ratio": median(sampling) / median(planning), "n": ROUNDS, "hardware": hardware(),
-    }))  # fmt: skip
+    ratio = median(sampling) / median(planning)
+    result("plan", ours=median(planning), baseline=median(sampling), unit="s", ratio=ratio, n=ROUNDS)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Any
 
 from chaos import Watch, job_process, processes_of, send, workers_of
 from processes import wait_for
-from report import hardware
+from report import result
 
 from alexvgg.data.store import open_store
 from alexvgg.lease import fences
@@ -76,4 +76,4 @@ medians = {}
 for name, seconds in zip(PROMISED, zip(*pairs, strict=True), strict=True):
     medians[name] = statistics.median(seconds)
     print(f"{name:<50} median {medians[name]:5.1f} s   max {max(seconds):5.1f}   promised {PROMISED[name]:.0f}")
-print(json.dumps({"bench": "recovery", "ours": medians, "promised": PROMISED, "n": KILLS, "hardware": hardware()}))
+result("recovery", ours=medians, promised=PROMISED, n=KILLS)

@@ -6,6 +6,7 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 
 def hardware() -> str:
@@ -17,15 +18,17 @@ def hardware() -> str:
     return f"{cpu}, {os.cpu_count()} cores, {platform.system()}"
 
 
+def result(bench: str, **fields: Any) -> None:
+    """Print the line of JSON."""
+    print(json.dumps({"bench": bench, **fields, "hardware": hardware()}))
+
+
 def report(bench: str, ours: Sequence[float], baseline: Sequence[float], unit: str, names: tuple[str, str]) -> None:
     """Print medians, spread and ratio of paired measurements where less is better; ratio > 1 means ours is better."""
     for name, values in zip(names, (ours, baseline), strict=True):
         print(f"{name:<40} median {median(values):9.3f} {unit}   min {min(values):9.3f}   max {max(values):9.3f}")
-    result = {
-        "bench": bench, "ours": median(ours), "baseline": median(baseline), "unit": unit,
-        "ratio": median(baseline) / median(ours), "n": len(ours), "hardware": hardware(),
-    }  # fmt: skip
-    print(json.dumps(result))
+    times = {"ours": median(ours), "baseline": median(baseline)}
+    result(bench, **times, unit=unit, ratio=times["baseline"] / times["ours"], n=len(ours))
 
 
 def report_rates(bench: str, rates: dict[str, list[float]], unit: str) -> None:
@@ -38,8 +41,5 @@ def report_rates(bench: str, rates: dict[str, list[float]], unit: str) -> None:
             f"   ours is {ratio:5.2f} times that"
         )
     baseline = list(rates)[1]
-    result = {
-        "bench": bench, "ours": middle[ours], "baseline": middle[baseline], "unit": unit,
-        "ratio": middle[ours] / middle[baseline], "n": len(rates[ours]), "hardware": hardware(),
-    }  # fmt: skip
-    print(json.dumps(result))
+    ratio = middle[ours] / middle[baseline]
+    result(bench, ours=middle[ours], baseline=middle[baseline], unit=unit, ratio=ratio, n=len(rates[ours]))

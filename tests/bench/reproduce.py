@@ -15,7 +15,7 @@ from pathlib import Path
 
 from chaos import processes_of, send
 from processes import wait_for
-from report import hardware
+from report import result
 
 from alexvgg.attempts import history
 from alexvgg.data.store import Store, create_bucket, open_store
@@ -66,5 +66,4 @@ with tempfile.TemporaryDirectory() as scratch:
         local.down(state=state)
 own /= NODES // EACH  # of them side by side
 print(f"rows filled: {rows} of 10; wall time {wall:.0f} s; its trainings' own times, side by side, {own:.0f} s")
-result = {"bench": "reproduce", "wall_s": wall, "own_s": own, "rows": rows, "ratio": wall / own, "promised": PROMISED}
-print(json.dumps({**result, "hardware": hardware()}))
+result("reproduce", wall_s=wall, own_s=own, rows=rows, ratio=wall / own, promised=PROMISED)

@@ -20,7 +20,7 @@ from typing import Any
 import boto3
 import numpy as np
 from botocore.config import Config
-from processes import s3_service
+from processes import s3_environment, s3_service
 from report import report_rates
 
 from alexvgg.data.augment import Augmentation
@@ -96,10 +96,7 @@ def many_lanes(dataset: Dataset, url: str) -> Dataset:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, s3_service(Path(folder)) as endpoint:
-        os.environ |= {
-            "AWS_ENDPOINT_URL_S3": endpoint, "AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }  # fmt: skip
+        os.environ |= s3_environment(endpoint)
         create_bucket("s3://bucket")
         store = open_store("s3://bucket/synthetic")
         pack_synthetic(store, SyntheticSpec(images=IMAGES, val=1, shard_bytes=100 << 20))
