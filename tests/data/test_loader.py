@@ -62,6 +62,20 @@ def test_pixels_do_not_depend_on_threads_prefetch_or_ranks(digits: Dataset) -> N
             assert by_sample([batches[step] for batches in ranks]) == expected
 
 
+def test_memory_is_used_again_but_never_what_someone_holds(digits: Dataset) -> None:
+    """Whatever is made of a batch keeps its pixels, and the next batches lie elsewhere."""
+    one, depth = loader(digits, prefetch=1), 1
+    addresses, held = [], []
+    for epoch in (2, 2):
+        for batch in one.training(plan_of(digits), epoch, 0):
+            addresses.append(batch.images.data_ptr())
+            if len(held) < 3:
+                part = batch.split(50)[1].images[3:]
+                held.append((part, part.clone()))
+    assert len(held) < len(set(addresses)) <= len(held) + depth + 2
+    assert all(torch.equal(part, copy) for part, copy in held)
+
+
 def test_labels_are_the_samples_own(digits: Dataset) -> None:
     for batch in loader(digits).training(plan_of(digits), 2, 6):
         assert batch.labels.tolist() == digits.train.labels[batch.samples.numpy()].tolist()
