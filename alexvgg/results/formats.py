@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Callable, Sequence
 from html import escape
 
@@ -161,8 +162,9 @@ def to_html(table: str, rows: Sequence[Row], note: str) -> str:
 
 
 def _command(text: str) -> str:
-    """A command that breaks between its words only, not at their hyphens."""
-    return f"<code>{' '.join(f'<span>{escape(word)}</span>' for word in text.split())}</code>"
+    """A command that breaks between its words only, not at their hyphens, nor between an option and its value."""
+    words = re.findall(r"(?:--\S+ )?\S+", text)
+    return f"<code>{' '.join(f'<span>{escape(word)}</span>' for word in words)}</code>"
 
 
 FORMATS: dict[str, Callable[[str, Sequence[Row], str], str]] = {

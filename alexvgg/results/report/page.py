@@ -1,5 +1,6 @@
 """The report: its sections in the order in which people ask."""
 
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -86,7 +87,10 @@ NOTES = {
 
 
 def _lead(note: str | None) -> str:
-    return f'<p class="lead">{escape(note)}</p>' if note else ""
+    if not note:
+        return ""
+    text = re.sub("`(.+?)`", r"<code>\1</code>", escape(note))
+    return f'<p class="lead">{text}</p>'
 
 
 def _anchor(title: str) -> str:

@@ -110,7 +110,7 @@ def choose_images(labels: Tensor, values: Tensor) -> list[int]:
 def _prediction(dataset: Dataset, sample: int, label: int, posteriors: Tensor) -> str:
     best = posteriors.topk(min(5, len(posteriors)))
     bars = "".join(
-        f'<li class="{"right" if int(c) == label else ""}"><i style="width:{100 * float(p):.1f}%"></i>'
+        f'<li class="{"right" if int(c) == label else ""}"><i style="--share:{float(p):.3f}"></i>'
         f"<span>{escape(dataset.classes[int(c)])}</span><b>{100 * float(p):.0f} %</b></li>"
         for p, c in zip(best.values, best.indices, strict=True)
     )

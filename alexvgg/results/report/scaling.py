@@ -25,7 +25,7 @@ def scaling(models: Iterable[str]) -> str:
     efficiency, sent = lines(100, "efficiency"), lines(1e-6, "sent")
     pictures = "".join(
         f"<article><h3>{escape(model)}, a global batch of {found.global_batch}</h3>"
-        f"{chart([Panel(title, drawn, height=190)], 'GPUs', about=f'{title}, {model}, against the number of GPUs')}"
+        f"{chart([Panel(title, drawn, height=350)], 'GPUs', about=f'{title}, {model}, against the number of GPUs')}"
         f"{legend(drawn)}</article>"
         for title, drawn in (("efficiency, %", efficiency), ("MB that each GPU sends in a step", sent))
     )
