@@ -2,6 +2,7 @@
 
     campaigns/<campaign>/drivers/<fence>.json      taken by `put_new`: a driver holds the lease from here on
     campaigns/<campaign>/drivers/<fence>.beat      a counter that its holder lets grow
+    campaigns/<campaign>/drivers/<fence>.stop.json its holder was asked to stop
     campaigns/<campaign>/drivers/<fence>.end.json  its holder has ended, and how
 
 No clocks are compared between hosts: a newcomer takes the next number when the holder has ended, when Ray says that its
@@ -64,6 +65,11 @@ class Lease:
             self._beats, self._beaten = self._beats + 1, self._clock()
             self._storage.put(f"{_folder(self.campaign)}{self.fence}.beat", str(self._beats).encode())
 
+    def stopping(self) -> None:
+        """Say that this driver was asked to stop, and begins nothing any more."""
+        self.check()
+        self._storage.put_new(f"{_folder(self.campaign)}{self.fence}.stop.json", b"{}")
+
     def end(self, outcome: DriverOutcome) -> None:
         document = json.dumps({"outcome": outcome, "time": time.time()})
         self._storage.put_new(f"{_folder(self.campaign)}{self.fence}.end.json", document.encode())
@@ -105,6 +111,15 @@ class Newcomer:
             return self._storage.get(f"{_folder(self._campaign)}{fence}.beat")
         except MissingKeyError:
             return None
+
+
+def is_stopping(storage: Store, campaign: str) -> bool:
+    """Whether the newest driver was asked to stop and hasn't ended."""
+    taken = fences(storage, campaign)
+    if not taken:
+        return False
+    newest = f"{_folder(campaign)}{taken[-1]}"
+    return storage.exists(f"{newest}.stop.json") and not storage.exists(f"{newest}.end.json")
 
 
 def holder_of(storage: Store, campaign: str, fence: int) -> Holder:

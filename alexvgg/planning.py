@@ -41,6 +41,11 @@ class Start:
     model: str
 
 
+def start_from(finished: RunSpec) -> Start:
+    """That run in its own full name: it goes into the names of those that start from it."""
+    return Start(finished.name, finished.model.name)
+
+
 def images_of(dataset: Dataset) -> Images:
     """A dataset's name, number of classes and fingerprint."""
     return Images(dataset.name, len(dataset.classes), dataset.fingerprint)

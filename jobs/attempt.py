@@ -6,6 +6,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from types import FrameType
 
 import ray
@@ -27,7 +28,8 @@ def carry_out(attempt: Attempt, work: Callable[[Execution], None], on_stop: Call
     if not attempt.begin() or attempt.signs()[1]:
         print(f"attempt {attempt.number} at {attempt.folder} is over; nothing to do", flush=True)
         return 1
-    execution = from_dict(Execution, attempt.read().execution)
+    claim = attempt.read()
+    execution = replace(from_dict(Execution, claim.execution), job=claim.job)
     ray.init(logging_level=logging.WARNING)
     with _living(attempt, on_stop):  # after ray.init, which sets its own handler of SIGTERM
         try:

@@ -79,26 +79,31 @@ def unused(wanted: str, jobs: Iterable[Any]) -> str:
     return next(name for n in itertools.count(1) if (name := wanted if n == 1 else f"{wanted}-{n}") not in taken)
 
 
-def find_job(jobs: JobSubmissionClient, name: str | None, attempt: int | None = None) -> str:
-    """The id of a job by its own, or by what it is for: a campaign, a run, an evaluation. Names may be cut short.
+def find_job(
+    jobs: JobSubmissionClient, storage: str, name: str | None, attempt: int | None = None, *, workers: bool = False
+) -> str:
+    """The id of a job by its own, or by what it is for, in a storage: a campaign, a run, an evaluation.
 
-    Without a name, the newest that no driver started; with `attempt`, that one of a run or an evaluation.
-    Raises NotFoundError.
+    Names may be cut short. A run may have its campaign's name: then the driver is meant, or with `attempt` or
+    `workers` the job that trains. Without a name, the newest that no driver started. Raises NotFoundError.
     """
-    found = jobs_of(jobs)
-    if name in [j.submission_id for j in found]:
+    if name in [j.submission_id for j in jobs_of(jobs)]:
         return str(name)
+    found, where = jobs_of(jobs, storage=storage), f"of {storage} on the cluster at {jobs.get_address()}"
     if name is None:
         found = [j for j in found if "campaign" not in j.metadata]
     else:
-        target = resolve(name, {j.metadata["alexvgg"] for j in found}, f"on the cluster at {jobs.get_address()}")
+        target = resolve(name, {j.metadata["alexvgg"] for j in found}, where)
         found = [j for j in found if j.metadata["alexvgg"] == target]
-        drivers = [j for j in found if j.metadata.get("kind") == "driver"]
-        found = drivers if drivers and attempt is None else found
+        drivers = [j for j in found if j.metadata["kind"] == "driver"]
+        if workers or attempt is not None:
+            found = [j for j in found if j.metadata["kind"] != "driver"]
+        elif drivers:
+            found = drivers
     if attempt is not None:
         found = [j for j in found if j.metadata.get("attempt") == str(attempt)]
     if not found:
-        raise NotFoundError(f"there is no such job on the cluster at {jobs.get_address()}; `alexvgg status` shows them")
+        raise NotFoundError(f"there is no such job {where}; `alexvgg status` shows them")
     return str(found[-1].submission_id)
 
 

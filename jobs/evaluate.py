@@ -37,7 +37,7 @@ def main() -> None:
 
     def run(execution: Execution) -> None:
         config = {"request": to_dict(request), "execution": to_dict(execution), "attempt": int(number)}
-        run_workers(worker, config, f"{name}-a{number}", execution)
+        run_workers(worker, config, execution)
 
     sys.exit(carry_out(Attempt(storage, f"evaluations/{name}/", int(number)), run, on_stop=_stop))
 

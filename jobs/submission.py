@@ -7,7 +7,7 @@ from typing import Any
 
 from alexvgg import attempts
 from alexvgg.architectures import architecture
-from alexvgg.campaign.dag import State, duration
+from alexvgg.campaign.dag import State, among, duration
 from alexvgg.campaign.estimate import Estimate, Speed, as_dict, estimate, measured, speed
 from alexvgg.campaign.plan import Campaign, Evaluation, Training, Work, name_of
 from alexvgg.config import Execution, RunSpec, from_dict, to_dict
@@ -90,7 +90,7 @@ class Submission:
         """On the clock, on a cluster of so many workers; without, one run after the other."""
         if self.worker_hours is None:
             return None
-        nodes = [replace(Training(s.spec).node, cost=s.estimate.hours or 0.0) for s in self.steps]
+        nodes = among([replace(Training(s.spec).node, cost=s.estimate.hours or 0.0) for s in self.steps])
         states: dict[str, State] = {s.spec.name: "finished" if s.state == "finished" else "open" for s in self.steps}
         return duration(nodes, states, total_workers, self.campaign.workers)
 

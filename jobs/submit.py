@@ -1,8 +1,9 @@
 """Sending to a cluster what was decided, as Ray jobs: a campaign's driver, or a single evaluation."""
 
+import re
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from alexvgg.campaign.plan import Campaign, Evaluation
 from alexvgg.config import Execution, to_dict
 from alexvgg.data.store import Store, open_store
 from alexvgg.errors import InputError
-from alexvgg.lease import fences
+from alexvgg.lease import fences, is_stopping
 from alexvgg.request import Request
 from alexvgg.tracking.provenance import look_at_code, remember_code
 from jobs.client import ENDED, ENVIRONMENT, jobs_of, start, unused
@@ -36,21 +37,21 @@ def send(
 
     One that is being stopped is waited for. What failed before is tried again if it is forgiven.
     """
+    for work in campaign.works if forgive else ():  # a driver that is at work looks for it, too
+        records = attempts.history(storage, work.folder)
+        if attempts.failure(records) is not None:
+            Attempt(storage, work.folder, records[-1].number).forgive()
     said = None
     while (running := _running(drivers := jobs_of(jobs, campaign.name, "driver", storage.url))) is not None:
-        if not _is_stopping(campaign, storage):
+        if not is_stopping(storage, campaign.name):
             return running, False
         if running != said:
             say(f"{running} is being stopped; waiting for its end")
         said = running
         time.sleep(LOOK_SECONDS)
-    for work in campaign.works if forgive else ():
-        records = attempts.history(storage, work.folder)
-        if attempts.failure(records) is not None:
-            Attempt(storage, work.folder, records[-1].number).forgive()
     noted = remember_code(storage, look_at_code())
     replace(campaign, execution=replace(campaign.execution, submitted=noted)).save(storage)
-    number = 1 + max([len(drivers), *fences(storage, campaign.name)])
+    number = 1 + max([*_numbers(campaign.name, drivers), *fences(storage, campaign.name)], default=0)
     # Only other storages' jobs are evaded: of two submissions at the same moment one has to be refused.
     job_id = unused(
         f"{campaign.name}-d{number}", [j for j in jobs_of(jobs) if j.metadata.get("storage") != storage.url]
@@ -69,36 +70,42 @@ def send(
     return job_id, True
 
 
-def _is_stopping(campaign: Campaign, storage: Store) -> bool:
-    """Whether something of it was asked to stop, or has stopped and nothing has gone on with it."""
-    for work in campaign.works:
-        records = attempts.history(storage, work.folder)
-        standing = attempts.standing(records)
-        if standing == "stopped":
-            return True
-        if standing == "live" and Attempt(storage, work.folder, records[-1].number).signs()[0]:
-            return True
-    return False
+def _numbers(campaign: str, drivers: Sequence[Any]) -> list[int]:
+    """Those in the drivers' ids: one that ended before it held the lease has used its id up, too."""
+    found = (re.match(rf"{re.escape(campaign)}-d(\d+)", j.submission_id) for j in drivers)
+    return [int(match[1]) for match in found if match is not None]
 
 
 def stop(jobs: JobSubmissionClient, job: str) -> bool:
     """Ask a job to stop; False if it had ended. Returns when a campaign's runs know it, and who goes on waits for them.
 
-    At the latest after STOP_SECONDS: then the driver doesn't hear, and Ray ends it.
+    At the latest after STOP_SECONDS: then the driver doesn't hear, and Ray ends it. If a driver is gone, what it
+    started is asked itself.
     """
+    about = jobs.get_job_info(job).metadata or {}
     if not jobs.stop_job(job):
-        return False
-    about, deadline = jobs.get_job_info(job).metadata or {}, time.monotonic() + STOP_SECONDS
+        stopped = [jobs.stop_job(child) for child in _children(jobs, about)]
+        return any(stopped)
     if about.get("kind") == "driver":
-        storage = open_store(about["storage"])  # the profile's may be another
-        campaign = Campaign.load(storage, about["alexvgg"])
+        storage, deadline = open_store(about["storage"]), time.monotonic() + STOP_SECONDS
         while (
             jobs.get_job_status(job) not in ENDED
-            and not _is_stopping(campaign, storage)
+            and not is_stopping(storage, about["alexvgg"])
             and time.monotonic() < deadline
         ):
             time.sleep(LOOK_SECONDS / 4)
     return True
+
+
+def _children(jobs: JobSubmissionClient, about: Mapping[str, str]) -> list[str]:
+    """The jobs that a campaign's drivers have started and that go on, unless one of these drivers is at work."""
+    if about.get("kind") != "driver":
+        return []
+    campaign, storage = about["alexvgg"], about["storage"]
+    if _running(jobs_of(jobs, campaign, "driver", storage)) is not None:
+        return []
+    ours = (j for j in jobs_of(jobs, storage=storage) if j.metadata.get("campaign") == campaign)
+    return [str(j.submission_id) for j in ours if j.status not in ENDED]
 
 
 def go_on(
@@ -121,17 +128,20 @@ def go_on(
 
 
 def give_up(jobs: JobSubmissionClient, job: str) -> None:
-    """End the live attempts of a campaign, or a single one, at once: what came after the last checkpoint is lost."""
+    """End the live attempts that a campaign has started, or a single one, at once: what came after the last checkpoint
+    is lost."""
     about = jobs.get_job_info(job).metadata or {}
-    storage = open_store(about["storage"])
-    if about.get("kind") == "driver":
-        works = list(Campaign.load(storage, about["alexvgg"]).works)
-        folders = [work.folder for work in works]
+    if about.get("kind") not in ("driver", "training", "evaluation"):
+        return
+    storage, campaign = open_store(about["storage"]), None
+    if about["kind"] == "driver":
+        campaign = about["alexvgg"]
+        folders = [work.folder for work in Campaign.load(storage, campaign).works]
     else:
-        folders = [f"{'runs' if about.get('kind') == 'training' else 'evaluations'}/{about['alexvgg']}/"]
+        folders = [f"{'runs' if about['kind'] == 'training' else 'evaluations'}/{about['alexvgg']}/"]
     for folder in folders:
         records = attempts.history(storage, folder)
-        if attempts.standing(records) == "live":
+        if attempts.standing(records) == "live" and campaign in (None, records[-1].claim.campaign):
             Attempt(storage, folder, records[-1].number).end("stopped", "stopped without a checkpoint")
 
 

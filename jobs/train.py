@@ -31,7 +31,7 @@ def main() -> None:
 
     def fit(execution: Execution) -> None:
         config = {"spec": to_dict(spec), "execution": to_dict(execution), "attempt": int(number)}
-        run_workers(worker, config, f"{run}-a{number}", execution)
+        run_workers(worker, config, execution)
 
     sys.exit(carry_out(Attempt(storage, f"runs/{run}/", int(number)), fit))
 

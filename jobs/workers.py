@@ -11,9 +11,7 @@ from alexvgg.config import Execution
 from jobs.network import Launch
 
 
-def run_workers(
-    worker: Callable[[dict[str, Any]], None], config: dict[str, Any], name: str, execution: Execution
-) -> None:
+def run_workers(worker: Callable[[dict[str, Any]], None], config: dict[str, Any], execution: Execution) -> None:
     """Call `worker(config)` on `execution.workers` workers in torchrun's environment, or on at least `min_workers`.
 
     A lost worker or node restarts the group, `execution.max_failures` times.
@@ -35,7 +33,7 @@ def run_workers(
                 elastic_resize_monitor_interval_s=60 * execution.checkpoint_minutes,  # type: ignore[call-arg]
             ),
             run_config=RunConfig(
-                name=name,
+                name=execution.job,  # by which `jobs.groups` finds its workers
                 storage_path=scratch,
                 failure_config=FailureConfig(max_failures=execution.max_failures),
                 logging_config=LoggingConfig(log_level="WARNING"),  # type: ignore[call-arg]  # only V2 has it

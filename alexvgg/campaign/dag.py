@@ -1,7 +1,7 @@
 """What may start next in a graph of works of which some need others: pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 # open: may start; waiting: for the pause after a lost attempt; live: being carried out; the others are ends.
@@ -23,6 +23,12 @@ class Workers:
 
     least: int
     most: int
+
+
+def among(nodes: Sequence[Node]) -> list[Node]:
+    """The nodes without their needs for what isn't one of them: that was finished before."""
+    names = {n.name for n in nodes}
+    return [replace(n, needs=tuple(p for p in n.needs if p in names)) for n in nodes]
 
 
 def critical_paths(nodes: Sequence[Node]) -> dict[str, float]:

@@ -6,7 +6,7 @@ any two lines, and the next driver goes on; a second one at the same time change
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from alexvgg import attempts
@@ -70,7 +70,7 @@ class Driver:
     ) -> None:  # fmt: skip
         self._storage, self._campaign, self._jobs, self._lease = storage, campaign, jobs, lease
         self._clock, self._say = clock, say
-        self._nodes = [work.node for work in campaign.works]
+        self._nodes = campaign.nodes
         self._watched = {work.node.name: _Watched(work, [], "open") for work in campaign.works}
         self._stopping = False
         self._waiting_said = False
@@ -94,6 +94,9 @@ class Driver:
         for name, watched in self._watched.items():
             if watched.state == "live":
                 self._look(name, watched, known)
+            elif watched.state == "failed" and self._clock() - watched.looked >= attempts.BEAT_SECONDS:
+                watched.looked = self._clock()
+                self._read(watched)  # someone may have forgiven it
             elif watched.state == "waiting" and self._clock() >= watched.retry_at:
                 watched.state = "open"
         if self._stopping:
@@ -105,10 +108,15 @@ class Driver:
     def stop(self) -> None:
         """Begin nothing any more, and ask what this campaign has started to end."""
         self._stopping = True
-        for watched in self._watched.values():
+        self._lease.stopping()
+        for name, watched in self._watched.items():
             if self._is_ours(watched):
-                self._lease.check()
-                self._jobs.stop(watched.records[-1].claim.job)
+                record = watched.records[-1]
+                Attempt(self._storage, watched.work.folder, record.number).ask_to_stop()
+                try:
+                    self._jobs.stop(record.claim.job)
+                except Exception as error:  # whatever the cluster answers: the wish lies in the storage, too
+                    self._say(f"{self._title(name)}: job {record.claim.job} couldn't be told to stop: {error}")
 
     def summary(self) -> str:
         """One line for each work that can't be finished, one for all."""
@@ -153,9 +161,8 @@ class Driver:
         """Claim the next attempt and start its job; if someone else was faster, watch that one."""
         self._lease.check()
         number = len(watched.records) + 1
-        job = self._jobs.name(name, number)
-        execution = replace(self._campaign.execution, job=job)
-        claim = Claim(job, to_dict(execution), self._campaign.name, self._lease.fence)
+        execution = self._campaign.execution
+        claim = Claim(self._jobs.name(name, number), to_dict(execution), self._campaign.name, self._lease.fence)
         attempt = Attempt(self._storage, watched.work.folder, number)
         watched.work.describe(self._storage)
         watched.began = self._clock()

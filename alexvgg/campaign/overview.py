@@ -186,7 +186,9 @@ def _progress(storage: Store, record: RunRecord, folder: str) -> Progress | None
     metrics = epoch["metrics"] if epoch is not None else {}
     step = max(e["step"] for e in record.journal)
     loss, speed = metrics.get("train/loss_epoch"), None
-    began = max(n for n, e in enumerate(record.journal) if e["event"] == "start")
+    began = max((n for n, e in enumerate(record.journal) if e["event"] == "start"), default=None)
+    if began is None:  # imported
+        return None
     start = record.journal[began]
     if not record.attempts or record.attempts[-1].claim.job == start["job"]:
         if epoch in record.journal[began:]:
@@ -213,7 +215,7 @@ def _seconds_left(record: RunRecord, epoch: dict[str, Any] | None, step: int, sp
 def _with_culprits(plan: Campaign, views: Mapping[str, WorkView]) -> tuple[WorkView, ...]:
     """The campaign's works; those that can't start say whom they wait for in vain."""
     works = [views[work.node.name] for work in plan.works]
-    culprits = kept_back([work.node for work in plan.works], {w.name: STATES.get(w.phase, "open") for w in works})
+    culprits = kept_back(plan.nodes, {w.name: STATES.get(w.phase, "open") for w in works})
     return tuple(
         replace(w, phase="kept back", error=f"{culprits[w.name]} {views[culprits[w.name]].phase}")
         if w.phase in ("planned", "lost") and w.name in culprits

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from alexvgg.campaign.dag import Node, Workers
+from alexvgg.campaign.dag import Node, Workers, among
 from alexvgg.config import Execution, RunSpec, from_dict, to_dict
 from alexvgg.data.store import Store
 from alexvgg.request import Request
@@ -91,6 +91,11 @@ class Campaign:
     name: str
     works: tuple[Work, ...]
     execution: Execution
+
+    @property
+    def nodes(self) -> list[Node]:
+        """Of its works. A parent that was given, finished, isn't among them."""
+        return among([work.node for work in self.works])
 
     @property
     def workers(self) -> Workers:

@@ -35,11 +35,13 @@ def logs(name: str | None, follow: bool, attempt: int | None, rank: int | None, 
       alexvgg logs vgg_e-s256-3f2a91c4 --attempt 1
       alexvgg logs vgg_e-s256 --rank 3 -f
     """
+    from alexvgg.data.store import open_store
+
     place, jobs = connect(profile)
     from jobs.client import find_job, logs_of
     from jobs.groups import worker_log
 
-    job = find_job(jobs, name, attempt)
+    job = find_job(jobs, open_store(place.storage).url, name, attempt, workers=rank is not None)
     if rank is not None:
         silent = True
         for text in worker_log(place.dashboard, job, rank, follow=follow):
@@ -69,11 +71,13 @@ def stop(name: str | None, now: bool, profile: str | None) -> None:
       alexvgg stop
       alexvgg stop vgg_e-s256-3f2a91c4 --now
     """
-    _, jobs = connect(profile)
+    from alexvgg.data.store import open_store
+
+    place, jobs = connect(profile)
     from jobs import submit
     from jobs.client import find_job
 
-    job = find_job(jobs, name)
+    job = find_job(jobs, open_store(place.storage).url, name)
     if now:
         submit.give_up(jobs, job)
     if not submit.stop(jobs, job):
@@ -118,16 +122,19 @@ def retry(name: str, profile: str | None) -> None:
 
 def _go_on(name: str | None, profile: str | None, *, forgive: bool) -> None:
     from alexvgg.data.store import open_store
+    from alexvgg.errors import NotFoundError
 
     place, jobs = connect(profile)
-    from jobs.client import find_job
+    from jobs.client import jobs_of
     from jobs.submit import go_on
 
-    storage = place.storage
+    storage = open_store(place.storage)
     if name is None:
-        newest = jobs.get_job_info(find_job(jobs, None)).metadata or {}
-        name, storage = newest["alexvgg"], newest["storage"]
-    for job, new in go_on(name, open_store(storage), jobs, forgive=forgive, say=say):
+        drivers = jobs_of(jobs, kind="driver", storage=storage.url)
+        if not drivers:
+            raise NotFoundError(f"the cluster knows no campaign of {storage.url}; name one that `alexvgg status` shows")
+        name = str(drivers[-1].metadata["alexvgg"])
+    for job, new in go_on(name, storage, jobs, forgive=forgive, say=say):
         click.echo(f"{'Submitted' if new else 'Already running:'} {job}")
         say(f"`alexvgg logs {job} -f` follows it")
 

@@ -98,7 +98,7 @@ def plan_and_send(
     """
     from alexvgg.data.shards import open_dataset
     from alexvgg.data.store import open_store
-    from alexvgg.planning import Images, Start, images_of
+    from alexvgg.planning import Images, images_of, start_from
     from alexvgg.profiles import LOCAL, chosen_profile
     from alexvgg.recipes import GEOMETRIES, choose
     from alexvgg.runs import find_finished
@@ -113,7 +113,7 @@ def plan_and_send(
 
         kept = open_store(place.storage)
         images = open_dataset(open_store(place.dataset))
-        start = None if parent is None else Start(parent, find_finished(kept, parent).spec.model.name)
+        start = None if parent is None else start_from(find_finished(kept, parent).spec)
         runs, requests = planner(images_of(images), choose(GEOMETRIES, place.geometry, "geometry"), start)
         submission = decide(target, runs, requests, place, nodes, kept, len(images.train), retry=retry, **execution)
         if dry_run or not as_json:

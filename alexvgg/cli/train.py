@@ -55,7 +55,7 @@ def train(
     from alexvgg.engine.saver import UploadError
     from alexvgg.engine.wishes import EXIT_STOPPED, Stopped, Wishes, stopping_on_sigterm
     from alexvgg.engine.world import World
-    from alexvgg.planning import Start, images_of, plan_runs
+    from alexvgg.planning import images_of, plan_runs, start_from
     from alexvgg.recipes import GEOMETRIES, RECIPES, choose
     from alexvgg.run import epoch_line, train
     from alexvgg.runs import find_finished
@@ -64,7 +64,7 @@ def train(
     target, size = choose(RECIPES, recipe_name, "recipe"), choose(GEOMETRIES, geometry, "geometry")
     start = None
     if parent is not None:
-        start = Start(parent, find_finished(open_store(storage), parent).spec.model.name)
+        start = start_from(find_finished(open_store(storage), parent).spec)
     spec = plan_runs([target], images, size, init=init, overrides=parse_settings(settings), start=start)[-1]
     places = {"dataset_url": dataset, "storage_url": storage, "mlflow_url": mlflow}
     wishes = Wishes()

@@ -126,7 +126,9 @@ class World:
             while (lease := newcomer.take()) is None:
                 actor.step()
             works = tuple(Work(n) for n in self.nodes)
-            plan: Any = SimpleNamespace(name=name, works=works, workers=Workers(2, 2), execution=Execution("d", "s"))
+            plan: Any = SimpleNamespace(
+                name=name, works=works, nodes=self.nodes, workers=Workers(2, 2), execution=Execution("d", "s")
+            )
             try:
                 driver = Driver(store, plan, cluster, lease, clock=lambda: self.now)
                 while not driver.tick():

@@ -13,8 +13,12 @@ from memory import MemoryStore
 from alexvgg.attempts import BEAT_SECONDS, DEAD_SECONDS, Attempt, Claim
 from alexvgg.campaign.dag import Node, Workers
 from alexvgg.campaign.driver import Driver, JobState
+from alexvgg.campaign.overview import overview
+from alexvgg.campaign.plan import Campaign, Training
 from alexvgg.config import Execution
-from alexvgg.lease import Newcomer
+from alexvgg.lease import Newcomer, is_stopping
+from alexvgg.planning import Images, Start, plan_runs
+from alexvgg.recipes import GEOMETRIES, RECIPES
 
 LINEAGE = [Node("a"), Node("b", ("a",)), Node("c", ("a",)), Node("d", ("c",)), Node("fuse", ("b", "d"))]
 
@@ -75,15 +79,18 @@ class Quiet:
     def free_workers(self) -> int:
         return 0
 
+    def stop(self, job: str) -> None:
+        raise RuntimeError(f"there is no job {job}")
 
-def claimed() -> tuple[MemoryStore, Quiet, Driver, Attempt]:
+
+def claimed(by: str = "other") -> tuple[MemoryStore, Quiet, Driver, Attempt]:
     """A driver that finds an attempt which someone has claimed, whose job the cluster doesn't know."""
     store, cluster = MemoryStore(), Quiet()
     attempt = Attempt(store, "runs/a/", 1)  # type: ignore[arg-type]
-    attempt.claim(Claim("a-a1", {}, "other", 1))
+    attempt.claim(Claim("a-a1", {}, by, 1))
     lease = Newcomer(store, "one", "one-d1", lambda _: False, cluster.clock).take()  # type: ignore[arg-type]
     plan: Any = SimpleNamespace(
-        name="one", works=(Work(Node("a")),), workers=Workers(2, 2), execution=Execution("d", "s")
+        name="one", works=(Work(Node("a")),), nodes=[Node("a")], workers=Workers(2, 2), execution=Execution("d", "s")
     )
     return store, cluster, Driver(store, plan, cluster, lease, clock=cluster.clock), attempt  # type: ignore[arg-type]
 
@@ -123,3 +130,43 @@ def test_an_attempt_on_another_cluster_lives_while_it_beats() -> None:
     assert attempt.outcome() is None
     look_for(driver, cluster, 2 * DEAD_SECONDS + 3 * BEAT_SECONDS)
     assert attempt.outcome() == "lost"
+
+
+def test_a_stop_reaches_what_this_cluster_does_not_know() -> None:
+    """The wish lies in the storage, where the attempt hears it if it lives; if it doesn't, it is given up as ever."""
+    store, cluster, driver, attempt = claimed(by="one")
+    driver.stop()
+    assert attempt.signs() == (True, False)
+    assert is_stopping(store, "one")  # type: ignore[arg-type]
+    assert not driver.tick()
+    look_for(driver, cluster, DEAD_SECONDS + 2 * BEAT_SECONDS)
+    assert attempt.outcome() == "lost"
+    assert driver.tick(), "nothing of it is left"
+
+
+def test_a_driver_at_work_hears_that_a_failure_was_forgiven() -> None:
+    _, cluster, driver, attempt = claimed()
+    cluster.jobs["a-a1"] = JobState(active=False)
+    attempt.end("failed", "the GPU fell off the bus")
+    driver.tick()
+    assert driver.states == {"a": "failed"}
+    attempt.forgive()
+    look_for(driver, cluster, BEAT_SECONDS + 1)
+    assert driver.states == {"a": "open"}
+
+
+def test_a_given_parent_is_not_waited_for() -> None:
+    """It was finished when the campaign was planned, and isn't one of its works."""
+    start = Start("vgg_a-s256-00000000", "vgg_a")
+    recipe, images = RECIPES["vgg_e-s384"], Images("digits", 10, "f" * 64)
+    specs = plan_runs([recipe], images, GEOMETRIES["small"], start=start)
+    campaign = Campaign(specs[-1].name, tuple(Training(s) for s in specs), Execution("d", "s"))
+    store: Any = MemoryStore()
+    lease = Newcomer(store, campaign.name, "d1", lambda _: False).take()
+    assert lease is not None
+    driver = Driver(store, campaign, Quiet(), lease)
+    assert not driver.tick()
+    assert [n.needs for n in campaign.nodes] == [(), (specs[0].name,)]
+    campaign.save(store)
+    (shown,) = overview(store).campaigns
+    assert [w.phase for w in shown.works] == ["planned", "planned"]

@@ -15,6 +15,7 @@ from alexvgg.campaign.plan import Campaign, Evaluation, Training
 from alexvgg.config import Execution, to_dict
 from alexvgg.data.store import open_store
 from alexvgg.errors import InputError, NotFoundError
+from alexvgg.lease import Newcomer
 from alexvgg.planning import Images, plan_runs
 from alexvgg.recipes import GEOMETRIES, RECIPES
 from alexvgg.request import Request
@@ -32,6 +33,7 @@ class Jobs:
 
     def __init__(self) -> None:
         self.jobs: dict[str, Any] = {}
+        self.stopped: list[str] = []
         self.hidden: set[str] = set()
 
     def list_jobs(self) -> list[Any]:
@@ -52,7 +54,10 @@ class Jobs:
         return self.jobs[name].status  # type: ignore[no-any-return]
 
     def stop_job(self, name: str) -> bool:
-        return self.jobs[name].status == JobStatus.RUNNING
+        if self.jobs[name].status != JobStatus.RUNNING:
+            return False
+        self.stopped.append(name)
+        return True
 
 
 def store() -> Any:
@@ -77,14 +82,48 @@ def test_a_stop_looks_where_the_campaign_lies(tmp_path: Path) -> None:
     jobs: Any = Jobs()
     storage = open_store(tmp_path.as_uri())
     job, _ = send(CAMPAIGN, storage, jobs)
-    attempt = Attempt(storage, f"runs/{A}/", 1)
-    attempt.claim(Claim(f"{A}-a1", {}))
-    attempt.ask_to_stop()  # as its driver does when Ray stops it
+    lease = Newcomer(storage, B, job, lambda _: False).take()
+    assert lease is not None
+    lease.stopping()  # as the driver does when Ray stops it
     assert stop(jobs, job)
+    ours, others = Attempt(storage, f"runs/{A}/", 1), Attempt(storage, f"runs/{B}/", 1)
+    ours.claim(Claim(f"{A}-a1", {}, B, 1))
+    others.claim(Claim(f"{B}-a1", {}, "another", 1))
     give_up(jobs, job)
-    assert attempt.outcome() == "stopped"
+    assert (ours.outcome(), others.outcome()) == ("stopped", None), "a campaign that shares a run isn't stopped"
     jobs.jobs[job].status = JobStatus.STOPPED
     assert not stop(jobs, job)
+
+
+def test_what_a_dead_driver_has_started_can_be_stopped() -> None:
+    jobs: Any = Jobs()
+    storage = store()
+    job, _ = send(CAMPAIGN, storage, jobs)
+    start(jobs, storage.url, CAMPAIGN.works[0], 1, Claim(f"{A}-a1", to_dict(EXECUTION), B, 1))
+    jobs.jobs[job].status = JobStatus.FAILED  # kill -9
+    assert stop(jobs, job)
+    assert jobs.stopped == [f"{A}-a1"]
+
+
+def test_a_number_that_a_dead_driver_used_up_is_passed_over() -> None:
+    """The cluster was built anew, where no job is known but one that ended before it held the lease."""
+    jobs: Any = Jobs()
+    storage = store()
+    assert Newcomer(storage, B, f"{B}-d1", lambda _: False).take() is not None
+    assert send(CAMPAIGN, storage, jobs) == (f"{B}-d2", True)
+    jobs.jobs[f"{B}-d2"].status = JobStatus.FAILED
+    assert send(CAMPAIGN, storage, jobs) == (f"{B}-d3", True)
+
+
+def test_a_retry_is_heard_by_a_driver_at_work() -> None:
+    jobs: Any = Jobs()
+    storage = store()
+    send(CAMPAIGN, storage, jobs)
+    attempt = Attempt(storage, f"runs/{A}/", 1)
+    attempt.claim(Claim(f"{A}-a1", {}))
+    attempt.end("failed", "the GPU fell off the bus")
+    assert send(CAMPAIGN, storage, jobs) == (f"{B}-d1", False)
+    assert standing(history(storage, f"runs/{A}/")) == "open"
 
 
 def test_what_there_is_to_go_on_with() -> None:
@@ -105,15 +144,18 @@ def test_what_there_is_to_go_on_with() -> None:
         go_on("alexnet", storage, jobs, forgive=True)
 
 
-@pytest.mark.parametrize("how", ["asked", "stopped"])
-def test_a_driver_that_is_being_stopped_is_waited_for(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_driver_that_is_being_stopped_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     jobs: Any = Jobs()
     storage, said = store(), []
     send(CAMPAIGN, storage, jobs)
     attempt = Attempt(storage, f"runs/{A}/", 1)
     attempt.claim(Claim(f"{A}-a1", {}))
     assert send(CAMPAIGN, storage, jobs) == (f"{B}-d1", False)
-    attempt.ask_to_stop() if how == "asked" else attempt.end("stopped")
+    lease = Newcomer(storage, B, f"{B}-d1", lambda _: False).take()
+    assert lease is not None
+    attempt.end("stopped")
+    assert send(CAMPAIGN, storage, jobs) == (f"{B}-d1", False), "a work may have been stopped by another campaign"
+    lease.stopping()
 
     def sleep(_seconds: float) -> None:
         if len(slept := [*said]) == 1:
