@@ -40,13 +40,14 @@ class Service(Protocol):
 
 
 class Patience:
-    """Decides, error after error, whether to try again: as long as something arrives every GIVE_UP_SECONDS.
+    """Decides, error after error, whether to try again: as long as something arrives every `seconds`.
 
     Pauses double from 0.1 s, each cut by a random half, so that many ranks don't come back at the same moment.
     """
 
-    def __init__(self, service: Service, doing: str) -> None:
+    def __init__(self, service: Service, doing: str, seconds: float | None = None) -> None:
         self._service, self._doing = service, doing
+        self._seconds = GIVE_UP_SECONDS if seconds is None else seconds
         self.tries = 0
         self.progress()
 
@@ -79,10 +80,10 @@ class Patience:
                 ) from None
             if (status < 500 and code not in PASSING) or status == NOT_IMPLEMENTED:
                 raise StoreError(f"{self._service.url}: {doing}: {error}") from error
-        if time.monotonic() - self._since > GIVE_UP_SECONDS:
+        if time.monotonic() - self._since > self._seconds:
             raise StoreError(
                 f"{self._service.url}: {doing}: {error}; gave up after {self.tries} tries, the last "
-                f"{GIVE_UP_SECONDS:.0f} s without a byte"
+                f"{self._seconds:.0f} s without a byte"
             ) from error
         self._service.count_retry()
         time.sleep(self._pause * random.uniform(0.5, 1.0))
@@ -99,9 +100,9 @@ def error_code(error: Exception) -> str | None:
 def transient() -> tuple[type[Exception], ...]:
     from http.client import HTTPException
 
-    from botocore.exceptions import ClientError, CredentialRetrievalError, HTTPClientError
+    from botocore.exceptions import ClientError, ConnectionError, CredentialRetrievalError, HTTPClientError
 
-    network = (HTTPClientError, HTTPException, OSError, WrongLengthError)
+    network = (HTTPClientError, ConnectionError, HTTPException, OSError, WrongLengthError)
     return (ClientError, CredentialRetrievalError, *network)
 
 

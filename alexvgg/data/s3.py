@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from alexvgg.data.download import Download, pieces
-from alexvgg.data.patience import attempt, error_code
+from alexvgg.data.patience import PASSING, Patience, attempt, error_code, transient
 from alexvgg.data.store import MissingKeyError, Span
 from alexvgg.data.upload import Upload
 from alexvgg.errors import InputError
 
 CONNECTIONS = 64  # one for each lane
+OPENING_SECONDS = 10.0  # of patience: whoever mistyped the endpoint shouldn't wait for minutes
 
 _client_lock = threading.Lock()
 
@@ -49,24 +50,35 @@ class S3Store:
     """A prefix in a bucket, through boto3. Endpoint, region and credentials come from the usual AWS environment."""
 
     def __init__(self, url: str, bucket: str, prefix: str) -> None:
-        from botocore.exceptions import BotoCoreError, ClientError
-
         self.url, self.bucket, self.prefix = url.rstrip("/"), bucket, prefix + "/" if prefix else ""
         self.retries = 0
         self._conditional = False  # does the service keep to If-None-Match? It was not seen yet
         self._lock = threading.Lock()
         self._s3 = _client()
-        try:
-            self._s3.head_bucket(Bucket=bucket)
-        except ClientError as error:
-            code = error.response["Error"]["Code"]
-            reason = {"404": "there is no such bucket", "403": "access is denied"}.get(code, code)
-            raise InputError(
-                f"can't use {url}: {reason} at {self._s3.meta.endpoint_url}. Check the bucket's name, AWS_PROFILE or "
-                "the AWS_… credentials, and AWS_ENDPOINT_URL_S3 for a service other than AWS."
-            ) from None
-        except BotoCoreError as error:
-            raise InputError(f"can't reach {url} at {self._s3.meta.endpoint_url}: {error}") from None
+        self._look_for_bucket()
+
+    def _look_for_bucket(self) -> None:
+        """Raises InputError for what no patience mends."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        patience = Patience(self, f"looking for the bucket at {self._s3.meta.endpoint_url}", OPENING_SECONDS)
+        while True:
+            try:
+                self._s3.head_bucket(Bucket=self.bucket)
+                return
+            except ClientError as error:
+                code = str(error_code(error))
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] < 500 and code not in PASSING:
+                    reason = {"404": "there is no such bucket", "403": "access is denied"}.get(code, code)
+                    raise InputError(
+                        f"can't use {self.url}: {reason} at {self._s3.meta.endpoint_url}. Check the bucket's name, "
+                        "AWS_PROFILE or the AWS_… credentials, and AWS_ENDPOINT_URL_S3 for a service other than AWS."
+                    ) from None
+                patience.after(error)
+            except transient() as error:
+                patience.after(error)
+            except BotoCoreError as error:
+                raise InputError(f"can't use {self.url} at {self._s3.meta.endpoint_url}: {error}") from None
 
     def renew(self) -> None:
         """Read the credentials again."""
@@ -119,13 +131,13 @@ class S3Store:
         written like this is written once more, which must be refused.
         """
         created = self._put_if_none(key, data)
-        if created and not self._conditional and self._put_if_none(key, data):
+        if created and not self._conditional and self._put_if_none(key, data, ours=False):
             raise self._unconditional(key, "it takes no notice of If-None-Match: *")
         self._conditional = True
         return created
 
-    def _put_if_none(self, key: str, data: bytes) -> bool:
-        """If an answer is lost, what lies there then tells whether the write had arrived."""
+    def _put_if_none(self, key: str, data: bytes, *, ours: bool = True) -> bool:
+        """If an answer is lost, what lies there then tells whether the write had arrived, if it can be `ours`."""
         from botocore.exceptions import ClientError
 
         sent = 0
@@ -140,7 +152,7 @@ class S3Store:
                     raise self._unconditional(key, "it refuses If-None-Match: *") from None
                 if error_code(error) not in ("PreconditionFailed", "412"):
                     raise
-                return sent > 1 and self.get(key) == data
+                return ours and sent > 1 and self.get(key) == data
             return True
 
         return attempt(self, f"writing {key}", write)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from alexvgg.errors import InputError
 
@@ -85,7 +85,9 @@ def open_store(url: str) -> Store:
     """The store at `url`. Raises InputError for other schemes and for a bucket that doesn't exist."""
     parts = urlsplit(url)
     if parts.scheme == "file" and not parts.netloc:
-        return FileStore(url, Path(parts.path))
+        if parts.query or parts.fragment:
+            raise InputError(f"{url!r}: write ? and # of a folder's name as %3F and %23")
+        return FileStore(url, Path(unquote(parts.path)))
     if parts.scheme == "s3" and parts.netloc:
         from alexvgg.data.s3 import S3Store
 
@@ -104,21 +106,25 @@ class FileStore:
             raise InputError(f"key {key!r} leaves {self.url}")
         return self.root / key
 
-    def get(self, key: str) -> bytes:
+    @contextmanager
+    def _at(self, key: str) -> Iterator[Path]:
+        """The key's file; what the system then refuses is a StoreError."""
         try:
-            return self._path(key).read_bytes()
+            yield self._path(key)
         except FileNotFoundError:
             raise MissingKeyError(f"{self.url}/{key} does not exist") from None
+        except OSError as error:
+            raise StoreError(f"{self.url}/{key}: {error.strerror}") from error
+
+    def get(self, key: str) -> bytes:
+        with self._at(key) as path:
+            return path.read_bytes()
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
         return next(self.stream(key, [(start, length)]))
 
     def stream(self, key: str, spans: Sequence[Span]) -> Iterator[bytes]:
-        try:
-            file = self._path(key).open("rb", buffering=0)
-        except FileNotFoundError:
-            raise MissingKeyError(f"{self.url}/{key} does not exist") from None
-        with file:
+        with self._at(key) as path, path.open("rb", buffering=0) as file:
             for start, length in spans:
                 data = os.pread(file.fileno(), length, start)
                 if len(data) != length:
@@ -126,47 +132,45 @@ class FileStore:
                     raise StoreError(f"{self.url}/{key} ends at byte {start + len(data)}, {missing} bytes too early")
                 yield data
 
-    def _write(self, key: str, data: bytes) -> tuple[str, Path]:
-        path = self._path(key)
+    @contextmanager
+    def _temporary(self, path: Path) -> Iterator[Path]:
+        """An empty file beside `path`; it is gone afterwards, unless it became that."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        return temporary, path
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+        os.close(descriptor)
+        try:
+            yield Path(name)
+        finally:
+            Path(name).unlink(missing_ok=True)
 
     def put(self, key: str, data: bytes) -> None:
-        temporary, path = self._write(key, data)
-        Path(temporary).replace(path)
+        with self._at(key) as path, self._temporary(path) as temporary:
+            temporary.write_bytes(data)
+            temporary.replace(path)
 
     @contextmanager
     def writer(self, key: str) -> Iterator["Writer"]:
-        temporary, path = self._write(key, b"")
-        try:
-            with Path(temporary).open("wb", WRITE_AHEAD) as file:
+        path = self._path(key)
+        with self._temporary(path) as temporary:
+            with temporary.open("wb", WRITE_AHEAD) as file:
                 yield file
-        except BaseException:
-            Path(temporary).unlink()
-            raise
-        Path(temporary).replace(path)
+            temporary.replace(path)
 
     def put_new(self, key: str, data: bytes) -> bool:
-        temporary, path = self._write(key, data)
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            return False
-        finally:
-            Path(temporary).unlink()
-        return True
+        with self._at(key) as path, self._temporary(path) as temporary:
+            temporary.write_bytes(data)
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                return False
+            return True
 
     def exists(self, key: str) -> bool:
         return self._path(key).is_file()
 
     def size(self, key: str) -> int:
-        try:
-            return self._path(key).stat().st_size
-        except FileNotFoundError:
-            raise MissingKeyError(f"{self.url}/{key} does not exist") from None
+        with self._at(key) as path:
+            return path.stat().st_size
 
     def list(self, prefix: str) -> list[str]:
         found = []
@@ -177,7 +181,8 @@ class FileStore:
         return sorted(key for key in found if key.startswith(prefix))
 
     def delete(self, key: str) -> None:
-        self._path(key).unlink(missing_ok=True)
+        with self._at(key) as path:
+            path.unlink(missing_ok=True)
 
 
 def create_bucket(url: str) -> None:

@@ -204,9 +204,31 @@ def test_missing_bucket_and_absent_service_are_sentences(
     with pytest.raises(InputError, match=r"there is no such bucket .* Check the bucket's name"):
         open_store("s3://no-such-bucket/x")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    with pytest.raises(InputError, match="can't reach"):
+    monkeypatch.setattr(services, "OPENING_SECONDS", 0.2)
+    with pytest.raises(StoreError, match="looking for the bucket at http://127.0.0.1:1: .*gave up after"):
         open_store("s3://bucket/x")
+
+
+def test_a_folder_that_refuses_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"a file where a folder is needed")
+    store = open_store(tmp_path.as_uri())
+    for refused in (lambda: store.put("a/b", b""), lambda: store.put_new("a/b", b""), lambda: store.get("a/b")):
+        with pytest.raises(StoreError, match=r"/a/b: (Not a directory|File exists)"):
+            refused()
+    store.put("whole", b"1")
+    with pytest.raises(RuntimeError, match="midway"), store.writer("part") as file:
+        file.write(b"2")
+        raise RuntimeError("midway")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "whole"]
+
+
+def test_a_folders_name_may_have_any_characters(tmp_path: Path) -> None:
+    folder = tmp_path / "my project #1? 100%"
+    open_store(folder.as_uri()).put("a", b"1")
+    assert (folder / "a").read_bytes() == b"1"
+    for url in (f"file://{tmp_path}/run#2", f"file://{tmp_path}/run?2"):
+        with pytest.raises(InputError, match="write . and # of a folder's name as %3F and %23"):
+            open_store(url)
 
 
 @dataclass
@@ -266,6 +288,32 @@ def test_a_burst_of_errors_is_outlived(wire: Wire, answer: Answer) -> None:
     wire.store.put("data", DATA[::-1])
     assert wire.store.list("data") == ["data"]
     assert wire.direct.get("data") == DATA[::-1]
+
+
+def test_a_service_that_is_restarted_is_waited_for(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Meanwhile nobody listens at its port: the system refuses connections at once."""
+    wire.proxy.close()
+    asked = 0
+
+    def sleep(_seconds: float) -> None:
+        nonlocal asked
+        asked += 1
+
+    monkeypatch.setattr(patience.time, "sleep", sleep)
+    monkeypatch.setattr(patience, "GIVE_UP_SECONDS", 0.3)
+    for refused in (lambda: wire.store.get("data"), lambda: wire.store.list(""), lambda: wire.store.put("data", b"")):
+        asked = 0
+        with pytest.raises(StoreError, match=r"gave up after \d+ tries"):
+            refused()
+        assert asked > 1
+
+
+@pytest.mark.parametrize("wire", ["localbucket", "moto"], indirect=True)
+def test_an_error_while_conditions_are_tried_is_no_lack_of_them(wire: Wire) -> None:
+    """The first object is written twice, to see whether the service keeps to If-None-Match."""
+    wire.proxy.play(lambda request: Answer(503, "SlowDown") if request.method == "PUT" and request.nth == 1 else None)
+    assert wire.store.put_new("first", b"1")
+    assert len([r for r in wire.proxy.requests if r.method == "PUT"]) == 3
 
 
 @pytest.mark.parametrize("wire", ["localbucket", "moto"], indirect=True)  # Swift has no conditional writes
