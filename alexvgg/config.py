@@ -139,6 +139,8 @@ class RunSpec:
                 )
         if isinstance(self.data.train_scale, tuple) and self.data.train_scale[0] > self.data.train_scale[1]:
             raise InputError(f"S range {self.data.train_scale} is empty; write the smaller number first")
+        if not self.test_scales or not all(self.test_scales):
+            raise InputError("test_scales has no Q to test at; write for example [[256]] or [[256],[224,256,288]]")
 
     @property
     def digest(self) -> str:

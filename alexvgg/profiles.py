@@ -60,6 +60,8 @@ class Profile:
     ] = None
 
     def __post_init__(self) -> None:
+        for name in ("dashboard", "mlflow"):
+            _check_url(name, getattr(self, name) or "")
         for name in ("dashboard", "storage", "dataset", "mlflow"):
             if urlsplit(getattr(self, name) or "").password is not None:
                 raise InputError(
@@ -70,6 +72,17 @@ class Profile:
     @property
     def workers_per_node(self) -> int:
         return max(1, self.gpus_per_node)
+
+
+def _check_url(name: str, url: str) -> None:
+    """Raise InputError if it isn't empty, of a cluster that isn't up, and no http URL."""
+    try:
+        parts = urlsplit(url)
+        sane = not url or (parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0)
+    except ValueError:  # of a port that is no number
+        sane = False
+    if not sane:
+        raise InputError(f"the profile's {name} is {url!r}; write it as http://HOST:PORT")
 
 
 SETTINGS = tuple(field.name for field in fields(Profile))

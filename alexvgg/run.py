@@ -92,6 +92,8 @@ def train(
         run.finish()
     except Stopped:
         run.close("KILLED")
+        if run.saver is not None:
+            run.saver.check()  # it says that there is a checkpoint
         raise
     except SupersededError:
         run.close(None)
@@ -239,7 +241,10 @@ class _Run:
         self.check()
         step = self.trainer.step
         self.recording.final(step, cells({self.spec.name: self.spec.recipe}, evaluation), sha256)
-        self.storage.put(self.folder + "final/model.safetensors", weights)
+        model = self.folder + "final/model.safetensors"
+        if not self.storage.put_new(model, weights):  # an attempt before left it, or the next one was faster
+            self.check()
+            self.storage.put(model, weights)
         final = {"run": self.spec.name, "step": step, "sha256": sha256, "undecodable": self.undecodable.reasons}
         self.storage.put(self.folder + "final/record.json", json.dumps(final, indent=2).encode())
 

@@ -84,18 +84,24 @@ def is_finished(storage: Store, run: str) -> bool:
 
 def run_names(storage: Store) -> list[str]:
     """Of every run under the storage URL, sorted."""
-    return sorted({key.split("/")[1] for key in storage.list("runs/")})
+    return names_in(storage.list("runs/"))
+
+
+def names_in(keys: Iterable[str]) -> list[str]:
+    """Of every run that some of the keys belong to: not of files that someone else put there."""
+    return sorted({key.split("/")[1] for key in keys if key.count("/") > 1})
 
 
 def list_runs(storage: Store) -> list[RunRecord]:
     """Every run under the storage URL, by name."""
     keys = storage.list("runs/")
-    return [read_run(storage, name, keys) for name in sorted({key.split("/")[1] for key in keys})]
+    return [read_run(storage, name, keys) for name in names_in(keys)]
 
 
 def list_fusions(storage: Store) -> list[dict[str, Any]]:
     """The documents of all rows that fuse several runs, the oldest first."""
-    documents = [json.loads(storage.get(key)) | {"name": key[8:-5]} for key in storage.list("fusions/")]
+    keys = (k for k in storage.list("fusions/") if k.endswith(".json"))
+    documents = [json.loads(storage.get(key)) | {"name": key[8:-5]} for key in keys]
     return sorted(documents, key=lambda d: d["time"])
 
 

@@ -13,7 +13,6 @@ import ray
 
 from alexvgg.attempts import BEAT_SECONDS, Attempt
 from alexvgg.config import Execution, from_dict
-from alexvgg.data.store import StoreError
 from alexvgg.engine.wishes import EXIT_STOPPED, Stopped
 
 LOOK_SECONDS = 1.0
@@ -52,7 +51,7 @@ def _living(attempt: Attempt, on_stop: Callable[[], None]) -> Iterator[None]:
     def live() -> None:
         beats, asked = 0, False
         while True:
-            with suppress(StoreError):  # the storage may be down for a while
+            with suppress(Exception):  # whatever the storage raises while it is down: this must live on
                 if stop.is_set() and not asked:
                     attempt.ask_to_stop()
                     asked = True

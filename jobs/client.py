@@ -10,7 +10,7 @@ import os
 import re
 import shlex
 import time
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any
 
 from ray.exceptions import AuthenticationError
@@ -26,6 +26,8 @@ from alexvgg.errors import InputError, NotFoundError
 from jobs.access import refuse_if_open
 
 ENDED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED)
+
+PATIENCE_SECONDS = 300.0  # with a dashboard whose log is followed
 
 # Ray Train says it of itself whenever a group starts (ray-project/ray issue 53727); it looks like an error and is none.
 NOISE = re.compile(r".*core_worker\.cc.*'PreemptionWatcher'.*\n?")
@@ -135,27 +137,45 @@ def _driven(known: Mapping[str, Any], job_id: str, also: Container[str] = ()) ->
     return [*children, job_id]
 
 
-def follow(jobs: JobSubmissionClient, job_id: str) -> Iterator[str]:
+def follow(jobs: JobSubmissionClient, job_id: str, say: Callable[[str], None] = lambda _: None) -> Iterator[str]:
     """A job's log as it grows, and those of the jobs that it drives, until it ends.
 
-    Goes on where it was if the connection breaks.
+    Goes on where it was if the connection breaks, after saying so. Raises NotFoundError if the cluster has forgotten
+    the job, and ConnectionError if it doesn't answer for PATIENCE_SECONDS.
     """
     seen: dict[str, int] = {}
     closed: set[str] = set()
-    while True:
-        known = {j.submission_id: j for j in jobs_of(jobs)}
-        for name in [n for n in _driven(known, job_id, seen) if n not in closed]:
-            text = log_of(jobs, name)
-            if known[name].status in ENDED:
-                closed.add(name)
-            else:
-                text = text[: text.rfind("\n") + 1]  # whole lines
-            if len(text) > seen.setdefault(name, 0):
-                yield text[seen[name] :]
+    broken: float | None = None
+    while job_id not in closed:
+        try:
+            for name, text, ended in _grown(jobs, job_id, seen, closed):
+                if more := text[seen.get(name, 0) :]:
+                    yield more
                 seen[name] = len(text)
-        if job_id in closed:
-            return
+                if ended:
+                    closed.add(name)
+            broken = None
+        except (OSError, RuntimeError) as error:  # requests' errors, and Ray's for what the dashboard refuses
+            if broken is None:
+                broken = time.monotonic()
+                say(f"{jobs.get_address()} doesn't answer; trying again. The job goes on meanwhile")
+            elif time.monotonic() - broken > PATIENCE_SECONDS:
+                raise ConnectionError(f"{jobs.get_address()} doesn't answer: {error}") from error
         time.sleep(1.0)
+
+
+def _grown(
+    jobs: JobSubmissionClient, job_id: str, seen: Mapping[str, int], closed: Container[str]
+) -> Iterator[tuple[str, str, bool]]:
+    """(job, its log in whole lines, whether that is all) of those that have more to show, or have ended."""
+    known = {j.submission_id: j for j in jobs_of(jobs)}
+    if job_id not in known:
+        raise NotFoundError(f"the cluster at {jobs.get_address()} doesn't know {job_id} any more: was it built anew?")
+    for name in [n for n in _driven(known, job_id, seen) if n not in closed]:
+        text, ended = log_of(jobs, name), known[name].status in ENDED
+        text = text if ended else text[: text.rfind("\n") + 1]
+        if ended or len(text) > seen.get(name, 0):
+            yield name, text, ended
 
 
 def worker_slots(execution: Execution, address: str | None = None) -> dict[str, int]:

@@ -13,7 +13,7 @@ from ray.train import PreemptionInfo, get_preemption_info
 
 from alexvgg.attempts import BEAT_SECONDS, Attempt, SupersededError
 from alexvgg.config import Execution, RunSpec
-from alexvgg.data.store import StoreError, open_store
+from alexvgg.data.store import open_store
 from alexvgg.engine.checkpoint import DamagedError
 from alexvgg.engine.guards import DivergedError
 from alexvgg.engine.wishes import Stopped, Wishes
@@ -105,7 +105,7 @@ def listening(attempt: Attempt, wishes: Wishes | None) -> Iterator[None]:
 
     def listen(wishes: Wishes) -> None:
         while True:
-            with suppress(StoreError):  # what needs the storage notices itself that it is down
+            with suppress(Exception):  # what needs the storage notices itself that it is down; this must live on
                 stop, over = attempt.signs()
                 if over:
                     wishes.failure = SupersededError(f"attempt {attempt.number} at {attempt.folder} was given up")

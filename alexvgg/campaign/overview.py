@@ -112,11 +112,11 @@ def resolve(name: str, known: Iterable[str], where: str = "in the storage") -> s
 
 def overview(storage: Store, jobs: Jobs | None = None) -> Overview:
     """Look at the storage; `jobs` are those that the cluster knows, None if it wasn't asked."""
-    chosen = sorted({key.split("/")[1] for key in storage.list("campaigns/") if key.endswith("/plan.json")})
+    chosen = _named(storage.list("campaigns/"), "plan.json")
     with ThreadPoolExecutor(READERS) as pool:
         plans = list(pool.map(lambda name: Campaign.load(storage, name), chosen))
         works = {work.node.name: work for plan in plans for work in plan.works}
-        stored = sorted({key.split("/")[1] for key in storage.list("runs/") if key.endswith("/spec.json")} - set(works))
+        stored = [name for name in _named(storage.list("runs/"), "spec.json") if name not in works]
         loose = pool.map(lambda name: Training(read_spec(storage, name)), stored)
         works |= {work.node.name: work for work in loose}
         views = dict(zip(works, pool.map(lambda work: _look(storage, work, jobs), works.values()), strict=True))
@@ -128,6 +128,12 @@ def overview(storage: Store, jobs: Jobs | None = None) -> Overview:
     order = sorted(range(len(campaigns)), key=lambda i: drivers[i][1])
     in_campaigns = {work.node.name for plan in plans for work in plan.works}
     return Overview(tuple(campaigns[i] for i in order), tuple(v for n, v in views.items() if n not in in_campaigns))
+
+
+def _named(keys: Iterable[str], file: str) -> list[str]:
+    """The names of the folders in which that file lies."""
+    parts = [key.split("/") for key in keys]
+    return sorted(p[1] for p in parts if len(p) == 3 and p[2] == file)
 
 
 def _driver(storage: Store, campaign: str, jobs: Jobs | None) -> tuple[DriverView | None, float]:

@@ -55,12 +55,18 @@ def plan_rows(
     return list(specs.values()), list(requests.values())
 
 
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise InputError(f"train.seed={text}: a table's nets have whole numbers from 0 on as seeds")
+    return int(text)
+
+
 def _members(
     row: PaperRow, images: Images, geometry: Geometry, overrides: Mapping[str, str], specs: dict[str, RunSpec]
 ) -> list[RunSpec]:
     """The runs that are the row's nets; they and all they start from are added to `specs`."""
     members, seen = [], Counter[str]()
-    first = int(overrides.get("train.seed", 0))
+    first = _seed(overrides.get("train.seed", "0"))
     for net in row.nets:
         seed = {"train.seed": str(first + seen[net.recipe.name])}
         planned = plan_runs([net.recipe], images, geometry, overrides={**overrides, **seed})

@@ -8,6 +8,7 @@ import click
 
 from alexvgg.cli.commands import Commands
 from alexvgg.cli.execution import loader_options
+from alexvgg.cli.files import OutputFile
 from alexvgg.cli.pack import index, pack
 from alexvgg.cli.place import dataset_argument, dataset_url
 from alexvgg.cli.progress import telling
@@ -109,7 +110,7 @@ def bench(
 
 @data.command()
 @dataset_argument
-@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write all that was found, as JSON.")
+@click.option("--report", type=OutputFile(), help="Write all that was found, as JSON.")
 @click.option("--threads", type=click.IntRange(min=1), help="Shards read at a time; two for each core by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report.")
 def verify(url: str | None, profile: str | None, report: Path | None, threads: int | None, as_json: bool) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 # Exit codes of commands that report on a job.
-JOB_FAILED, STOPPED = 100, 103
+JOB_FAILED, JOB_UNKNOWN, STOPPED = 100, 1, 103
 
 
 @click.command()
@@ -146,10 +146,13 @@ def follow_to_end(jobs: JobSubmissionClient, job: str) -> int:
     from jobs.client import follow
 
     try:
-        for text in follow(jobs, job):
+        for text in follow(jobs, job, say):
             click.echo(text, nl=False)
     except KeyboardInterrupt:
         say(f"detached; {job} goes on. `alexvgg logs {job} -f` shows it again, `alexvgg stop {job}` stops it.")
         return 130
+    except ConnectionError as error:
+        say(f"{error}. {job} may go on; `alexvgg logs {job} -f` shows it again.")
+        return JOB_UNKNOWN
     end = jobs.get_job_status(job)
     return {JobStatus.SUCCEEDED: 0, JobStatus.STOPPED: STOPPED}.get(end, JOB_FAILED)

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import click
 
+from alexvgg.cli.files import OutputFile
 from alexvgg.cli.place import find_run, open_place, profile_option, say
 
 
 @click.command()
 @click.argument("target", required=False, metavar="[RUN|CAMPAIGN]")
-@click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default="report.html", help="The file."
-)
+@click.option("-o", "--output", type=OutputFile(), default="report.html", help="The file.")
 @profile_option
 @click.option("--mlflow/--no-mlflow", default=True, help="Also log it to MLflow, if the profile has one.")
 def report(target: str | None, output: Path, profile: str | None, mlflow: bool) -> None:

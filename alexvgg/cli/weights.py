@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from alexvgg.cli.files import OutputFile
 from alexvgg.cli.names import run_names
 from alexvgg.cli.place import open_stores, say, storage_options
 
@@ -15,7 +16,7 @@ SOURCES = ("torchvision:vgg11", "torchvision:vgg13", "torchvision:vgg16", "torch
 @click.command("export")
 @click.argument("run", shell_complete=run_names)
 @click.option("--format", "kind", type=click.Choice(FORMATS), required=True, help="What shall read it.")
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="By default RUN and a suffix.")
+@click.option("-o", "--output", type=OutputFile(), help="By default RUN and a suffix.")
 @storage_options
 def export_run(
     run: str, kind: str, output: Path | None, profile: str | None, storage: str | None, dataset: str | None

@@ -111,3 +111,8 @@ class Saver:
     def close(self) -> None:
         """Let an upload that is on its way end."""
         self._thread.shutdown(wait=True)
+
+    def check(self) -> None:
+        """Raises UploadError if an upload has failed."""
+        if self._failure is not None:
+            raise self._failure

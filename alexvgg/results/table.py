@@ -80,7 +80,7 @@ def _fill_row(
             changed = {
                 c
                 for spec in (specs[m["run"]] for m in d["members"])
-                for c in (*changed_settings(spec, geometry), *other_start(spec, specs))
+                for c in (*changed_settings(spec, geometry), *other_start(spec, specs, geometry))
             }
             filled.append(Row(paper, name, d["images"], d["top1_error"], d["top5_error"], tuple(sorted(changed))))
     if filled:
@@ -99,8 +99,9 @@ def changed_settings(spec: RunSpec, geometry: Geometry) -> list[str]:
     ]
 
 
-def other_start(spec: RunSpec, specs: Mapping[str, RunSpec]) -> list[str]:
-    """Where a run's first weights come from, or its parent's and so on, if that isn't where the paper took them from.
+def other_start(spec: RunSpec, specs: Mapping[str, RunSpec], geometry: Geometry) -> list[str]:
+    """Where a run's first weights come from, or its parent's and so on, if that isn't where the paper took them from,
+    or was trained with other settings than its recipe's.
 
     `specs` are those of the runs that are known.
     """
@@ -109,7 +110,11 @@ def other_start(spec: RunSpec, specs: Mapping[str, RunSpec]) -> list[str]:
         return [f"init={spec.init.kind}"] if asked is not None else []
     if asked is None or not own.run.startswith(f"{asked.name}-"):
         return [f"parent={own.run}"]
-    return other_start(specs[own.run], specs) if own.run in specs else []
+    if own.run not in specs:
+        return []
+    parent = specs[own.run]
+    theirs = [f"{parent.recipe}: {c}" for c in changed_settings(parent, geometry)]
+    return [*theirs, *other_start(parent, specs, geometry)]
 
 
 def _asked(paper: PaperRow) -> list[tuple[str, tuple[int, ...]]]:

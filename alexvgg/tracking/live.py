@@ -6,7 +6,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from alexvgg.data.store import MissingKeyError, Store, StoreError
+from alexvgg.data.store import MissingKeyError, Store
 
 SECONDS = 5.0  # at most between a point and its being stored
 
@@ -55,7 +55,7 @@ class Live:
             if newest is not stored and newest is not None:
                 try:
                     self._storage.put(self._key, json.dumps(asdict(newest)).encode())
-                except StoreError:  # what needs the storage notices itself that it is down
+                except Exception:  # what needs the storage notices itself that it is down
                     continue
                 stored = newest
 

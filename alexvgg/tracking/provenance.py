@@ -33,6 +33,8 @@ SECRETS = (
         r"""(?i)([\w-]*(?:secret|token|passw(?:or)?d|api_?key|access_?key|credential)[\w-]*["']?\s*[=:]\s*)"""
         r"""(?:"[^"]+"|'[^']+'|[\w+/=.~-]{6,}(?![\w(\[]))"""
     ),
+    re.compile(r"([A-Z0-9_]*(?:SECRET|TOKEN|PASS|PWD|KEY|CREDENTIAL)[A-Z0-9_]*=)(?![*\s])\S+"),  # as shells set it
+    re.compile(r"(?i)\b((?:bearer|basic)\s+)[\w+/=.~-]{6,}"),
     re.compile(r"(?i)(--[\w-]*(?:secret|token|password|key)\s+)\S+"),
     re.compile(r"()\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"),
     re.compile(r"()\b(?:ghp|gho|ghs|github_pat|glpat|hf|sk|xox[bp])[-_][\w-]{16,}"),
@@ -51,7 +53,8 @@ def redact(text: str) -> str:
 def look_at_code(argv: Iterable[str] = sys.argv) -> dict[str, Any]:
     """Commit and uncommitted changes of this code, its lock file, the packages installed, and the command given."""
     folder = Path(__file__).parents[1]
-    top = _git(folder, "rev-parse", "--show-toplevel").strip()
+    tracked = _git(folder, "ls-files", "--error-unmatch", Path(__file__).relative_to(folder).as_posix())
+    top = _git(folder, "rev-parse", "--show-toplevel").strip() if tracked else ""  # of someone else's, if not
     root = Path(top) if top else folder.parent
     lock = root / "requirements.lock"
     program, *arguments = argv

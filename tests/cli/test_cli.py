@@ -16,7 +16,7 @@ from alexvgg.cli import main
 from alexvgg.config import to_dict
 from alexvgg.data.shards import open_dataset
 from alexvgg.data.store import open_store
-from alexvgg.planning import images_of, plan_runs
+from alexvgg.planning import Images, images_of, plan_runs
 from alexvgg.recipes import GEOMETRIES, RECIPES
 
 ALEXVGG = str(Path(sys.executable).with_name("alexvgg"))
@@ -284,3 +284,45 @@ def test_output_is_plain_when_it_is_no_terminal() -> None:
     out = subprocess.run([ALEXVGG, "recipe", "table4"], env=environment, check=True, capture_output=True, text=True)
     assert "\x1b" not in out.stdout
     assert out.stdout.startswith("table4: 10 rows from 11 runs\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("reproduce", "table4", "--set", "train.seed=abc", "--dry-run"), "train.seed=abc: a table's nets have whole"),
+        (("submit", "--model", "vgg_a", "--set", "test_scales=[]", "--dry-run"), "test_scales has no Q to test at"),
+        (("report", "-o", "nowhere/report.html"), "there is no folder nowhere"),
+        (("data", "verify", "file:///tmp", "--report", "nowhere/report.json"), "there is no folder nowhere"),
+    ],
+)
+def test_what_cannot_work_is_said_first(elsewhere: Path, arguments: tuple[str, ...], told: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert told in result.stderr
+
+
+def test_a_dashboard_without_a_scheme_is_refused(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (elsewhere / "alexvgg.toml").write_text('[profile.x]\nstorage = "file:///s"\ndataset = "file:///d"\n')
+    for url in ("ray-head", "ray-head:8265", "http://ray-head:port", "ftp://ray-head"):
+        monkeypatch.setenv("ALEXVGG_DASHBOARD", url)
+        result = run("status", "--profile", "x")
+        assert result.exit_code == 2
+        assert f"the profile's dashboard is {url!r}; write it as http://HOST:PORT" in result.stderr
+
+
+def test_files_of_others_in_the_storage_harm_nothing(elsewhere: Path) -> None:
+    store = open_store((elsewhere / ".alexvgg/s3/alexvgg").as_uri())
+    assert run("data", "sample", "digits", f"{store.url}/datasets/digits").exit_code == 0
+    spec = plan_runs([RECIPES["vgg_a-s256"]], Images("digits", 10, "f" * 64), GEOMETRIES["small"])[-1]
+    for folder in (spec.name, f"{spec.name}/backup"):
+        store.put(f"runs/{folder}/spec.json", json.dumps(to_dict(spec)).encode())
+    # As an import leaves it: no start, no step.
+    store.put(f"runs/{spec.name}/journal.jsonl", b'{"event": "final", "step": 0, "time": 1.0, "metrics": {}}\n')
+    store.put(f"runs/{spec.name}/final/record.json", b'{"sha256": "0"}')
+    for key in ("runs/.DS_Store", "fusions/README", "campaigns/notes.txt", "campaigns/a/b/plan.json"):
+        store.put(key, b"mine")
+    shown = run("status")
+    assert shown.exit_code == 0, shown.output
+    assert f"{spec.name:<28}finished" in shown.stdout
+    for command in (["list"], ["table", "table3"]):
+        assert run(*command).exit_code == 0

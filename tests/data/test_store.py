@@ -205,7 +205,7 @@ def test_missing_bucket_and_absent_service_are_sentences(
         open_store("s3://no-such-bucket/x")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
     monkeypatch.setattr(services, "OPENING_SECONDS", 0.2)
-    with pytest.raises(StoreError, match="looking for the bucket at http://127.0.0.1:1: .*gave up after"):
+    with pytest.raises(StoreError, match=r"looking for the bucket at http://127\.0\.0\.1:1: .*gave up after"):
         open_store("s3://bucket/x")
 
 
@@ -216,9 +216,9 @@ def test_a_folder_that_refuses_is_a_sentence(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match=r"/a/b: (Not a directory|File exists)"):
             refused()
     store.put("whole", b"1")
-    with pytest.raises(RuntimeError, match="midway"), store.writer("part") as file:
-        file.write(b"2")
-        raise RuntimeError("midway")
+    writing = store.writer("part")
+    writing.__enter__().write(b"2")
+    assert not writing.__exit__(RuntimeError, RuntimeError("midway"), None)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "whole"]
 
 
@@ -227,7 +227,7 @@ def test_a_folders_name_may_have_any_characters(tmp_path: Path) -> None:
     open_store(folder.as_uri()).put("a", b"1")
     assert (folder / "a").read_bytes() == b"1"
     for url in (f"file://{tmp_path}/run#2", f"file://{tmp_path}/run?2"):
-        with pytest.raises(InputError, match="write . and # of a folder's name as %3F and %23"):
+        with pytest.raises(InputError, match=r"write \? and # of a folder's name as %3F and %23"):
             open_store(url)
 
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import requests
 from ray.job_submission import JobStatus
 
 from alexvgg.errors import NotFoundError
@@ -36,6 +37,9 @@ class Jobs:
             for name, (status, _) in self._now.items()
         ]  # fmt: skip
 
+    def get_address(self) -> str:
+        return "http://ray"
+
     def get_job_logs(self, name: str) -> str:
         return self._now[name][1]
 
@@ -50,6 +54,54 @@ def test_a_log_is_followed_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None
         {"e-d1": (done, "[1/2] a starts\n[1/2] a finished"), "a-a1": (done, f"one\n{NOISE}two\n{NOISE}")},
     )
     assert list(follow(jobs, "e-d1")) == ["[1/2] a starts\n", "one\n", "two\n", "[1/2] a finished"]  # type: ignore[arg-type]
+
+
+def test_a_broken_connection_is_outlived(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client.time, "sleep", lambda _: None)
+    jobs: Any = Jobs(
+        {"e-d1": (JobStatus.RUNNING, "one\n")}, {}, {"e-d1": (JobStatus.SUCCEEDED, "one\ntwo\n")},
+    )  # fmt: skip
+    listed, said, times = jobs.list_jobs, list[str](), iter(range(9))
+
+    def broken() -> list[Any]:
+        if next(times) == 1:
+            raise requests.ConnectionError("the tunnel is gone")
+        found: list[Any] = listed()
+        return found or broken()
+
+    jobs.list_jobs = broken
+    assert list(follow(jobs, "e-d1", said.append)) == ["one\n", "two\n"]
+    assert said == ["http://ray doesn't answer; trying again. The job goes on meanwhile"]
+    jobs.list_jobs = list
+    with pytest.raises(NotFoundError, match="doesn't know e-d1 any more"):
+        list(follow(jobs, "e-d1"))
+    jobs.list_jobs = lambda: next(iter(()), None) or (_ for _ in ()).throw(requests.ConnectionError("gone"))
+    monkeypatch.setattr(client, "PATIENCE_SECONDS", -1.0)
+    with pytest.raises(ConnectionError, match="http://ray doesn't answer: gone"):
+        list(follow(jobs, "e-d1"))
+
+
+def test_a_job_is_found_in_its_storage_only() -> None:
+    """Two teams on one cluster may train runs of the same name."""
+
+    def job(name: str, storage: str, kind: str, **more: str) -> Any:
+        return SimpleNamespace(
+            submission_id=name, start_time=0, metadata={"alexvgg": "vgg_e", "storage": storage, "kind": kind, **more}
+        )
+
+    ours, theirs = "s3://ours", "s3://theirs"
+    listed = [
+        job("vgg_e-d1", ours, "driver"), job("vgg_e-a1", ours, "training", campaign="vgg_e", attempt="1"),
+        job("vgg_e-d1-2", theirs, "driver"),
+        SimpleNamespace(submission_id="pack", start_time=1, metadata={"alexvgg": "p"}),
+    ]  # fmt: skip
+    jobs: Any = SimpleNamespace(list_jobs=lambda: listed, get_address=lambda: "http://ray")
+    assert [client.find_job(jobs, ours, name) for name in ("vgg", None)] == ["vgg_e-d1", "vgg_e-d1"]
+    assert client.find_job(jobs, theirs, "vgg_e") == client.find_job(jobs, ours, "vgg_e-d1-2") == "vgg_e-d1-2"
+    assert client.find_job(jobs, ours, "vgg_e", workers=True) == client.find_job(jobs, ours, "vgg_e", 1) == "vgg_e-a1"
+    assert client.find_job(jobs, ours, "pack") == "pack"
+    with pytest.raises(NotFoundError, match="there is no 'vgg_d' of s3://ours on the cluster at http://ray"):
+        client.find_job(jobs, ours, "vgg_d")
 
 
 def test_without_following_what_there_is_comes_at_once() -> None:

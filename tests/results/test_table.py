@@ -122,6 +122,17 @@ def test_first_weights_that_are_not_the_papers_stand_behind_the_run() -> None:
         assert [r.changed for r in rows] == [(shown,) if shown else ()] * 2, "of E, and of what starts from it"
 
 
+def test_a_parent_with_other_settings_stands_behind_the_run() -> None:
+    e, a = record("vgg_e-s256", 4.0), record("vgg_a-s256", 4.0)
+    assert e.spec is not None
+    assert a.spec is not None
+    short = replace(a.spec, train=replace(a.spec.train, epochs=1))
+    trial = replace(a, name=short.name, spec=short)
+    child = replace(e, spec=replace(e.spec, parent=Parent(short.name, "transplant")))
+    row = next(r for r in filled("table4", [trial, child]) if r.run)
+    assert row.changed == ("vgg_a-s256: train.epochs=1",)
+
+
 def test_csv_says_more_than_it_shows_and_html_is_escaped() -> None:
     rows = filled("table4", [E])
     lines = list(csv.DictReader(FORMATS["csv"]("table4", rows, 'a "note", <b>').splitlines()))

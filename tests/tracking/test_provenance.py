@@ -21,6 +21,9 @@ SECRET = "wJalrXUtnFEMIK7MDENGbPxRfiCY"
         f'+    "api_key": "{SECRET}",',
         f"password: {SECRET}  # of the database",
         f"HF_TOKEN={SECRET}",
+        f"MLFLOW_TRACKING_PASSWORD=p@ss!{SECRET}",
+        f"export DB_PASS={SECRET}!",
+        f"Authorization: Bearer {SECRET}",
         f"alexvgg submit --api-token {SECRET} --nodes 4",
         f"alexvgg submit --set x.token={SECRET}",
         f"http://user:{SECRET}@host:5000/path",
@@ -80,6 +83,22 @@ def test_a_huge_change_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     git(tmp_path, "commit", "--message", "one")
     (tmp_path / "a").write_text("line\n" * 1000)
     assert provenance._working_tree(tmp_path)["diff"].endswith("(cut here)\n")
+
+
+def test_someone_elses_repository_around_an_installation_is_not_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / ".venv" / "site-packages" / "alexvgg" / "tracking" / "provenance.py"
+    installed.parent.mkdir(parents=True)
+    installed.write_text("")
+    git(tmp_path, "init")
+    (tmp_path / "thesis.txt").write_text("private")
+    git(tmp_path, "add", "thesis.txt")
+    git(tmp_path, "commit", "--message", "one")
+    monkeypatch.setattr(provenance, "__file__", str(installed))
+    assert look_at_code(["alexvgg"])["git"] is None
+    git(tmp_path, "add", "--all")
+    assert look_at_code(["alexvgg"])["git"] is not None
 
 
 def test_code_without_a_repository_is_described_by_its_packages(monkeypatch: pytest.MonkeyPatch) -> None:
