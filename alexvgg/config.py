@@ -59,6 +59,7 @@ class DataConfig:
     colour_std: Annotated[float, Field(ge=0)] = 0.1  # of alpha in AlexNet's PCA colour shift (section 4.1)
     window: Positive = 128  # samples among which a lane is shuffled
     mean: Literal["rgb", "image"] = "rgb"  # subtracted: one colour (VGG section 3.1) or pixel by pixel (AlexNet 2)
+    crops: Literal["image", "square"] = "image"  # of the whole image (VGG 3.1), or its central square (AlexNet 2)
 
 
 @dataclass(frozen=True, config=_strict)
@@ -81,7 +82,7 @@ class TrainConfig:
     global_batch: Positive
     lr: Annotated[float, Field(gt=0)]
     epochs: Annotated[int, Field(ge=0)]  # 0: it stays at its first weights
-    momentum: Share = 0.9
+    momentum: Annotated[float, Field(gt=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     dropout: Share = 0.5
     plateau_patience: Annotated[int, Field(ge=0)] = 2  # epochs without a better validation error before lr / 10
@@ -112,6 +113,7 @@ class Imported:
 LATER_SETTINGS: tuple[tuple[str, str, Any], ...] = (
     ("train", "decay_biases", False),
     ("data", "mean", "rgb"),
+    ("data", "crops", "image"),
     ("init", "alexnet_bias", 1.0),
 )
 

@@ -81,7 +81,10 @@ _E_384 = _vgg("vgg_e", 384, lr=1e-3, parent=_E)
 _E_JITTER = _vgg("vgg_e", JITTER, lr=1e-3, parent=_E_384)
 # AlexNet section 5: batch 128, about 90 epochs, from random weights, tested at the scale it was trained at. Section 2:
 # "we subtracted the mean activity over the training set from each pixel".
-_ALEXNET = Recipe("alexnet-s256", "alexnet", 256, 1e-2, 128, 90, ((256,),), settings=(("data.mean", "image"),))
+_ALEXNET = Recipe(
+    "alexnet-s256", "alexnet", 256, 1e-2, 128, 90, ((256,),),
+    settings=(("data.mean", "image"), ("data.crops", "square")),
+)  # fmt: skip
 
 
 def _ablation(target: str, shows: str, *, model: str | None = None, **settings: Any) -> Recipe:

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -37,7 +38,7 @@ from alexvgg.engine.checkpoint import Checkpoint
 from alexvgg.engine.guards import StuckStart
 from alexvgg.engine.loop import Trainer
 from alexvgg.engine.saver import Saver
-from alexvgg.engine.step import Normalisation, autocast
+from alexvgg.engine.step import Normalisation
 from alexvgg.engine.wishes import Stopped, Wishes
 from alexvgg.engine.world import World
 from alexvgg.errors import InputError
@@ -136,9 +137,10 @@ class _Run:
             precision=execution.precision, micro_batch=execution.micro_batch, compiled=execution.compiled,
             exchange=execution.exchange, most_rows=most_rows(spec.train.global_batch, world.size),
         )  # fmt: skip
-        saved = checkpoint.load_latest(storage, self.checkpoints)
+        saved = checkpoint.load_latest(storage, self.checkpoints, world)
         if saved is not None:
             self.trainer.resume(saved)
+            self.undecodable.reasons |= saved.progress["undecodable"]
         world.barrier()  # nobody still reads what the next lines delete
         self.saver = self._saver(saved) if world.rank == 0 else None
         self.recording.start(self.trainer.step, self.trainer.consumed // len(dataset.train), origins)
@@ -155,7 +157,7 @@ class _Run:
         d, axes = self.dataset, np.array(self.dataset.colour_axes) * np.array(self.dataset.colour_std)
         augmentation = Augmentation(
             scale=self.spec.data.train_scale, side=self.spec.model.crop, flip=d.flip,
-            colour_std=self.spec.data.colour_std, colour_axes=axes,
+            colour_std=self.spec.data.colour_std, colour_axes=axes, square=self.spec.data.crops == "square",
         )  # fmt: skip
         e, t = self.execution, self.spec.train
         cache = None if e.cache_dir is None else Cache(Path(e.cache_dir), e.cache_bytes)
@@ -177,19 +179,19 @@ class _Run:
             trainer.observe(metrics["val/top1_error"] / 100)
             self.recording.metrics(trainer.step, metrics)
             self._save(metrics["val/top1_error"])
+            trainer.stop_if_wished()
             progress({"run": self.spec.name, "epoch": epoch + 1, "step": trainer.step, **metrics})
-        if self.saver is not None:
-            self.saver.wait()
+        self.world.wait_until(lambda: self.saver is None or self.saver.idle)
         trainer.stop_if_wished()  # before the evaluation, which is long
 
     def _validate(self) -> dict[str, float]:
-        """The centre crop at the single test scale, in training's precision: what the schedule watches.
+        """The centre crop at the single test scale: what the schedule watches.
 
-        It compares epochs of one run, where bf16 says the same as fp32; the tables' numbers come at the end, in fp32.
+        In float32: in bf16 the best two scores of many an image are the same number, which counts as wrong.
         """
         self.net.eval()
         counts = Counts(0, 0, 0)
-        with torch.inference_mode(), autocast(self.world.device, self.execution.precision):
+        with torch.inference_mode():
             for batch in self.validation.central(self.spec.test_scales[0][0], self.spec.model.crop):
                 batch = batch.to(self.world.device)
                 counts += Counts.of(self.net(self.normalise(batch)), batch.labels, batch.weights)
@@ -201,9 +203,9 @@ class _Run:
 
     def _save(self, error: float | None = None) -> None:
         """A checkpoint of this step: rank 0 writes it, beside training. The journal is stored before it exists."""
-        progress = self.trainer.progress()
+        self.world.wait_until(lambda: self.saver is None or self.saver.idle)
+        progress = self.trainer.progress() | {"undecodable": self._all_undecodable()}
         if self.saver is not None:
-            progress |= {"spec": self.spec.digest, "fingerprint": self.dataset.fingerprint}
             flush = self.journal.pending()
 
             def before_commit() -> None:
@@ -213,6 +215,13 @@ class _Run:
             self.saver.save(
                 self.trainer.step, self.trainer.tensors(), progress, error=error, before_commit=before_commit
             )
+
+    def _all_undecodable(self) -> dict[str, str]:
+        """Of all ranks, and of the attempts before."""
+        found: dict[str, str] = {}
+        for text in self.world.texts(json.dumps(self.undecodable.reasons)):
+            found |= json.loads(text)
+        return found
 
     def finish(self) -> None:
         """Evaluate the table rows that this net fills, as its own paper tests it, and write the final record.
@@ -233,11 +242,18 @@ class _Run:
             decode_threads=self.prefetch.decode_threads, undecodable=self.undecodable,
             means={self.spec.name: self.mean},
         )  # fmt: skip
-        if self.world.rank == 0:
-            self._write_final([record(self.storage, row) for row in rows], weights, sha256)
+        undecodable = self._all_undecodable()
+        with ThreadPoolExecutor(1, "final") as thread:
+            writing = None
+            if self.world.rank == 0:
+                writing = thread.submit(self._write_final, rows, weights, sha256, undecodable)
+            self.world.wait_until(lambda: writing is None or writing.done())
+        if writing is not None:
+            writing.result()
         self.world.barrier()
 
-    def _write_final(self, evaluation: list[dict[str, Any]], weights: bytes, sha256: str) -> None:
+    def _write_final(self, rows: list[Row], weights: bytes, sha256: str, undecodable: dict[str, str]) -> None:
+        evaluation = [record(self.storage, row) for row in rows]
         self.check()
         step = self.trainer.step
         self.recording.final(step, cells({self.spec.name: self.spec.recipe}, evaluation), sha256)
@@ -245,7 +261,7 @@ class _Run:
         if not self.storage.put_new(model, weights):  # an attempt before left it, or the next one was faster
             self.check()
             self.storage.put(model, weights)
-        final = {"run": self.spec.name, "step": step, "sha256": sha256, "undecodable": self.undecodable.reasons}
+        final = {"run": self.spec.name, "step": step, "sha256": sha256, "undecodable": undecodable}
         self.storage.put(self.folder + "final/record.json", json.dumps(final, indent=2).encode())
 
     def close(self, status: str | None) -> None:

@@ -48,8 +48,8 @@ def test_every_setting_is_part_of_the_identity() -> None:
     other = {
         "recipe": "x", "model.name": "vgg_d", "model.num_classes": "11", "model.width": "0.25", "model.crop": "64",
         "data.dataset": "x", "data.fingerprint": "x", "data.train_scale": "256", "data.colour_std": "0.2",
-        "data.window": "8", "data.mean": "image",
-        "train.global_batch": "32", "train.lr": "0.1", "train.epochs": "9", "train.momentum": "0",
+        "data.window": "8", "data.mean": "image", "data.crops": "square",
+        "train.global_batch": "32", "train.lr": "0.1", "train.epochs": "9", "train.momentum": "0.5",
         "train.weight_decay": "0", "train.dropout": "0", "train.plateau_patience": "7",
         "train.plateau_threshold": "0.5", "train.max_steps": "5", "train.seed": "1", "train.decay_biases": "true",
         "init.kind": "he", "init.std": "0.5", "init.alexnet_bias": "0.1", "test_scales": "[[256]]", "parent.run": "x",

@@ -57,7 +57,9 @@ def test_nets_beside_the_tables_say_what_they_show_and_are_in_no_table() -> None
         for key, value in r.settings:
             section, setting = key.split(".")
             assert own[section][setting] == value
-    assert dict(RECIPES["alexnet_no_colour-s256"].settings) == {"data.mean": "image", "data.colour_std": 0.0}
+    assert dict(RECIPES["alexnet_no_colour-s256"].settings) == {
+        "data.mean": "image", "data.crops": "square", "data.colour_std": 0.0,
+    }  # fmt: skip
 
 
 def test_vggs_iterations_are_the_papers_370_thousand() -> None:

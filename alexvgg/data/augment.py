@@ -10,7 +10,7 @@ from torch import Tensor
 from alexvgg.config import Scale, pixels
 from alexvgg.data.decode import Pixels
 from alexvgg.data.keyed import Ints, normals, uniforms
-from alexvgg.data.views import random_crop
+from alexvgg.data.views import central_square, random_crop
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Augmentation:
     flip: bool
     colour_std: float
     colour_axes: NDArray[np.float64]  # (3, 3): column i is principal component i times its standard deviation
+    square: bool = False  # crops come from the image's central square only
 
     def draw(self, keys: Ints) -> Draws:
         """All that is random, for n keys at once; a pure function of each key."""
@@ -48,5 +49,7 @@ class Augmentation:
 
     def view(self, image: Pixels, draws: Draws, row: int) -> Tensor:
         """One random view: uint8 (3, side, side)."""
+        if self.square:
+            image = central_square(image)
         view = random_crop(image, int(draws.shorter[row]), self.side, float(draws.right[row]), float(draws.down[row]))
         return torch.flip(view, (2,)) if draws.mirrored[row] else view

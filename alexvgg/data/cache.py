@@ -37,7 +37,7 @@ class Cache:
         self._folder, self._limit = folder, limit
         self._lock = threading.Lock()
         self._unchecked = limit // CHECKS  # bytes kept since the folder was measured; at first, as good as full
-        self._full = False
+        self._full = self._warned = False
         folder.mkdir(parents=True, exist_ok=True)
 
     def find(self, store: Store, split: Split, samples: Sequence[int]) -> Iterator[tuple[int, bytes]]:
@@ -59,10 +59,10 @@ class Cache:
             os.close(file)
 
     def keep(self, store: Store, split: Split, sample: int, data: bytes) -> None:
-        """Keep an image if there is room. A full disk only means that nothing more is kept."""
-        if self._full or not self._room(len(data)):
-            return
+        """Keep an image if there is room. A disk that is full, or refuses, only means that nothing is kept for now."""
         try:
+            if not self._room(len(data)):
+                return
             file = os.open(self._path(store, split, (sample,)), os.O_WRONLY | os.O_CREAT, 0o600)
             try:
                 os.pwrite(file, data, int(split.offsets[sample]))
@@ -70,7 +70,7 @@ class Cache:
                 os.close(file)
         except OSError as error:
             with self._lock:
-                first, self._full = not self._full, True
+                first, self._warned, self._full = not self._warned, True, True
             if first:
                 log.warning("the cache in %s takes no more images: %s. Training goes on.", self._folder, error)
 
@@ -79,6 +79,7 @@ class Cache:
         return self._folder / hashlib.sha256(f"{store.url}/{shard}".encode()).hexdigest()[:32]
 
     def _room(self, size: int) -> bool:
+        """Looked at now and then, while it is full, too: shards become stale. Raises OSError."""
         with self._lock:
             self._unchecked += size
             if self._unchecked >= self._limit // CHECKS:

@@ -18,6 +18,7 @@ EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 TYPES = ("JPEG", "PNG", "WEBP")
 MAX_BYTES = 64 << 20
 MAX_PIXELS = 100_000_000
+MAX_ASPECT = 100  # times as long as wide: rescaled to a usable shorter side, it would fill the memory
 JPEG_MARK = b"\xff\xd8\xff"
 
 Pixels = NDArray[np.uint8]
@@ -61,7 +62,7 @@ def _is_simple(data: bytes) -> bool:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
         return False
-    return bool(width * height <= MAX_PIXELS and colours in ("YCbCr", "Gray"))
+    return bool(_is_sane(width, height) and colours in ("YCbCr", "Gray"))
 
 
 def _decode_by_pillow(data: bytes) -> Pixels:
@@ -71,9 +72,14 @@ def _decode_by_pillow(data: bytes) -> Pixels:
 
 def _open(data: bytes) -> Image.Image:
     image = Image.open(io.BytesIO(data), formats=TYPES)
-    if image.width * image.height > MAX_PIXELS:
-        raise UndecodableError(f"{image.width}x{image.height} pixels are over the limit of {MAX_PIXELS}")
+    if not _is_sane(image.width, image.height):
+        limits = f"{MAX_PIXELS:,} pixels, {MAX_ASPECT} times as long as wide"
+        raise UndecodableError(f"{image.width}x{image.height} pixels are over the limits: {limits}")
     return image
+
+
+def _is_sane(width: int, height: int) -> bool:
+    return width * height <= MAX_PIXELS and max(width, height) <= MAX_ASPECT * min(width, height)
 
 
 @contextmanager

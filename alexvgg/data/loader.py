@@ -90,7 +90,7 @@ class Loader:
         self.meters = Meters(self.dataset.store.retries)
         split, lanes = self.dataset.train, plan.lanes_of(self.rank, self.world)
         share = len(lanes) * plan.per_lane
-        budget = self.prefetch.bytes - (self.prefetch.batches + 1) * share * 3 * self.augmentation.side**2
+        budget = self.prefetch.bytes - (self.prefetch.batches + 2) * share * 3 * self.augmentation.side**2
         reads = plan_reads(split, plan, lanes, first_step, budget)
         fetcher = Fetcher(
             self.dataset.store, split, reads,

@@ -8,7 +8,7 @@ index/train-000000.tar.json   per sample: key, offset, size, label, crc32 of the
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -82,6 +82,20 @@ class Dataset:
         return image
 
 
+def _check_index(store: Store, shard: str, columns: Mapping[str, Any], classes: int) -> None:
+    """Raise InputError if a shard's columns don't belong together, or a label is none of the classes."""
+    lengths = {name: len(columns.get(name, ())) for name in ("keys", "offsets", "sizes", "labels", "crc32")}
+    if len(set(lengths.values())) > 1:
+        raise InputError(
+            f"{store.url}/index/{shard}.json is damaged: its columns have {lengths} entries. Index it again"
+        )
+    if columns["labels"] and not 0 <= min(columns["labels"]) <= max(columns["labels"]) < classes:
+        raise InputError(
+            f"{store.url}/index/{shard}.json has labels from {min(columns['labels'])} to {max(columns['labels'])}, but "
+            f"the dataset has {classes} classes: 0 to {classes - 1}. Index it again with the right --classes"
+        )
+
+
 def write_mean_image(store: Store, image: NDArray[np.float32]) -> None:
     """Keep the mean image of a dataset; before `dataset.json`, which says that all is there."""
     file = io.BytesIO()
@@ -109,7 +123,8 @@ def read_about(store: Store) -> dict[str, Any]:
 def open_dataset(store: Store) -> Dataset:
     """Read a dataset's index. Raises InputError if there is none, or no image in it."""
     about = read_about(store)
-    splits = {name: _open_split(store, shards) for name, shards in about["splits"].items()}
+    classes = len(about["classes"])
+    splits = {name: _open_split(store, shards, classes) for name, shards in about["splits"].items()}
     for name, split in splits.items():
         if len(split) == 0:
             raise InputError(f"the dataset at {store.url} is empty: its {name} split has no image")
@@ -120,9 +135,11 @@ def open_dataset(store: Store) -> Dataset:
     )  # fmt: skip
 
 
-def _open_split(store: Store, shards: Sequence[str]) -> Split:
+def _open_split(store: Store, shards: Sequence[str], classes: int) -> Split:
     with ThreadPoolExecutor(16) as pool:
         columns = [json.loads(text) for text in pool.map(lambda s: store.get(f"index/{s}.json"), shards)]
+    for shard, c in zip(shards, columns, strict=True):
+        _check_index(store, shard, c, classes)
     sizes = tuple(len(c["keys"]) for c in columns)
 
     def column(name: str) -> Ints:

@@ -15,16 +15,19 @@ class Undecodable:
 
     url: str
     reasons: dict[str, str] = field(default_factory=dict)  # key of the sample -> why
+    _seen: dict[int, set[str]] = field(default_factory=dict)  # keys by split
 
     def decode(self, split: Split, sample: int, data: bytes) -> Pixels | None:
         """RGB pixels (h, w, 3), or None if it can't be decoded. Raises InputError if there are too many of those."""
         try:
             return decode(data)
         except UndecodableError as error:
-            self.reasons[split.keys[sample]] = str(error)
-            if len(self.reasons) > max(10, MAX_BAD_SHARE * len(split)):
+            key, seen = split.keys[sample], self._seen.setdefault(id(split), set())
+            self.reasons[key] = str(error)
+            seen.add(key)
+            if len(seen) > max(10, MAX_BAD_SHARE * len(split)):
                 raise InputError(
-                    f"{len(self.reasons)} images of {self.url} can't be decoded, the last is "
-                    f"{split.keys[sample]!r}: {error}. Check that the shards hold JPEG, PNG or WebP images."
+                    f"{len(seen)} images of {self.url} can't be decoded, the last is "
+                    f"{key!r}: {error}. Check that the shards hold JPEG, PNG or WebP images."
                 ) from None
             return None

@@ -21,7 +21,7 @@ from alexvgg.data.shards import Dataset, Split
 from alexvgg.data.undecodable import Undecodable
 from alexvgg.data.views import central, resized_size, whole
 
-RUN = 64  # images that are read and decoded together
+RUN, RUN_BYTES = 64, 16 << 20  # at most so many images, and about so many of their bytes, are decoded together
 MOST_PARTS, SMALLEST_PART, LARGEST_PART = 64, 32, 512  # images: 98 parts of ImageNet's 50,000, 12 of 360
 SPAN_PIXELS = 1 << 27  # of decoded images that are held at once: 384 MiB of RGB
 
@@ -116,9 +116,9 @@ class Validation:
             yield io, decoders
 
     def _runs(self, samples: range, io: Executor, pool: Executor) -> Iterator[tuple[Ints, Images]]:
-        """Images in runs of 64; one run is decoded and the one after it is read while one is in use."""
+        """Images in short runs; one run is decoded and the one after it is read while one is in use."""
         split, store = self.dataset.val, self.dataset.store
-        runs = [np.array(samples[start : start + RUN]) for start in range(0, len(samples), RUN)]
+        runs = _runs_of(samples, split.sizes)
         reads: list[Future[dict[int, bytes]]] = []
         decodes: list[list[Future[Pixels | None]]] = []
         for number in range(len(runs) + 2):
@@ -132,6 +132,20 @@ class Validation:
 
     def _decode(self, split: Split, sample: int, data: bytes) -> Pixels | None:
         return self.undecodable.decode(split, sample, data)
+
+
+def _runs_of(samples: range, sizes: Ints) -> list[Ints]:
+    """`samples` in runs of RUN and RUN_BYTES, but of one image at least."""
+    runs: list[list[int]] = []
+    held = 0
+    for sample in samples:
+        size = int(sizes[sample])
+        if not runs or len(runs[-1]) == RUN or held + size > RUN_BYTES:
+            runs.append([])
+            held = 0
+        runs[-1].append(sample)
+        held += size
+    return [np.array(run) for run in runs]
 
 
 def _batch(samples: Ints, labels: Ints, views: Pixels, weights: np.ndarray[tuple[int], np.dtype[np.float32]]) -> Batch:

@@ -25,6 +25,14 @@ def resized_size(width: int, height: int, shorter: int) -> tuple[int, int]:
     return max(shorter, round(width * shorter / height)), shorter
 
 
+def central_square(image: Pixels) -> Pixels:
+    """Of which, rescaled to 256x256, AlexNet's training crops come (section 2)."""
+    height, width, _ = image.shape
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return image[top : top + side, left : left + side]
+
+
 def whole(image: Pixels, shorter: int) -> Pixels:
     """The image at a shorter side of `shorter` pixels: uint8 (3, h, w)."""
     height, width, _ = image.shape

@@ -10,12 +10,15 @@ import hashlib
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import safetensors.torch
+import torch
 from torch import Tensor
+
+from alexvgg.engine.world import World
 
 log = logging.getLogger(__name__)
 
@@ -46,32 +49,47 @@ class Checkpoint:
     progress: dict[str, Any]
 
 
-def write(store: Objects, prefix: str, step: int, files: Mapping[str, bytes], progress: dict[str, Any]) -> None:
+def write(
+    store: Objects,
+    prefix: str,
+    step: int,
+    files: Mapping[str, bytes],
+    progress: dict[str, Any],
+    before_commit: Callable[[], None] = lambda: None,
+) -> None:
     """Write `files` (safetensors by name: model, momentum), then the record that makes them a checkpoint.
 
-    A step that is committed already stays as it is: whoever wrote it had computed the same.
+    `before_commit` is called between the two, and may raise. A step that is committed already stays as it is: whoever
+    wrote it had trained on the same samples.
     """
     folder, objects = _folder(prefix, step), {}
     for name, data in files.items():
         digest = hashlib.sha256(data).hexdigest()
         objects[name] = {"object": f"{name}-{digest[:12]}.safetensors", "sha256": digest, "bytes": len(data)}
         store.put(folder + str(objects[name]["object"]), data)
+    before_commit()
     record = {"step": step, "files": objects, "progress": progress}
     store.put_new(folder + COMMIT, json.dumps(record).encode())
 
 
-def load_latest(store: Objects, prefix: str) -> Checkpoint | None:
-    """The newest checkpoint that is whole, or None if none was committed.
+def load_latest(store: Objects, prefix: str, world: World | None = None) -> Checkpoint | None:
+    """The newest checkpoint that is whole, or None if none was committed: the same one on every rank of `world`.
 
     A damaged one is named in the log and costs only the steps since the one before. Raises DamagedError if all are.
     """
+    world = world if world is not None else World.current()
+    steps = committed(store, prefix) if world.rank == 0 else []  # its list counts: one may be committed meanwhile
     damage: DamagedError | None = None
-    for step in reversed(committed(store, prefix)):
+    while step := int(world.sum(torch.tensor(steps.pop() + 1 if steps else 0, device=world.device)).item()):
+        found = None
         try:
-            return _load(store, _folder(prefix, step))
+            found = _load(store, _folder(prefix, step - 1))
         except DamagedError as error:
             log.warning("%s Going back to the checkpoint before it.", error)
             damage = damage or error
+        if not world.sum(torch.tensor(int(found is None), device=world.device)).item():
+            return found
+        damage = damage or DamagedError(f"the checkpoint of step {step - 1} is damaged on another rank, see its log.")
     if damage is not None:
         raise damage
     return None
@@ -114,14 +132,18 @@ def collect_orphans(store: Objects, prefix: str) -> list[int]:
 
 
 def verified(store: Objects, key: str, sha256: str) -> bytes:
-    """The object's bytes. Raises DamagedError if it is gone or its hash isn't `sha256`."""
-    try:
-        data = store.get(key)
-    except KeyError:
-        raise DamagedError(f"{key} is missing, though its checkpoint was committed.") from None
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise DamagedError(f"{key} is damaged: its sha256 isn't the recorded {sha256[:12]}…")
-    return data
+    """The object's bytes, read again if a bit was flipped on the way.
+
+    Raises DamagedError if it is gone or its hash isn't `sha256`.
+    """
+    for _ in range(2):
+        try:
+            data = store.get(key)
+        except KeyError:
+            raise DamagedError(f"{key} is missing, though its checkpoint was committed.") from None
+        if hashlib.sha256(data).hexdigest() == sha256:
+            return data
+    raise DamagedError(f"{key} is damaged: its sha256 isn't the recorded {sha256[:12]}…")
 
 
 def _folder(prefix: str, step: int) -> str:

@@ -50,6 +50,8 @@ class StuckStart:
         self._recent.extend(losses)
         if self._done or last_step < max(self.patience, STUCK_STEPS) or len(self._recent) < STUCK_WINDOW:
             return None
+        if self.classes == 1:  # nothing is to be learnt
+            return None
         self._done = True
         chance, mean = math.log(self.classes), sum(self._recent) / len(self._recent)
         if not -STUCK_BELOW <= mean / chance - 1 <= STUCK_ABOVE:

@@ -133,12 +133,13 @@ class Trainer:
     def progress(self) -> dict[str, Any]:
         """What a checkpoint holds beside the tensors, as JSON types. Every rank calls this at the same step.
 
-        Raises DriftError if the ranks no longer hold the same weights.
+        Raises DriftError if the ranks no longer hold the same weights, and DivergedError.
         """
         check_replicas(self.net, self.world, self.step)
         for step, losses in self._losses.all():
             self._note(step, losses)
         tail = self.world.sum(torch.stack(self._tail)).tolist() if self._tail else []
+        check_finite(tail, self.step, self.schedule.lr)  # no checkpoint of weights that are lost
         return {
             "consumed": self.consumed, "schedule": self.schedule.state(),
             "epoch_losses": {"sum": self._loss_sum, "steps": self._loss_steps, "tail": tail},
@@ -204,7 +205,13 @@ class Trainer:
         self._loss_steps += len(losses)
 
     def _close_epoch(self) -> float:
-        """The mean loss of the epoch's steps; the next epoch starts from nothing."""
+        """The mean loss of the epoch's steps; the next epoch starts from nothing.
+
+        Of the wishes of its last steps none is lost: it is stored now, and then `stop_if_wished` is asked.
+        """
+        looks = [look for _, (_, _, look, _) in self._flags.all()]
+        if any(looks) and self.wishes.look is not None:
+            self.wishes.look(self.wishes)
         tail = self.progress()["epoch_losses"]["tail"]
         self._add(self.step, tail)
         mean = self._loss_sum / self._loss_steps

@@ -53,7 +53,7 @@ class Saver:
         """Take a snapshot of `tensors` (by file: model, momentum) and upload it in the background.
 
         `error` is the validation error, if it was just measured. `before_commit` runs in the background before the
-        checkpoint exists. Waits for the upload before this one.
+        checkpoint exists, when its objects do. Waits for the upload before this one.
         """
         self.wait()
         if self._failure is not None:
@@ -91,9 +91,8 @@ class Saver:
     ) -> None:
         try:
             fill()
-            before_commit()
             files = {name: file.data for name, file in self._files.items()}
-            checkpoint.write(self._store, self._prefix, step, files, progress)
+            checkpoint.write(self._store, self._prefix, step, files, progress, before_commit)
             checkpoint.forget(self._store, self._prefix, keep=self._keep, besides={self.best[1]})
         except Exception as error:  # whatever the store raises
             self._failure = UploadError(
@@ -102,6 +101,11 @@ class Saver:
             )
             self._failure.__cause__ = error
             self._failed(self._failure)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no upload is on its way."""
+        return self._upload is None or self._upload.done()
 
     def wait(self) -> None:
         """Until the last checkpoint is stored, or has failed to be."""

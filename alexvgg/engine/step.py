@@ -45,8 +45,10 @@ class Normalisation:
 
 
 def autocast(device: torch.device, precision: Precision = "auto") -> torch.autocast:
-    """Matrix products in bf16 or not, with float32 weights; auto: only on a GPU, so that CPUs give exact resumes."""
-    bf16 = precision == "bf16" or (precision == "auto" and device.type == "cuda")
+    """Matrix products in bf16 or not, with float32 weights; auto: only on a GPU that has it, so that CPUs give exact
+    resumes. (Older ones, like V100 and T4, emulate it, slower than float32.)"""
+    has = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    bf16 = precision == "bf16" or (precision == "auto" and has)
     return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
 
 
@@ -82,7 +84,7 @@ class Updater:
                     scores = self.model(self.normalise(part), part.keys)
                 losses = F.cross_entropy(_at_least_float(scores), part.labels, reduction="none")
                 totals = finish_sum() if totals is None else totals
-                loss = (losses * part.weights).sum() / totals[0]
+                loss = (losses * part.weights).sum() / totals[0].clamp(min=1)  # none may be real, in a short last step
                 torch.autograd.backward(loss * self.world.size)
                 share = share + loss.detach()
         if isinstance(self.model, ByFactors):

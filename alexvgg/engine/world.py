@@ -3,6 +3,7 @@
 import hashlib
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,6 @@ from torch import Tensor
 COLLECTIVE_SECONDS = 180  # a rank that is silent for longer is lost; torch's default is half an hour
 COLLECTIVE_VARIABLE = "ALEXVGG_COLLECTIVE_SECONDS"  # of the environment, overrides it
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-TEXT_BYTES = 1024  # of what ranks say to each other in words
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,19 @@ class World:
         return found.view(self.size, *tensor.shape)
 
     def texts(self, text: str) -> list[str]:
-        """Every rank's `text`, in the order of ranks, on every rank; those longer than TEXT_BYTES are cut."""
-        row = torch.tensor(list(text.encode()[:TEXT_BYTES].ljust(TEXT_BYTES, b"\0")), dtype=torch.uint8)
+        """Every rank's `text`, in the order of ranks, on every rank."""
+        data = text.encode()
+        longest = int(self.gather(torch.tensor(len(data), device=self.device)).max().item())
+        row = torch.tensor(list(data.ljust(longest, b"\0")), dtype=torch.uint8)
         rows = self.gather(row.to(self.device)).tolist()
-        return [bytes(r).rstrip(b"\0").decode(errors="ignore") for r in rows]
+        return [bytes(r).rstrip(b"\0").decode() for r in rows]
+
+    def wait_until(self, ready: Callable[[], bool]) -> None:
+        """Wait until `ready()` on every rank. They ask each other again and again: no collective waits for long."""
+        pause = 0.01
+        while self.sum(torch.tensor(int(not ready()), device=self.device)).item():
+            time.sleep(pause)
+            pause = min(2 * pause, 1.0)
 
     def barrier(self) -> None:
         """Wait until every rank is here."""

@@ -74,3 +74,13 @@ def test_the_kinds_of_randomness_are_unrelated() -> None:
     kinds = [d.shorter, d.right, d.down, d.mirrored, d.colour[:, 0], d.colour[:, 1], d.colour[:, 2]]
     related = np.corrcoef(np.stack([np.asarray(kind, float) for kind in kinds]))
     assert np.abs(related - np.eye(7)).max() < 0.06
+
+
+def test_alexnets_crops_come_from_the_central_square() -> None:
+    wide = np.repeat(np.tile(np.arange(128, dtype=np.uint8), (64, 1))[:, :, None], 3, axis=2)
+    for square, lowest, highest in ((False, 0, 127), (True, 32, 95)):
+        a = Augmentation(512, 32, False, 0.1, np.eye(3), square=square)
+        draws = a.draw(KEYS[:300])
+        pictures = torch.stack([a.view(wide, draws, row) for row in range(300)])
+        assert abs(int(pictures.min()) - lowest) <= 1
+        assert abs(int(pictures.max()) - highest) <= 1

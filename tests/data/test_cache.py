@@ -122,3 +122,28 @@ def test_two_jobs_may_share_it(counted: tuple[Dataset, Counting], tmp_path: Path
     with ThreadPoolExecutor(3) as pool:
         for result in pool.map(lambda _: pixels(dataset, Cache(tmp_path, PLENTY)), range(3)):
             assert torch.equal(result, expected)
+
+
+def test_a_folder_that_refuses_to_be_measured_costs_the_cache_but_not_the_run(
+    counted: tuple[Dataset, Counting], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / ".lock").mkdir()  # as good as another user's file, or a file system without locks
+    with caplog.at_level(logging.WARNING):
+        assert len(pixels(counted[0], Cache(tmp_path, 2_010_000))) == 1437
+    assert caplog.text.count("takes no more images") == 1
+
+
+def test_a_full_cache_looks_again(counted: tuple[Dataset, Counting], tmp_path: Path) -> None:
+    """What others left there becomes stale while a job runs."""
+    dataset, store = counted
+    other = tmp_path / ("0" * 32)
+    other.write_bytes(os.urandom(2_000_000))
+    cache = Cache(tmp_path, 2_010_000)
+    pixels(dataset, cache)
+    assert files(tmp_path) == [other]
+    os.utime(other, (0, time.time() - 2 * caching.STALE_SECONDS))
+    pixels(dataset, cache)
+    before = store.streamed
+    pixels(dataset, cache)
+    assert not other.exists()
+    assert store.streamed < before + 1437

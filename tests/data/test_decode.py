@@ -59,6 +59,11 @@ def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "MAX_PIXELS", 64 * 48 - 1)
     with pytest.raises(UndecodableError, match="64x48 pixels"):
         decode(data)
+    monkeypatch.undo()
+    for kind in ("PNG", "JPEG"):
+        with pytest.raises(UndecodableError, match=r"909x9 pixels are over the limits: .* 100 times"):
+            decode(encoded(photograph(909, 9), kind))
+        assert decode(encoded(photograph(900, 9), kind)).shape == (9, 900, 3)
     monkeypatch.setattr(decoding, "MAX_BYTES", len(data) - 1)
     with pytest.raises(UndecodableError, match="bytes are over the limit"):
         decode(data)

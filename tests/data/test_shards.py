@@ -2,6 +2,7 @@
 
 import gc
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -78,4 +79,24 @@ def test_a_newer_format_is_refused(digits: Dataset, tmp_path: Path) -> None:
     about = json.loads((folder / "dataset.json").read_text())
     (folder / "dataset.json").write_text(json.dumps({**about, "format": 2}))
     with pytest.raises(InputError, match="format 2"):
+        open_dataset(open_store(folder.as_uri()))
+
+
+@pytest.mark.parametrize(
+    ("column", "change", "told"),
+    [
+        ("labels", lambda c: c[:-1], r"its columns have .*'labels': 239"),
+        ("labels", lambda c: [*c[:-1], 10], r"labels from 0 to 10, but the dataset has 10 classes: 0 to 9"),
+        ("labels", lambda c: [-1, *c[1:]], r"labels from -1 to 9"),
+        ("crc32", lambda c: [*c, 0], r"'crc32': 241"),
+    ],
+)
+def test_an_index_that_lies_is_refused(
+    digits: Dataset, tmp_path: Path, column: str, change: Callable[[list[int]], list[int]], told: str
+) -> None:
+    folder = copied(digits, tmp_path)
+    path = folder / "index" / f"{digits.train.shards[0]}.json"
+    index = json.loads(path.read_text())
+    path.write_text(json.dumps({**index, column: change(index[column])}))
+    with pytest.raises(InputError, match=rf"{path.name}.*{told}"):
         open_dataset(open_store(folder.as_uri()))

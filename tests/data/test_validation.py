@@ -14,6 +14,7 @@ from alexvgg.data.shards import Dataset
 from alexvgg.data.undecodable import Undecodable
 from alexvgg.data.validation import Validation, parts
 from alexvgg.data.views import resized_size, whole
+from alexvgg.errors import InputError
 
 
 def validation(dataset: Dataset, rank: int = 0, world: int = 1) -> Validation:
@@ -79,3 +80,23 @@ def test_undecodable_images_are_named(mixed: Dataset, tmp_path: Path) -> None:
     assert sorted(shown.undecodable.reasons) == ["000000", "000070"]
     blank = {i: w for b in shown.central(256, 32) for i, w in zip(b.samples.tolist(), b.weights.tolist(), strict=True)}
     assert [i for i, weight in blank.items() if weight == 0] == [0, 70]
+
+
+def test_runs_are_short_in_images_and_in_bytes() -> None:
+    sizes = np.array([5, 5, 30, 1, 1, 40, 2] + [0] * 130) << 20
+    runs = [r.tolist() for r in module._runs_of(range(137), sizes)]
+    assert runs[:5] == [[0, 1], [2], [3, 4], [5], [6, *range(7, 70)]]
+    assert [i for run in runs for i in run] == list(range(137))
+    assert max(map(len, runs)) == module.RUN
+
+
+def test_each_split_may_have_its_own_bad_images(digits: Dataset) -> None:
+    """What training meets doesn't count against the validation images, of which there are fewer."""
+    bad = Undecodable("file:///d")
+    for sample in range(10):
+        assert bad.decode(digits.train, sample, b"no image") is None
+        assert bad.decode(digits.val, sample, b"no image") is None
+    assert bad.decode(digits.val, 3, b"no image") is None, "an image counts once"
+    assert len(bad.reasons) == 20
+    with pytest.raises(InputError, match="11 images of file:///d can't be decoded"):
+        bad.decode(digits.val, 10, b"no image")

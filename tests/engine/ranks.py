@@ -17,12 +17,13 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
 from alexvgg.batch import Batch
 from alexvgg.config import TrainConfig
-from alexvgg.engine import exchange, sharing
+from alexvgg.data.store import open_store
+from alexvgg.engine import checkpoint, exchange, sharing
 from alexvgg.engine.checkpoint import Checkpoint
 from alexvgg.engine.exchange import agree, distributed
 from alexvgg.engine.guards import StuckStart
@@ -247,13 +248,46 @@ def products(world: World) -> dict[str, Tensor]:
     return {**kept, "gradient": layer.weight.grad}
 
 
+class Flipping:
+    """A store that one rank reads over a bad network: every weight of step 2 is another there."""
+
+    def __init__(self, inner: Any) -> None:
+        self.put, self.put_new, self.list, self.delete = inner.put, inner.put_new, inner.list, inner.delete
+        self._inner = inner
+
+    def get(self, key: str) -> bytes:
+        data: bytes = self._inner.get(key)
+        return data[:-1] + bytes([data[-1] ^ 1]) if "/00000002/model" in key else data
+
+
+def load_together(world: World, folder: Path) -> None:
+    """All ranks take the same checkpoint, though one of them can't read the newest."""
+    store: Any = open_store(folder.as_uri())
+    if world.rank == 0:
+        for step in (1, 2):
+            files = {name: save({"w": torch.full((3,), float(step))}) for name in ("model", "momentum")}
+            checkpoint.write(store, "c/", step, files, {})
+    world.barrier()
+    found = checkpoint.load_latest(Flipping(store) if world.rank == world.size - 1 else store, "c/", world)
+    assert found is not None
+    assert found.step == 1
+    whole = checkpoint.load_latest(store, "c/", world)
+    assert whole is not None
+    assert whole.step == 2
+    assert checkpoint.load_latest(store, "nothing/", world) is None
+
+
 def main() -> None:
     rank, port, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
     torch.set_num_threads(1)
     for size in (size for size in SIZES if rank < size):
         os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port + size))
         with World.launched() as world:
-            assert world.texts(f"rank {rank} é" * (rank + 1)) == [f"rank {r} é" * (r + 1) for r in range(size)]
+            assert world.texts(f"rank {rank} é" * (1000 * rank)) == [f"rank {r} é" * (1000 * r) for r in range(size)]
+            answers_of_mine = itertools.chain([False] * rank, itertools.repeat(True))
+            world.wait_until(lambda answers=answers_of_mine: next(answers))
+            assert next(answers_of_mine), "it was asked until all were ready"
+            load_together(world, folder / f"checkpoints-{size}")
             for case in (*CASES, *SHARED, *ROUNDED, *([COMPILED] if size == SIZES[0] else [])):
                 found = gradients(world, case)
                 if rank == 0:

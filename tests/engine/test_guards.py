@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from alexvgg.engine.guards import DivergedError, StallWatch, StuckStart, check_finite
+from alexvgg.engine.guards import STUCK_WINDOW, DivergedError, StallWatch, StuckStart, check_finite
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf"), 1e6])
@@ -47,3 +47,7 @@ def test_a_stalled_loader_is_named_while_training_waits(caplog: pytest.LogCaptur
         time.sleep(0.3)
     watch.close()
     assert caplog.text.count("the loader is reading train-000003.tar") == 1
+
+
+def test_with_one_class_nothing_can_be_stuck() -> None:
+    assert StuckStart(1, 0, "").observe([0.0] * STUCK_WINDOW, 10**6) is None

@@ -175,3 +175,29 @@ def test_on_a_cpu_batches_are_passed_on_as_they_are() -> None:
 def test_precision_of_products_on_a_cpu(precision: str, dtype: torch.dtype) -> None:
     with autocast(CPU, precision):  # type: ignore[arg-type]
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+def test_wishes_of_an_epochs_last_steps_are_heard_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small dataset has one step an epoch, after which nothing is acted on before the epoch was scored."""
+    monkeypatch.setattr("alexvgg.engine.wishes.LOOK_SECONDS", -1.0)
+    looked: list[Wishes] = []
+    wishes = Wishes(look=looked.append)
+    t = trainer(Notes(), wishes)
+    for epochs in range(1, 4):
+        t.epoch(batches(1), SAMPLES, 1)
+        assert len(looked) == epochs
+        assert not t._flags._queue
+        t.stop_if_wished()
+    wishes.stop.set()
+    t.epoch(batches(1), SAMPLES, 1)
+    with pytest.raises(Stopped):
+        t.stop_if_wished()
+
+
+def test_no_checkpoint_is_made_of_lost_weights() -> None:
+    """The losses since the last point are looked at, too."""
+    t = trainer(Notes(), lr=1e30)
+    with pytest.raises(DivergedError, match=r"at step \d+ "):
+        t.epoch(batches(4), 10**6, 4)
+    with pytest.raises(DivergedError):
+        t.progress()

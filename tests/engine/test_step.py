@@ -102,3 +102,13 @@ def test_a_mean_image_is_subtracted_from_images_of_its_size_and_its_mean_rgb_fro
     torch.testing.assert_close(
         Normalisation(MEAN)(x), x.images.float() + (x.colour - torch.tensor(MEAN))[..., None, None]
     )
+
+
+def test_a_batch_without_a_real_sample_is_no_catastrophe() -> None:
+    """The last step of an epoch may have one image, and that one may be undecodable."""
+    net = Linear()
+    update = Updater(net, sgd(net, lr=0.1, momentum=0.9, weight_decay=0.0), Normalisation(MEAN), ALONE)
+    before = net.fc.weight.detach().clone()
+    share, _ = update(batch(2, 0, weights=[0.0, 0.0]))
+    assert share.item() == 0
+    assert torch.equal(net.fc.weight, before)
