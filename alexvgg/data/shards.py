@@ -61,6 +61,7 @@ class Dataset:
 
     name: str
     classes: tuple[str, ...]
+    words: tuple[str, ...]  # for people: of ImageNet's classes what their synset means; else the classes
     flip: bool  # is a mirror image still of its class?
     mean_rgb: tuple[float, float, float]  # of the training pixels, 0 to 255
     colour_axes: tuple[tuple[float, ...], ...]  # principal components of the training pixels' RGB, as columns,
@@ -129,7 +130,8 @@ def open_dataset(store: Store) -> Dataset:
         if len(split) == 0:
             raise InputError(f"the dataset at {store.url} is empty: its {name} split has no image")
     return Dataset(
-        name=about["name"], classes=tuple(about["classes"]), flip=about["flip"], mean_rgb=tuple(about["mean_rgb"]),
+        name=about["name"], classes=tuple(about["classes"]), words=tuple(about.get("words", about["classes"])),
+        flip=about["flip"], mean_rgb=tuple(about["mean_rgb"]),
         colour_axes=tuple(map(tuple, about["colour_axes"])), colour_std=tuple(about["colour_std"]),
         fingerprint=about["fingerprint"], train=splits["train"], val=splits["val"], store=store,
     )  # fmt: skip

@@ -49,7 +49,7 @@ def open_trained(storage: Store, dataset: Store, name: str) -> Trained:
         )
     net = load_net(storage, run, torch.device("cpu"))
     mean = mean_of(images, run.spec.data.mean, net.crop)
-    return Trained(run, net, images.classes, mean, images.mean_rgb, images.flip)
+    return Trained(run, net, images.words, mean, images.mean_rgb, images.flip)
 
 
 def describe_input(

@@ -101,15 +101,15 @@ def test_the_readme(reader: Reader) -> None:
 
 def imagenet_on_your_cluster(reader: Reader) -> None:
     assert "31 train images" in reader.types("alexvgg data pack /data/ILSVRC2012 s3://my-bucket/imagenet")
-    assert "nothing is damaged" in reader.types("alexvgg data verify s3://my-bucket/imagenet")
-    assert "bottleneck" in reader.types("alexvgg data bench s3://my-bucket/imagenet --workers 8", "--batches 1")
+    assert ": intact; 46 samples" in reader.types("alexvgg data verify s3://my-bucket/imagenet")
+    assert "Bottleneck" in reader.types("alexvgg data bench s3://my-bucket/imagenet --workers 8", "--seconds 1")
     plan = reader.types(
         "alexvgg submit --model vgg_e --nodes 4 --profile lab --cache /local/nvme --cache-bytes 200GiB", "--dry-run"
     )
     assert "2 of 2 runs to train on 4 nodes, 32 workers (1 GPU each)" in plan
     assert "none of 5 nodes has 8 GPUs" in reader.types("alexvgg doctor --profile lab", code=1)
     assert "2 to 8 nodes" in reader.types("alexvgg reproduce all --profile lab --nodes 2:8 --dry-run")
-    assert "10 of" in reader.types("alexvgg reproduce table4 --nodes 2:8 --profile lab", "--dry-run")
+    assert "to train on 2 to 8 nodes" in reader.types("alexvgg reproduce table4 --nodes 2:8 --profile lab", "--dry-run")
 
 
 def use(reader: Reader, places: dict[str, str]) -> None:
@@ -156,4 +156,4 @@ def a_cluster_elsewhere(reader: Reader) -> None:
     assert "ray up" in reader.types(f"alexvgg cluster render aws --nodes 4 --gpu A100 {aws}")
     kuberay = "alexvgg cluster render kuberay --nodes 2:8 --gpu H100 --image REGISTRY/alexvgg:0.1.0"
     assert "kubectl" in reader.types(kuberay)
-    assert "sky launch" in reader.types("alexvgg cluster render skypilot --nodes 2 --gpu L4 --gpus-per-node 4")
+    assert "sky jobs launch" in reader.types("alexvgg cluster render skypilot --nodes 2 --gpu L4 --gpus-per-node 4")

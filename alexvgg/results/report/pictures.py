@@ -111,7 +111,7 @@ def _prediction(dataset: Dataset, sample: int, label: int, posteriors: Tensor) -
     best = posteriors.topk(min(5, len(posteriors)))
     bars = "".join(
         f'<li class="{"right" if int(c) == label else ""}"><i style="--share:{float(p):.3f}"></i>'
-        f"<span>{escape(dataset.classes[int(c)])}</span><b>{100 * float(p):.0f} %</b></li>"
+        f"<span>{escape(dataset.words[int(c)])}</span><b>{100 * float(p):.0f} %</b></li>"
         for p, c in zip(best.values, best.indices, strict=True)
     )
     split = dataset.val
@@ -119,7 +119,7 @@ def _prediction(dataset: Dataset, sample: int, label: int, posteriors: Tensor) -
     data = dataset.store.get_range(shard, int(split.offsets[sample]), int(split.sizes[sample]))
     picture, small = thumbnail(data)
     state = "right" if int(best.indices[0]) == label else "wrong"
-    name = escape(dataset.classes[label])
+    name = escape(dataset.words[label])
     return (
         f'<figure class="{state}"><img{" class=pixels" if small else ""} src="{picture}" alt="{name}">'
         f"<figcaption>{name}</figcaption><ol>{bars}</ol></figure>"
