@@ -13,6 +13,7 @@ from reference import cli_page, commands, config_page, help_of
 
 from alexvgg.cli import jobs, main
 from alexvgg.cli.exits import EXIT_CODES
+from alexvgg.cli.files import OutputFile
 from alexvgg.engine.wishes import EXIT_STOPPED
 from alexvgg.errors import NotFoundError
 
@@ -82,7 +83,8 @@ def parse(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
 
     What is only named, `alexvgg export`, or left open by `…`, may lack arguments.
     """
-    monkeypatch.setattr(click.Path, "convert", lambda self, value, param, ctx: value)
+    for kind in (click.Path, OutputFile):
+        monkeypatch.setattr(kind, "convert", lambda self, value, param, ctx: value)
     command: click.Command = main
     context = click.Context(main)
     while isinstance(command, click.Group):
