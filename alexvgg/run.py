@@ -179,8 +179,8 @@ class _Run:
             trainer.observe(metrics["val/top1_error"] / 100)
             self.recording.metrics(trainer.step, metrics)
             self._save(metrics["val/top1_error"])
-            trainer.stop_if_wished()
             progress({"run": self.spec.name, "epoch": epoch + 1, "step": trainer.step, **metrics})
+            trainer.stop_if_wished()
         self.world.wait_until(lambda: self.saver is None or self.saver.idle)
         trainer.stop_if_wished()  # before the evaluation, which is long
 
