@@ -113,13 +113,13 @@ class Newcomer:
             return None
 
 
-def is_stopping(storage: Store, campaign: str) -> bool:
-    """Whether the newest driver was asked to stop and hasn't ended."""
+def is_ending(storage: Store, campaign: str, job: str) -> bool:
+    """Whether that job is the newest driver, and was asked to stop or has said its last word."""
     taken = fences(storage, campaign)
-    if not taken:
+    if not taken or holder_of(storage, campaign, taken[-1]).job != job:
         return False
     newest = f"{_folder(campaign)}{taken[-1]}"
-    return storage.exists(f"{newest}.stop.json") and not storage.exists(f"{newest}.end.json")
+    return storage.exists(f"{newest}.stop.json") or storage.exists(f"{newest}.end.json")
 
 
 def holder_of(storage: Store, campaign: str, fence: int) -> Holder:

@@ -16,7 +16,7 @@ from alexvgg.campaign.plan import Campaign, Evaluation
 from alexvgg.config import Execution, to_dict
 from alexvgg.data.store import Store, open_store
 from alexvgg.errors import InputError
-from alexvgg.lease import fences, is_stopping
+from alexvgg.lease import fences, is_ending
 from alexvgg.request import Request
 from alexvgg.tracking.provenance import look_at_code, remember_code
 from jobs.client import ENDED, ENVIRONMENT, jobs_of, start, unused
@@ -35,7 +35,7 @@ def send(
 ) -> tuple[str, bool]:
     """Start the campaign's driver as a Ray job, unless it is running: (job id, whether it is new).
 
-    One that is being stopped is waited for. What failed before is tried again if it is forgiven.
+    One that is ending is waited for. What failed before is tried again if it is forgiven.
     """
     for work in campaign.works if forgive else ():  # a driver that is at work looks for it, too
         records = attempts.history(storage, work.folder)
@@ -43,10 +43,10 @@ def send(
             Attempt(storage, work.folder, records[-1].number).forgive()
     said = None
     while (running := _running(drivers := jobs_of(jobs, campaign.name, "driver", storage.url))) is not None:
-        if not is_stopping(storage, campaign.name):
+        if not is_ending(storage, campaign.name, running):
             return running, False
         if running != said:
-            say(f"{running} is being stopped; waiting for its end")
+            say(f"{running} is ending; waiting for that")
         said = running
         time.sleep(LOOK_SECONDS)
     noted = remember_code(storage, look_at_code())
@@ -90,7 +90,7 @@ def stop(jobs: JobSubmissionClient, job: str) -> bool:
         storage, deadline = open_store(about["storage"]), time.monotonic() + STOP_SECONDS
         while (
             jobs.get_job_status(job) not in ENDED
-            and not is_stopping(storage, about["alexvgg"])
+            and not is_ending(storage, about["alexvgg"], job)
             and time.monotonic() < deadline
         ):
             time.sleep(LOOK_SECONDS / 4)

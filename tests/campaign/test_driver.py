@@ -16,7 +16,7 @@ from alexvgg.campaign.driver import Driver, JobState
 from alexvgg.campaign.overview import overview
 from alexvgg.campaign.plan import Campaign, Training
 from alexvgg.config import Execution
-from alexvgg.lease import Newcomer, is_stopping
+from alexvgg.lease import Newcomer, is_ending
 from alexvgg.planning import Images, Start, plan_runs
 from alexvgg.recipes import GEOMETRIES, RECIPES
 
@@ -137,7 +137,8 @@ def test_a_stop_reaches_what_this_cluster_does_not_know() -> None:
     store, cluster, driver, attempt = claimed(by="one")
     driver.stop()
     assert attempt.signs() == (True, False)
-    assert is_stopping(store, "one")  # type: ignore[arg-type]
+    assert is_ending(store, "one", "one-d1")  # type: ignore[arg-type]
+    assert not is_ending(store, "one", "one-d2"), "the next one, which has no lease yet"  # type: ignore[arg-type]
     assert not driver.tick()
     look_for(driver, cluster, DEAD_SECONDS + 2 * BEAT_SECONDS)
     assert attempt.outcome() == "lost"

@@ -53,6 +53,7 @@ class Reader:
 
     def watches(self, line: str, until: str, **environment: str) -> None:
         """Types it, waits for a word, and presses Ctrl-C."""
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it otherwise
         with self._start(line, "", environment) as process:
             assert process.stdout is not None
             assert any(until in shown for shown in process.stdout)

@@ -87,7 +87,7 @@ def test_a_submission_trains_the_lineage_and_fills_the_table(
     again = alexvgg(*submit)
     assert "All of them are finished" in again.stdout
     jobs = [job["job"] for job in json.loads(alexvgg("status", "--json").stdout)["jobs"]]
-    assert [job for job in jobs if job.startswith(("vgg_a", "vgg_b"))] == [f"{b}-d1", f"{a}-a1", f"{b}-a1"]
+    assert [job for job in jobs if job.startswith((a, b))] == [f"{b}-d1", f"{a}-a1", f"{b}-a1"]
     assert f"[2/2] {b} finished" in alexvgg("logs").stdout
     assert f"{b}: epoch 2/2" in alexvgg("logs", f"{b}-a1").stdout
 

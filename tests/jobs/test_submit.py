@@ -144,7 +144,8 @@ def test_what_there_is_to_go_on_with() -> None:
         go_on("alexnet", storage, jobs, forgive=True)
 
 
-def test_a_driver_that_is_being_stopped_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("how", ["asked", "ended"])
+def test_a_driver_that_is_ending_is_waited_for(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs: Any = Jobs()
     storage, said = store(), []
     send(CAMPAIGN, storage, jobs)
@@ -155,14 +156,14 @@ def test_a_driver_that_is_being_stopped_is_waited_for(monkeypatch: pytest.Monkey
     assert lease is not None
     attempt.end("stopped")
     assert send(CAMPAIGN, storage, jobs) == (f"{B}-d1", False), "a work may have been stopped by another campaign"
-    lease.stopping()
+    lease.stopping() if how == "asked" else lease.end("stopped")
 
     def sleep(_seconds: float) -> None:
         if len(slept := [*said]) == 1:
             said.append("slept")
         else:
             jobs.jobs[f"{B}-d1"].status = JobStatus.STOPPED
-        assert slept[0] == f"{B}-d1 is being stopped; waiting for its end"
+        assert slept[0] == f"{B}-d1 is ending; waiting for that"
 
     monkeypatch.setattr("jobs.submit.time.sleep", sleep)
     assert send(CAMPAIGN, storage, jobs, say=said.append) == (f"{B}-d2", True)

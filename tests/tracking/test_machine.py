@@ -1,22 +1,19 @@
 """What a host says of itself."""
 
-import json
 import os
 
 import torch
 
-from alexvgg.engine.world import TEXT_BYTES
 from alexvgg.tracking.machine import Load, by_host, by_node, describe
 
 CPU = torch.device("cpu")
 
 
-def test_this_host_is_described_in_few_words() -> None:
+def test_this_host_is_described() -> None:
     found = describe(CPU)
     assert found["cores"] == os.cpu_count()
     assert found["memory_gib"] > 0
     assert found["gpu"] is None
-    assert len(json.dumps(found)) < TEXT_BYTES
 
 
 def test_loads_are_shares_and_rates() -> None:
@@ -29,7 +26,6 @@ def test_loads_are_shares_and_rates() -> None:
     assert 0 <= found["cpu_utilization_percentage"] <= 100
     assert 0 < found["system_memory_usage_percentage"] < 100
     assert found["network_receive_megabytes_per_s"] >= 0
-    assert len(json.dumps(["a" * 64, found])) < TEXT_BYTES
 
 
 def test_hosts_are_listed_once_in_the_order_of_ranks() -> None:
