@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from alexvgg.errors import InputError, did_you_mean
 
+LARGEST_SCALE = 4096  # of S and Q
 PAPER_CROP = 224  # S and Q are the VGG paper's numbers for this crop
 
 Scale = int | tuple[int, int]  # S: the shorter side, fixed or drawn per image from [min; max] (VGG section 3.1)
@@ -30,8 +31,10 @@ def pixels(scale: int, crop: int) -> int:
 
 
 def check_test_scales(scales: Iterable[int]) -> None:
-    """Raise InputError for a Q that no crop fits into."""
+    """Raise InputError for a Q that no crop fits into, or whose images would fill the memory."""
     for q in scales:
+        if q > LARGEST_SCALE:
+            raise InputError(f"Q={q} is over {LARGEST_SCALE}; the paper uses 224 to 512")
         if q < PAPER_CROP:
             raise InputError(
                 f"Q={q} is smaller than the {PAPER_CROP}-pixel crop that scales are given for: no crop fits. "
@@ -139,6 +142,8 @@ class RunSpec:
                     f"{name}={scale} is smaller than the {PAPER_CROP}-pixel crop that scales are given for: "
                     f"no crop fits. Use {PAPER_CROP} or more (the paper uses 256, 384 and 256 to 512)."
                 )
+            if scale > LARGEST_SCALE:
+                raise InputError(f"{name}={scale} is over {LARGEST_SCALE}; the paper uses 224 to 512")
         if isinstance(self.data.train_scale, tuple) and self.data.train_scale[0] > self.data.train_scale[1]:
             raise InputError(f"S range {self.data.train_scale} is empty; write the smaller number first")
         if not self.test_scales or not all(self.test_scales):

@@ -177,11 +177,19 @@ def choose(known: Mapping[str, T], name: str, what: str) -> T:
     raise InputError(f"there is no {what} {name!r}{did_you_mean(name, known)}")
 
 
+# The names that other libraries have for VGG's nets.
+TORCHVISION = {"vgg11": "vgg_a", "vgg13": "vgg_b", "vgg16": "vgg_d", "vgg19": "vgg_e"}
+
+
 def find_recipe(model: str, scale: str) -> Recipe:
     """The recipe for a model's name and `256`, `384` or `jitter`. Raises InputError naming what the papers train."""
     by_model: dict[str, dict[str, Recipe]] = {}
     for r in RECIPES.values():
         by_model.setdefault(r.target, {})[scale_name(r.scale).removeprefix("s")] = r
+    if model not in by_model and (ours := TORCHVISION.get(model.lower())) is not None:
+        raise InputError(
+            f"there is no model {model!r}; torchvision's {model.lower()} is {ours!r} here, as in VGG Table 1"
+        )
     scales = choose(by_model, model, "model")
     if scale.isdigit() and int(scale) < PAPER_CROP:
         raise InputError(

@@ -11,6 +11,7 @@ from alexvgg.campaign.dag import State, among, duration
 from alexvgg.campaign.estimate import Estimate, Speed, as_dict, estimate, measured, speed
 from alexvgg.campaign.plan import Campaign, Evaluation, Training, Work, name_of
 from alexvgg.config import Execution, RunSpec, from_dict, to_dict
+from alexvgg.data.plan import MAX_LANES
 from alexvgg.data.store import Store
 from alexvgg.errors import InputError
 from alexvgg.profiles import Profile
@@ -152,6 +153,11 @@ def _speeds(stored: Iterable[RunRecord], profile: Profile) -> Callable[[RunSpec]
 def execution_on(profile: Profile, nodes: Nodes, **how: Any) -> Execution:
     """How works are carried out on so many of a profile's nodes; `how` are more of Execution's fields."""
     least, most = (n * profile.workers_per_node for n in nodes)
+    if most > MAX_LANES:
+        raise InputError(
+            f"{most} workers are more than the {MAX_LANES} among which a batch can be shared. Use at most "
+            f"{MAX_LANES // profile.workers_per_node} nodes"
+        )
     where = {"dataset_url": profile.dataset, "storage_url": profile.storage, "mlflow_url": profile.mlflow}
     workers = {
         "workers": most, "min_workers": least if least < most else None,

@@ -68,7 +68,9 @@ def _findings(name: str | None) -> Iterator[Finding]:
     try:
         place = open_place(name)
     except InputError as error:
-        yield Finding(f"profile {chosen}", "failed", str(error), "`alexvgg config show` lists its settings.")
+        yield Finding(
+            f"profile {chosen}", "failed", str(error), f"`alexvgg config show --profile {chosen}` lists its settings."
+        )
         return
     yield from _of_place(place)
 

@@ -8,11 +8,12 @@ from dataclasses import asdict
 
 import click
 
+from alexvgg.cli.commands import Commands
 from alexvgg.cli.names import run_names
 from alexvgg.cli.place import find_run, open_place, profile_option
 
 
-@click.group()
+@click.group(cls=Commands)
 def mlflow() -> None:
     """MLflow beside the storage, which is the truth."""
 

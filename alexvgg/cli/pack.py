@@ -36,7 +36,10 @@ def about_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--colour-images", type=image_count, default="20000", show_default=True, metavar="N|all",
             help="Training images, drawn at random, whose colours are measured.",
         ),
-        click.option("--flip/--no-flip", default=True, help="Do mirror images keep their class?  [default: flip]"),
+        click.option(
+            "--flip/--no-flip", default=None,
+            help="Do mirror images keep their class?  [default: flip, or what a dataset.json there says]",
+        ),
         click.option("--name", help="The dataset's name; that of the source by default."),
     ):  # fmt: skip
         command = option(command)
@@ -111,13 +114,12 @@ def index(url: str, **options: Any) -> None:
     from alexvgg.data.packing.adopt import index_shards
     from alexvgg.data.store import open_store
 
-    name = url.rstrip("/").rpartition("/")[2]
     with telling() as tell:
-        summary = index_shards(open_store(url), _shard_options(name, options), options["threads"], tell)
+        summary = index_shards(open_store(url), _shard_options(None, options), options["threads"], tell)
     click.echo("\n".join(summary.lines()))
 
 
-def _shard_options(name: str, given: dict[str, Any]) -> Any:
+def _shard_options(name: str | None, given: dict[str, Any]) -> Any:
     from alexvgg.data.packing.adopt import ShardOptions
 
     classes = given["classes"]
@@ -133,4 +135,4 @@ def _pack_options(given: dict[str, Any]) -> Any:
 
     from alexvgg.data.packing.pack import PackOptions
 
-    return PackOptions(**{f.name: given[f.name] for f in fields(PackOptions)})
+    return PackOptions(**{f.name: given[f.name] for f in fields(PackOptions) if given[f.name] is not None})

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 BUCKET = "s3://alexvgg"  # in the local cluster's object storage
 DIGITS = f"{BUCKET}/datasets/digits"
-NOT_UP = "the local cluster isn't up; start it with `alexvgg cluster up --nodes 4`"
+NOT_UP = (
+    "no local cluster of this folder is up; start one with `alexvgg cluster up --nodes 4`, or go to the folder whose "
+    ".alexvgg/ has yours"
+)
 
 
 def profile_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -161,7 +164,9 @@ def place_to_submit(name: str | None, nodes: int, *, dry_run: bool, **changes: s
     if chosen_profile(name) != LOCAL:
         yield open_place(name, **changes)
         return
-    say("No profile: this machine, scikit-learn's digits, the small geometry (crop 32, width 1/8).")
+    images = "" if changes.get("dataset") else ", scikit-learn's digits"
+    size = "" if changes.get("geometry") else ", the small geometry (crop 32, width 1/8)"
+    say(f"No profile: this machine{images}{size}.")
     say("For ImageNet, pack it to S3 and name its URLs in a [profile.NAME] of alexvgg.toml; then add --profile NAME.")
     if dry_run:
         if (there := _with_dataset(name, **changes)) is not None:

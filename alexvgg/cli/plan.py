@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from alexvgg.cli.commands import Commands
 from alexvgg.cli.execution import Link
 
 MOST_GPUS = 1 << 16
@@ -31,7 +32,7 @@ class Counts(click.ParamType[list[int]]):
         return found
 
 
-@click.group()
+@click.group(cls=Commands)
 def plan() -> None:
     """What training would take, computed beforehand."""
 

@@ -74,4 +74,7 @@ def render(target: Target, nodes: Nodes | None, output: Path | None, **described
     for name, text in files.items():
         (folder / name).write_text(text)
         click.echo(folder / name)
+    made_up = [f"--{key}" for key in ("image", "storage", "dataset") if key not in given]
+    if made_up:
+        say(f"Made up, as you gave no {', '.join(made_up)}: replace these in the files, or render again with them.")
     say(NEXT[target].format(folder=folder, name=spec.name))

@@ -54,7 +54,7 @@ def report(target: str | None, output: Path, profile: str | None, mlflow: bool) 
     material = Material(chosen, list_fusions(storage), storage, dataset, geometry, options)
     output.write_text(page(material, time.time()), encoding="utf-8")
     click.echo(output)
-    say(f"{len(chosen)} runs, {output.stat().st_size / 1e6:.1f} MB")
+    say(f"{len(chosen)} run{'s' if len(chosen) != 1 else ''}, {output.stat().st_size / 1e6:.1f} MB")
     if mlflow and place.mlflow is not None:
         attach(place.mlflow, [r.name for r in leaves(chosen)], output)
         say(f"logged to MLflow at {place.mlflow}")

@@ -194,8 +194,8 @@ def _together(submission: Submission, price: float | None) -> str:
     money = "" if price is None else f", {price * hours:,.2f} at {price:g} for each"
     gpu_hours = f"{hours:,.1f} GPU-hours{money}, " if submission.execution.gpus_per_worker else ""
     return (
-        f"Training takes about {gpu_hours}{duration(3600 * clock)} if its runs follow one another; starting workers "
-        "and evaluating come on top."
+        f"Training takes about {gpu_hours}{duration(3600 * clock)} if its runs follow one another; starting workers, "
+        "exchanging gradients and evaluating come on top."
     )
 
 

@@ -58,7 +58,7 @@ def _safetensors(trained: Trained, path: Path) -> str:
     _write_tensors(path, state, about)
     form = f"{m.name!r}, num_classes={m.num_classes}, width={m.width:g}, crop={m.crop}"
     return (
-        f"state = safetensors.torch.load_file({path.name!r}){take}; "
+        f"import alexvgg.models, safetensors.torch; state = safetensors.torch.load_file({path.name!r}){take}; "
         f"net = alexvgg.models.build({form}); net.load_state_dict(state)"
     )
 
@@ -72,6 +72,7 @@ def _torchvision(trained: Trained, path: Path) -> str:
     about = describe_input(trained, scale=1 / 255, mean=mean, std=(1 / 255,) * 3)
     _write_tensors(path, to_torchvision(model.name, trained.net.state_dict()), about)
     return (
+        "import safetensors.torch, torchvision; "
         f"net = torchvision.models.{TWINS[model.name]}(num_classes={model.num_classes}); "
         f"net.load_state_dict(safetensors.torch.load_file({path.name!r})); its input is "
         f"torchvision.transforms.Normalize({[round(m, 6) for m in mean]}, [1 / 255] * 3) of pixels from 0 to 1"

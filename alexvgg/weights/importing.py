@@ -64,7 +64,10 @@ def read_state(data: bytes, file: Path) -> Mapping[str, Tensor]:
             return safetensors.torch.load(data)
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # both readers raise many types on other files
-        raise InputError(f"{file} can't be read as weights: {str(error).splitlines()[0]}") from None
+        raise InputError(
+            f"{file} can't be read as weights ({type(error).__name__}): it must be a .safetensors file, or one that "
+            "torch.save(net.state_dict(), …) wrote"
+        ) from None
     if not isinstance(state, Mapping) or not all(isinstance(t, Tensor) for t in state.values()):
         raise InputError(f"{file} holds no state dict: save `net.state_dict()`, not the net or a checkpoint around it")
     return state

@@ -148,7 +148,7 @@ def test_results_of_a_local_cluster_are_read_while_it_is_down(elsewhere: Path) -
     for command in (["logs"], ["stop"], ["resume"], ["evaluate", "vgg_e", "--nodes", "2"]):
         result = run(*command)
         assert result.exit_code == 2
-        assert "start it with `alexvgg cluster up" in result.stderr
+        assert "start one with `alexvgg cluster up" in result.stderr
 
 
 def test_a_submission_starts_from_any_finished_run(elsewhere: Path) -> None:
@@ -235,7 +235,7 @@ def test_dataset_that_is_not_there(elsewhere: Path) -> None:
         (["a", "--fuse"], "fusing needs at least two runs"),
         (["a", "--wait"], "--wait belongs to --nodes"),
         (["a", "--method", "sparse"], "'sparse' is not one of"),
-        (["a"], "the local cluster isn't up"),
+        (["a"], "no local cluster of this folder is up"),
         (["a", "--profile", "lab"], "no alexvgg.toml here"),
     ],
 )
@@ -292,6 +292,9 @@ def test_output_is_plain_when_it_is_no_terminal() -> None:
         (("reproduce", "table4", "--set", "train.seed=abc", "--dry-run"), "train.seed=abc: a table's nets have whole"),
         (("submit", "--model", "vgg_a", "--set", "test_scales=[]", "--dry-run"), "test_scales has no Q to test at"),
         (("report", "-o", "nowhere/report.html"), "there is no folder nowhere"),
+        (("submit", "--model", "vgg16", "--dry-run"), "torchvision's vgg16 is 'vgg_d' here"),
+        (("submit", "--model", "vgg_a", "--nodes", "65", "--dry-run"), "65 workers are more than the 64 among which"),
+        (("submit", "--model", "vgg_a", "--set", "test_scales=[[5000]]", "--dry-run"), "Q=5000 is over 4096"),
         (("data", "verify", "file:///tmp", "--report", "nowhere/report.json"), "there is no folder nowhere"),
     ],
 )

@@ -18,20 +18,23 @@ from alexvgg.data.packing.ilsvrc import is_ilsvrc
 from alexvgg.data.packing.imagefolder import is_imagefolder
 from alexvgg.data.progress import Progress, Say
 from alexvgg.data.shards import write_mean_image
-from alexvgg.data.store import Store
+from alexvgg.data.store import MissingKeyError, Store
 from alexvgg.data.tars import READ_AHEAD, open_object
 from alexvgg.errors import InputError
 
 
 @dataclass(frozen=True)
 class ShardOptions:
-    """What shards don't say themselves. Shards whose names match neither pattern aren't part of the dataset."""
+    """What shards don't say themselves. Shards whose names match neither pattern aren't part of the dataset.
 
-    name: str
+    What is None stays as a `dataset.json` that lies beside the shards has it.
+    """
+
+    name: str | None = None  # else the last part of the URL
     train: str = "*train*.tar"  # patterns of shard names, with * and ?
     val: str = "*val*.tar"
     classes: tuple[str, ...] | None = None  # their names, by label; None: as many as there are labels, called 0, 1, …
-    flip: bool = True  # is a mirror image still of its class?
+    flip: bool | None = None  # is a mirror image still of its class? Else it is
     colour_images: int | None = 20_000  # training images, drawn at random, that colour statistics are from; None: all
     seed: int = 0  # of that draw
 
@@ -124,7 +127,11 @@ def _describe(
 ) -> tuple[dict[str, Any], Summary]:
     """What `dataset.json` says of shards that lie in the store, after checking their keys and labels."""
     highest = max((label for shards in indexes.values() for i in shards for label in i.labels), default=-1)
-    classes = options.classes or tuple(map(str, range(highest + 1)))
+    known = _known(store)
+    kept = {key: known[key] for key in ("classes", "words") if len(known.get(key, ())) > highest}
+    if options.classes is not None or "classes" not in kept:
+        kept = {"classes": list(options.classes or map(str, range(highest + 1)))}
+    classes = kept["classes"]
     summary = summarise(store.url, indexes, len(classes))
     for split, images in summary.images.items():
         if not images:
@@ -139,7 +146,17 @@ def _describe(
     colours, mean_image = colour.measure(read, drawn, threads)
     write_mean_image(store, mean_image)
     about = {
-        "name": options.name, "classes": list(classes), "flip": options.flip,
+        "name": options.name or known.get("name") or store.url.rpartition("/")[2],
+        "flip": options.flip if options.flip is not None else known.get("flip", True), **kept,
         **colours, "packed": {"source": "shards", "seed": options.seed},
     }  # fmt: skip
     return about, summary
+
+
+def _known(store: Store) -> dict[str, Any]:
+    """What was said of the shards before; nothing, if that can't be read."""
+    try:
+        known = json.loads(store.get("dataset.json"))
+    except (MissingKeyError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}

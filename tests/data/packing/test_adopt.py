@@ -1,6 +1,7 @@
 """Shards that others made: found by their names, indexed where they lie or copied as they are."""
 
 import io
+import shutil
 import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -161,3 +162,19 @@ def test_a_large_shard_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.Monk
     index_shards(store, OPTIONS, 1, quietly)
     assert max(asked) <= 8 << 20
     assert sum(asked) >= len(file.getvalue())
+
+
+def test_indexing_anew_keeps_what_was_said_before(digits: Dataset, tmp_path: Path) -> None:
+    """Digits are no mirror images of digits, and a run's name doesn't say which of both it was trained on."""
+    folder = tmp_path / "again"
+    shutil.copytree(digits.store.url.removeprefix("file://"), folder)
+    store = open_store(folder.as_uri())
+    index_shards(store, ShardOptions(), 2, lambda _: None)
+    found = open_dataset(store)
+    assert (found.name, found.classes, found.flip) == ("digits", digits.classes, False)
+    assert found.fingerprint == digits.fingerprint
+    index_shards(store, ShardOptions(name="other", flip=True), 2, lambda _: None)
+    assert (open_dataset(store).name, open_dataset(store).flip) == ("other", True)
+    store.put("dataset.json", b"{")
+    index_shards(store, ShardOptions(), 2, lambda _: None)
+    assert (open_dataset(store).name, open_dataset(store).flip) == ("again", True)
