@@ -99,13 +99,13 @@ def to_json(run: RunRecord, runs: Sequence[RunRecord], origins: Mapping[str, Seq
 
 
 def to_text(run: RunRecord, runs: Sequence[RunRecord], origins: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """The family as a tree, the run itself marked by a star."""
+    """The family as a tree, with a mark at the run itself."""
     members = family(run, runs)
     names = {r.name for r in members}
     lines: list[str] = []
 
     def draw(r: RunRecord, own: str, below: str) -> None:
-        mark = " *" if r.name == run.name else ""
+        mark = " (this one)" if r.name == run.name else ""
         scale = f"S={scale_text(r.spec.data.train_scale)}, " if r.spec else ""
         lines.append(f"{own}{r.name}{mark}  {scale}{errors(r)}")
         children = [c for c in members if parent_of(c) == r.name]
