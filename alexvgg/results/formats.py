@@ -15,7 +15,7 @@ TITLES = {
     "table5": "VGG Table 5: dense and multi-crop evaluation, validation error in %",
     "table6": "VGG Table 6: fused nets, validation error in %",
     "table7": "VGG Table 7: beside other nets, validation error in %",
-    "alexnet": "AlexNet Table 2: 10-crop evaluation, validation error in % (*: first trained on ImageNet's 2011 release)",
+    "alexnet": "AlexNet Table 2: 10-crop evaluation, validation error in % (*: trained on the 2011 release, too)",
 }
 BY_NET = ("table3", "table4", "table5")  # their rows are told apart by net and scales, the others' by a title
 

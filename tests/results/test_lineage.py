@@ -44,7 +44,7 @@ def test_a_family_has_no_cousins() -> None:
 
 def test_a_parent_that_is_not_stored_is_named() -> None:
     tree = to_text(E, [E], {E.name: origins(7, 19)})
-    assert tree.startswith(f"{A.name} (not in this storage)\n{E.name} *")
+    assert tree.startswith(f"{A.name} (not in this storage)\n{E.name} (this one)")
 
 
 def test_what_was_copied_in_words() -> None:
