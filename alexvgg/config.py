@@ -33,13 +33,17 @@ def pixels(scale: int, crop: int) -> int:
 def check_test_scales(scales: Iterable[int]) -> None:
     """Raise InputError for a Q that no crop fits into, or whose images would fill the memory."""
     for q in scales:
-        if q > LARGEST_SCALE:
-            raise InputError(f"Q={q} is over {LARGEST_SCALE}; the paper uses 224 to 512")
-        if q < PAPER_CROP:
-            raise InputError(
-                f"Q={q} is smaller than the {PAPER_CROP}-pixel crop that scales are given for: no crop fits. "
-                f"Use {PAPER_CROP} or more (the paper uses 224 to 512)."
-            )
+        _check_scale("Q", q, "224 to 512")
+
+
+def _check_scale(name: str, scale: int, papers: str) -> None:
+    if scale > LARGEST_SCALE:
+        raise InputError(f"{name}={scale} is over {LARGEST_SCALE}; the paper uses {papers}")
+    if scale < PAPER_CROP:
+        raise InputError(
+            f"{name}={scale} is smaller than the {PAPER_CROP}-pixel crop that scales are given for: no crop fits. "
+            f"Use {PAPER_CROP} or more (the paper uses {papers})."
+        )
 
 
 @dataclass(frozen=True, config=_strict)
@@ -136,14 +140,8 @@ class RunSpec:
 
     def __post_init__(self) -> None:
         smallest = self.data.train_scale if isinstance(self.data.train_scale, int) else self.data.train_scale[0]
-        for name, scale in (("S", smallest), *(("Q", q) for row in self.test_scales for q in row)):
-            if scale < PAPER_CROP:
-                raise InputError(
-                    f"{name}={scale} is smaller than the {PAPER_CROP}-pixel crop that scales are given for: "
-                    f"no crop fits. Use {PAPER_CROP} or more (the paper uses 256, 384 and 256 to 512)."
-                )
-            if scale > LARGEST_SCALE:
-                raise InputError(f"{name}={scale} is over {LARGEST_SCALE}; the paper uses 224 to 512")
+        _check_scale("S", smallest, "256, 384 and 256 to 512")
+        check_test_scales(q for row in self.test_scales for q in row)
         if isinstance(self.data.train_scale, tuple) and self.data.train_scale[0] > self.data.train_scale[1]:
             raise InputError(f"S range {self.data.train_scale} is empty; write the smaller number first")
         if not self.test_scales or not all(self.test_scales):

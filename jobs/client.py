@@ -89,9 +89,10 @@ def find_job(
     Names may be cut short. A run may have its campaign's name: then the driver is meant, or with `attempt` or
     `workers` the job that trains. Without a name, the newest that no driver started. Raises NotFoundError.
     """
-    if name in [j.submission_id for j in jobs_of(jobs)]:
+    ours, where = jobs_of(jobs), f"of {storage} on the cluster at {jobs.get_address()}"
+    if name in [j.submission_id for j in ours]:
         return str(name)
-    found, where = jobs_of(jobs, storage=storage), f"of {storage} on the cluster at {jobs.get_address()}"
+    found = [j for j in ours if j.metadata.get("storage") == storage]
     if name is None:
         found = [j for j in found if "campaign" not in j.metadata]
     else:

@@ -101,11 +101,10 @@ def _children(jobs: JobSubmissionClient, about: Mapping[str, str]) -> list[str]:
     """The jobs that a campaign's drivers have started and that go on, unless one of these drivers is at work."""
     if about.get("kind") != "driver":
         return []
-    campaign, storage = about["alexvgg"], about["storage"]
-    if _running(jobs_of(jobs, campaign, "driver", storage)) is not None:
+    campaign, ours = about["alexvgg"], jobs_of(jobs, storage=about["storage"])
+    if _running([j for j in ours if (j.metadata["alexvgg"], j.metadata["kind"]) == (campaign, "driver")]) is not None:
         return []
-    ours = (j for j in jobs_of(jobs, storage=storage) if j.metadata.get("campaign") == campaign)
-    return [str(j.submission_id) for j in ours if j.status not in ENDED]
+    return [str(j.submission_id) for j in ours if j.metadata.get("campaign") == campaign and j.status not in ENDED]
 
 
 def go_on(

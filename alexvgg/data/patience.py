@@ -110,9 +110,9 @@ class WrongLengthError(Exception):
     """A body is shorter than was announced, or of another length than was asked for."""
 
 
-def attempt(service: Service, doing: str, act: Callable[[], T]) -> T:
+def attempt(service: Service, doing: str, act: Callable[[], T], seconds: float | None = None) -> T:
     """What `act` gives, in the end. Raises what its errors mean when trying again is no use."""
-    patience = Patience(service, doing)
+    patience = Patience(service, doing, seconds)
     while True:
         try:
             return act()

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from alexvgg.data.download import Download, pieces
-from alexvgg.data.patience import PASSING, Patience, attempt, error_code, transient
+from alexvgg.data.patience import PASSING, attempt, error_code
 from alexvgg.data.store import MissingKeyError, Span
 from alexvgg.data.upload import Upload
 from alexvgg.errors import InputError
@@ -61,24 +61,25 @@ class S3Store:
         """Raises InputError for what no patience mends."""
         from botocore.exceptions import BotoCoreError, ClientError
 
-        patience = Patience(self, f"looking for the bucket at {self._s3.meta.endpoint_url}", OPENING_SECONDS)
-        while True:
+        where = self._s3.meta.endpoint_url
+
+        def head() -> None:
             try:
                 self._s3.head_bucket(Bucket=self.bucket)
-                return
             except ClientError as error:
                 code = str(error_code(error))
-                if error.response["ResponseMetadata"]["HTTPStatusCode"] < 500 and code not in PASSING:
-                    reason = {"404": "there is no such bucket", "403": "access is denied"}.get(code, code)
-                    raise InputError(
-                        f"can't use {self.url}: {reason} at {self._s3.meta.endpoint_url}. Check the bucket's name, "
-                        "AWS_PROFILE or the AWS_… credentials, and AWS_ENDPOINT_URL_S3 for a service other than AWS."
-                    ) from None
-                patience.after(error)
-            except transient() as error:
-                patience.after(error)
-            except BotoCoreError as error:
-                raise InputError(f"can't use {self.url} at {self._s3.meta.endpoint_url}: {error}") from None
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500 or code in PASSING:
+                    raise
+                reason = {"404": "there is no such bucket", "403": "access is denied"}.get(code, code)
+                raise InputError(
+                    f"can't use {self.url}: {reason} at {where}. Check the bucket's name, AWS_PROFILE or the AWS_… "
+                    "credentials, and AWS_ENDPOINT_URL_S3 for a service other than AWS."
+                ) from None
+
+        try:
+            attempt(self, f"looking for the bucket at {where}", head, OPENING_SECONDS)
+        except BotoCoreError as error:
+            raise InputError(f"can't use {self.url} at {where}: {error}") from None
 
     def renew(self) -> None:
         """Read the credentials again."""
