@@ -27,12 +27,19 @@ def did_you_mean(word: str, known: Iterable[str], all_of_them: str = "there are"
     return f"; {all_of_them} {', '.join(known) or 'none'}"
 
 
+def resolve(name: str, known: Iterable[str], where: str = "in the storage") -> str:
+    """The one of `known` that a name stands for, cut short or not. Raises NotFoundError if there is none or several."""
+    names = sorted(known)
+    found = [name] if name in names else [n for n in names if n.startswith(name)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise NotFoundError(f"{name!r} may be {', '.join(found)}; write more of the one you mean")
+    close = nearest(name, names)
+    hint = f"did you mean {close!r}?" if close is not None else "`alexvgg status` shows what there is"
+    raise NotFoundError(f"there is no {name!r} {where}; {hint}")
+
+
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The one of `known` that may have been meant by an unknown word."""
     return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)), None)
-
-
-def meant(word: str, known: Iterable[str]) -> list[str]:
-    """Those of `known` that a name stands for, which may be cut short: itself, or all that begin with it."""
-    known = list(known)
-    return [word] if word in known else [name for name in known if name.startswith(word)]

@@ -55,8 +55,8 @@ class Profile:
         int, Field(ge=0, description="GPUs of each node, one worker for each; 0: one worker on the node's CPUs")
     ] = 0
     gpu: Annotated[
-        Literal["A100", "H100", "H200", "L4", "RTX3090", "V100"] | None,
-        Field(description="Of which kind they are (A100, H100, H200, L4, RTX3090, V100): for estimates of durations"),
+        Literal["A100", "A100-80GB", "A10G", "H100", "H200", "L4", "L40S", "RTX3090", "T4", "V100"] | None,
+        Field(description="Of which kind they are: for estimates of durations before the first run has measured any"),
     ] = None
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ from alexvgg import attempts
 from alexvgg.attempts import Record
 from alexvgg.config import RunSpec, from_dict
 from alexvgg.data.store import Store
-from alexvgg.errors import InputError, did_you_mean, meant
+from alexvgg.errors import InputError, resolve
 from alexvgg.tracking.journal import read_journal
 
 State = Literal["finished", "failed", "started", "planned"]
@@ -118,15 +118,13 @@ class Finished:
 
 
 def find_finished(storage: Store, name: str) -> Finished:
-    """A finished run; its name may be cut short. Raises InputError if there is none, or several are meant."""
+    """A finished run; its name may be cut short.
+
+    Raises NotFoundError if there is none, or several are meant, and InputError if it isn't finished.
+    """
     found = read_run(storage, name)
     if found.spec is None:
-        names = meant(name, known := run_names(storage))
-        if len(names) > 1:
-            raise InputError(f"{name!r} may be {', '.join(names)}; write more of the one you mean")
-        if not names:
-            raise InputError(f"there is no run {name!r} in {storage.url}{did_you_mean(name, known, 'it has')}")
-        found = read_run(storage, names[0])
+        found = read_run(storage, resolve(name, run_names(storage), f"in {storage.url}"))
     if found.spec is None or found.weights is None:
         state = {"planned": "is planned"}.get(found.state, f"has {found.state}")
         raise InputError(

@@ -19,10 +19,9 @@ from ray.util.state import list_nodes
 
 from alexvgg.attempts import Claim
 from alexvgg.campaign.driver import JobState
-from alexvgg.campaign.overview import resolve
 from alexvgg.campaign.plan import Training, Work
 from alexvgg.config import Execution, from_dict
-from alexvgg.errors import InputError, NotFoundError
+from alexvgg.errors import InputError, NotFoundError, resolve
 from jobs.access import refuse_if_open
 
 ENDED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED)

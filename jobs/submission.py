@@ -116,7 +116,8 @@ def decide(
     steps = []
     works: list[Work] = []
     stored = {record.name: record for record in list_runs(storage)}
-    execution, speed_of = execution_on(profile, nodes, **how), _speeds(stored.values(), profile)
+    execution = execution_on(profile, nodes, **how)
+    speed_of = _speeds(stored.values(), profile, execution)
     for spec in runs:
         record = stored.get(spec.name) or read_run(storage, spec.name)
         if record.state == "failed" and not retry:
@@ -139,15 +140,16 @@ def decide(
     return Submission(campaign, tuple(steps), tuple(evaluations), nodes)
 
 
-def _speeds(stored: Iterable[RunRecord], profile: Profile) -> Callable[[RunSpec], Speed | None]:
+def _speeds(stored: Iterable[RunRecord], profile: Profile, execution: Execution) -> Callable[[RunSpec], Speed | None]:
     """Images/s of a worker for each spec, from the runs in the storage or from the profile's GPU."""
     known, device = measured(stored), "cuda" if profile.gpus_per_node else "cpu"
+    gpu = profile.gpu if execution.precision == "auto" else None
 
     @functools.cache
     def macs(model: str, width: float, crop: int) -> int:
         return architecture(model, width=width, crop=crop).macs
 
-    return lambda spec: speed(spec, macs, profile.gpu, device, known)
+    return lambda spec: speed(spec, macs, gpu, device, known)
 
 
 def execution_on(profile: Profile, nodes: Nodes, **how: Any) -> Execution:

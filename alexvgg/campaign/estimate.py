@@ -11,15 +11,18 @@ from typing import Any
 from alexvgg.config import PAPER_CROP, RunSpec
 from alexvgg.runs import RunRecord
 
-# Images/s of one GPU in training at full size, on synthetic data, as others published them. AlexNet's were measured
-# with the later one-GPU variant, whose cost is near that of the paper's net.
+# Images/s of one GPU in training at full size in 16 bits, on synthetic data, as others published them. AlexNet's were
+# measured with the later one-GPU variant, whose cost is near that of the paper's net.
 PUBLISHED: Mapping[str, Mapping[str, float]] = {
     "RTX3090": {"vgg_a": 954, "vgg_d": 546, "vgg_e": 457},
     "A100": {"vgg_d": 1190, "alexnet": 16_487},
-    "V100": {"vgg_d": 456, "alexnet": 9319},
 }
-# Dense 16-bit matrix products in TFLOP/s, as the makers print them, and the share that training is taken to reach.
-PEAK_TFLOPS: Mapping[str, float] = {"V100": 125, "A100": 312, "H100": 989, "H200": 989, "L4": 121}
+# Dense products in TFLOP/s at the precision that a GPU trains in, as the makers print them: bf16, or float32 of those
+# that lack it. And the share of it that training is taken to reach.
+PEAK_TFLOPS: Mapping[str, float] = {
+    "A10G": 70, "A100": 312, "A100-80GB": 312, "H100": 989, "H200": 989, "L4": 121, "L40S": 362,
+    "T4": 8.1, "V100": 15.7,
+}  # fmt: skip
 SHARE_OF_PEAK = 0.4
 GPUS = tuple(sorted({*PUBLISHED, *PEAK_TFLOPS}))
 
@@ -86,7 +89,8 @@ def measured(runs: Iterable[RunRecord]) -> list[Measured]:
 def speed(spec: RunSpec, macs: Macs, gpu: str | None, device: str, known: Iterable[Measured]) -> Speed | None:
     """The best figure there is for training `spec` on one worker; None if there is none for this hardware.
 
-    `gpu` is one of GPUS, `device` is cpu or cuda, `known` are the figures of earlier runs.
+    `gpu` is one of GPUS, if its own precision is trained in; `device` is cpu or cuda; `known` are the figures of
+    earlier runs. Of nets too small to fill a GPU only these say anything.
     """
     m = spec.model
     own = macs(m.name, m.width, m.crop)
@@ -94,13 +98,13 @@ def speed(spec: RunSpec, macs: Macs, gpu: str | None, device: str, known: Iterab
     for k in sorted(same, key=lambda k: k.model == m.name, reverse=True)[:1]:
         scaled = "" if k.model == m.name else f", a {k.model}, scaled by MACs"
         return Speed(k.images_per_s * macs(k.model, k.width, k.crop) / own, f"measured in {k.run}{scaled}")
-    if gpu is None:
+    if gpu is None or (m.width, m.crop) != (1.0, PAPER_CROP):
         return None
     published = PUBLISHED.get(gpu, {})
     for model in sorted(published, key=lambda model: model == m.name, reverse=True)[:1]:
-        full = macs(model, 1.0, PAPER_CROP)
-        scaled = "" if (model, full) == (m.name, own) else ", scaled by MACs"
-        return Speed(published[model] * full / own, f"published for {model} on one {gpu}{scaled}")
+        scaled = "" if model == m.name else ", scaled by MACs"
+        images_per_s = published[model] * macs(model, m.width, m.crop) / own
+        return Speed(images_per_s, f"published for {model} on one {gpu}{scaled}")
     reached = PEAK_TFLOPS[gpu] * 1e12 * SHARE_OF_PEAK
     source = f"computed: {SHARE_OF_PEAK:.0%} of the {PEAK_TFLOPS[gpu]:g} TFLOP/s that {gpu}'s maker prints"
     return Speed(reached / (FLOP_PER_MAC * own), source)

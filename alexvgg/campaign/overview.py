@@ -14,7 +14,7 @@ from alexvgg.attempts import Record
 from alexvgg.campaign.dag import State, kept_back
 from alexvgg.campaign.plan import Campaign, Evaluation, Training, Work
 from alexvgg.data.store import Store
-from alexvgg.errors import NotFoundError, meant, nearest
+from alexvgg.errors import resolve
 from alexvgg.runs import RunRecord, read_run, read_spec
 from alexvgg.tracking.live import read_live
 
@@ -95,19 +95,6 @@ class Overview:
     def to_dict(self) -> dict[str, Any]:
         """For `--json`."""
         return asdict(self)
-
-
-def resolve(name: str, known: Iterable[str], where: str = "in the storage") -> str:
-    """The one of `known` that is `name` or begins with it. Raises NotFoundError if there is none, or several."""
-    names = sorted(known)
-    found = meant(name, names)
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise NotFoundError(f"{name!r} may be {', '.join(found)}; write more of the one you mean")
-    close = nearest(name, names)
-    hint = f"did you mean {close!r}?" if close is not None else "`alexvgg status` shows what there is"
-    raise NotFoundError(f"there is no {name!r} {where}; {hint}")
 
 
 def overview(storage: Store, jobs: Jobs | None = None) -> Overview:

@@ -71,7 +71,7 @@ def dataset_url(url: str | None, profile: str | None) -> str:
 
 def find_run(runs: Sequence[RunRecord], name: str, where: str) -> RunRecord:
     """The run of that name; names may be cut short. Raises NotFoundError if there is none, or several are meant."""
-    from alexvgg.campaign.overview import resolve
+    from alexvgg.errors import resolve
 
     by_name = {r.name: r for r in runs}
     return by_name[resolve(name, by_name, f"in {where}")]

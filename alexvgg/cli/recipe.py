@@ -22,8 +22,11 @@ def recipe(name: str, as_json: bool) -> None:
     from alexvgg.recipes import RECIPES, lineage
     from alexvgg.results.paper import TABLES
 
-    if name not in TABLES and name not in RECIPES:
-        raise InputError(f"there is no table or recipe {name!r}{did_you_mean(name, (*TABLES, *RECIPES))}")
+    targets = {r.target: [r] for r in RECIPES.values() if r.scale == 256}
+    targets |= {recipe: [r] for recipe, r in RECIPES.items()}
+    targets |= {table: [net.recipe for row in rows for net in row.nets] for table, rows in TABLES.items()}
+    if name not in targets:
+        raise InputError(f"there is no table or run {name!r}{did_you_mean(name, targets)}")
     rows = [
         {
             "nets": [{"recipe": net.recipe.name, "test_scales": net.test_scales} for net in r.nets],
@@ -32,13 +35,12 @@ def recipe(name: str, as_json: bool) -> None:
         for r in TABLES.get(name, ())
         if r.nets
     ]  # fmt: skip
-    targets = [net.recipe for r in TABLES[name] for net in r.nets] if name in TABLES else [RECIPES[name]]
     runs = [
         {
             "name": r.name, "parent": r.parent.name if r.parent else None, "model": r.model, "scale": r.scale,
             "lr": r.lr, "global_batch": r.global_batch, "epochs": r.epochs,
         }
-        for r in lineage(targets)
+        for r in lineage(targets[name])
     ]  # fmt: skip
     if as_json:
         click.echo(json.dumps({"rows": rows, "runs": runs}, indent=2))

@@ -98,6 +98,7 @@ def plan_and_send(
     """
     from alexvgg.data.shards import open_dataset
     from alexvgg.data.store import open_store
+    from alexvgg.errors import InputError
     from alexvgg.planning import Images, images_of, start_from
     from alexvgg.profiles import LOCAL, chosen_profile
     from alexvgg.recipes import GEOMETRIES, choose
@@ -116,6 +117,8 @@ def plan_and_send(
         start = None if parent is None else start_from(find_finished(kept, parent).spec)
         runs, requests = planner(images_of(images), choose(GEOMETRIES, place.geometry, "geometry"), start)
         submission = decide(target, runs, requests, place, nodes, kept, len(images.train), retry=retry, **execution)
+        if price_per_gpu_hour is not None and not place.gpus_per_node:
+            raise InputError("--price-per-gpu-hour needs a profile with gpus_per_node: here are no GPUs to pay for")
         if dry_run or not as_json:
             hosts = 1 if chosen_profile(profile) == LOCAL else nodes[1]  # all local nodes are on this machine
             _show(submission, _exchanges(submission, hosts), link, price_per_gpu_hour, as_json)

@@ -23,6 +23,7 @@ from alexvgg.data.store import Store
 log = logging.getLogger(__name__)
 
 STALE_SECONDS = 24 * 3600.0
+BLOCK = 4096  # bytes that a disk gives at a time: an image between holes takes up to two more of them than it fills
 CHECKS = 100  # the folder's size is looked at after each hundredth of the limit
 
 
@@ -81,7 +82,7 @@ class Cache:
     def _room(self, size: int) -> bool:
         """Looked at now and then, while it is full, too: shards become stale. Raises OSError."""
         with self._lock:
-            self._unchecked += size
+            self._unchecked += size + 2 * BLOCK
             if self._unchecked >= self._limit // CHECKS:
                 self._unchecked = 0
                 self._full = self._measure() > self._limit * (1 - 3 / CHECKS)  # others may be writing, too

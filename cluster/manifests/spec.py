@@ -38,8 +38,6 @@ GPUS = {
     "H200": Gpu("NVIDIA-H200", {8: ("p5en.48xlarge", 192, 2048)}),
 }
 
-ESTIMATED = ("A100", "H100", "H200", "L4")  # a profile may name these: how long runs take on them is known
-
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
 class ClusterSpec:
@@ -81,9 +79,7 @@ class ClusterSpec:
         """The cluster as a profile of alexvgg.toml."""
         fields = {"dashboard": dashboard, "storage": self.storage, "dataset": self.dataset}
         lines = [f'{key} = "{value}"' for key, value in fields.items()]
-        lines.append(f"gpus_per_node = {self.gpus_per_node}")
-        if (kind := self.gpu.partition("-")[0]) in ESTIMATED:
-            lines.append(f'gpu = "{kind}"')
+        lines += [f"gpus_per_node = {self.gpus_per_node}", f'gpu = "{self.gpu}"']
         return "\n".join([f"[profile.{self.name}]", *lines, ""])
 
 

@@ -1,12 +1,14 @@
 """Estimates: each figure from the best source there is, and the source is named."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from alexvgg.architectures import architecture
-from alexvgg.campaign.estimate import Measured, estimate, speed
+from alexvgg.campaign.estimate import GPUS, Measured, estimate, speed
 from alexvgg.planning import Images, plan_runs
+from alexvgg.profiles import Profile
 from alexvgg.recipes import GEOMETRIES, RECIPES
 
 IMAGENET = Images("imagenet", 1000, "f" * 64)
@@ -45,6 +47,17 @@ def test_published_figures_come_next_then_the_makers_peak() -> None:
     assert "vgg_d on one A100, scaled" in scaled.source
     assert computed.images_per_s == pytest.approx(3358, abs=1)  # as computed from the layer tables by hand
     assert computed.source.startswith("computed: 40% of the 989")
+
+
+@pytest.mark.parametrize("gpu", GPUS)
+def test_a_profile_may_name_each_gpu(gpu: Any) -> None:
+    profile = Profile(dashboard="http://head:8265", storage="s3://b/s", dataset="s3://b/d", gpu=gpu)
+    assert speed(E, macs, profile.gpu, "cuda", []) is not None
+
+
+def test_a_gpu_says_nothing_of_nets_that_do_not_fill_it() -> None:
+    small = replace(E, model=replace(E.model, width=0.125, crop=32))
+    assert speed(small, macs, "H100", "cuda", []) is None
 
 
 def test_time_is_what_is_left_to_train_over_all_workers() -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from alexvgg.attempts import Attempt, Claim
-from alexvgg.campaign.overview import Overview, overview, resolve
+from alexvgg.campaign.overview import Overview, overview
 from alexvgg.campaign.plan import Campaign, Training
 from alexvgg.cli.status import duration, format_overview
 from alexvgg.config import Execution, RunSpec, to_dict
 from alexvgg.data.store import Store, open_store
-from alexvgg.errors import NotFoundError
+from alexvgg.errors import NotFoundError, resolve
 from alexvgg.lease import Newcomer
 from alexvgg.planning import Images, plan_runs
 from alexvgg.recipes import GEOMETRIES, RECIPES

@@ -163,7 +163,7 @@ def test_a_submission_starts_from_any_finished_run(elsewhere: Path) -> None:
     def answer(model: str, scale: str = "256", parent: str = mine.name) -> Result:
         return run(*submit, "--model", model, "--scale", scale, "--parent", parent)
 
-    assert "there is no run 'nobody'" in answer("vgg_e", parent="nobody").stderr
+    assert "there is no 'nobody'" in answer("vgg_e", parent="nobody").stderr
     store.put("runs/begun/transplant.json", b"[]")
     assert "begun is planned but isn't finished" in answer("vgg_e", parent="begun").stderr
     assert "only final weights" in answer("vgg_e").stderr
