@@ -54,6 +54,8 @@ def _meeting_point() -> tuple[str, int]:
 
 def _describe_group(address: str, port: int) -> None:
     use_interface(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
+    if not ray.get_runtime_context().get_accelerator_ids()["GPU"]:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves the machine's GPUs in sight of workers that asked for none
     me = get_context()
     os.environ.update(
         MASTER_ADDR=address, MASTER_PORT=str(port), RANK=str(me.get_world_rank()), WORLD_SIZE=str(me.get_world_size()),

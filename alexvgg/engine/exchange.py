@@ -132,7 +132,8 @@ class ByFactors(nn.Module):
 
     def __init__(self, net: nn.Module, world: World, agreed: Agreement, *, compiled: bool = False) -> None:
         super().__init__()
-        group = dist.new_group(timeout=collective_timeout())
+        # NCCL's groups mustn't be under way at the same time; gloo's may, and so don't wait for one another.
+        group = dist.group.WORLD if world.device.type == "cuda" else dist.new_group(timeout=collective_timeout())
         assert isinstance(group, dist.ProcessGroup), "every rank is a member"
         parts = cast(Net, net)
         chosen = [layer for name, layer in _linears(net) if name.rpartition(".")[2] in agreed.layers]
