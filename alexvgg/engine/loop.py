@@ -69,8 +69,6 @@ class Trainer:
             self.net, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay,
             decay_biases=config.decay_biases,
         )  # fmt: skip
-        if compiled:
-            self.net.compile()
         rows = most_rows or config.global_batch
         self.exchange = agree(self.net, world, exchange, config.global_batch, rows)
         model = distributed(self.net, world, self.exchange, compiled=compiled)

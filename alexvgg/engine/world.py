@@ -45,6 +45,8 @@ class World:
 
         `jobs.network` describes the workers of Ray Train like this, too.
         """
+        if torch.cuda.is_available():
+            torch.set_num_threads(1)  # else each thread that decodes would have a team of its own
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             yield cls.current()
             return
