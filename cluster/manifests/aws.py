@@ -36,6 +36,7 @@ def ray_cluster(spec: ClusterSpec, environment: Mapping[str, str]) -> dict[str, 
             "image": spec.image,
             "container_name": spec.name,
             "run_options": ["--ulimit nofile=65536:65536", *(f"--env {k}={v}" for k, v in variables.items())],
+            "worker_run_options": ["--gpus all"],
         },
         "head_node_type": "head",
         "available_node_types": {
