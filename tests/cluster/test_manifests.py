@@ -66,6 +66,20 @@ def test_ray_takes_the_aws_manifest(spot: bool) -> None:
     assert (workers["node_config"].get("InstanceMarketOptions") == {"MarketType": "spot"}) == spot
 
 
+def test_amazons_own_registry_gets_a_login() -> None:
+    host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
+    spec = ClusterSpec(image=f"{host}/alexvgg:0.1.0")
+    (config,) = documents("aws", "cluster.yaml", spec)
+    for commands in (
+        config["initialization_commands"],
+        config["available_node_types"]["gpu"]["initialization_commands"],
+    ):
+        assert commands[0].endswith(f"docker login --username AWS --password-stdin {host}")
+    (pull,) = [s for s in storage_policy(spec)["Statement"] if s["Sid"] == "PullImage"]
+    assert pull["Resource"] == "arn:aws:ecr:eu-west-1:123456789012:repository/*"
+    assert documents("aws", "cluster.yaml")[0]["initialization_commands"] == []
+
+
 @pytest.mark.parametrize(("gpu", "count"), [(gpu, count) for gpu, kind in GPUS.items() for count in kind.instances])
 def test_ec2_takes_the_machines(gpu: str, count: int) -> None:
     (config,) = documents("aws", "cluster.yaml", ClusterSpec(gpu=gpu, gpus_per_node=count))
