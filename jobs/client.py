@@ -179,13 +179,16 @@ def _grown(
 
 
 def worker_slots(execution: Execution, address: str | None = None) -> dict[str, int]:
-    """How many workers each living node could hold if it were empty; `address` is the dashboard's, if not our own."""
+    """How many workers each living node could hold if it were empty: without GPUs one, which takes all its CPUs.
+
+    `address` is the dashboard's, if not our own.
+    """
     gpus = execution.gpus_per_worker
     slots = {}
     for node in list_nodes(address=address, limit=10_000, raise_on_missing_output=False):
         if node.state == "ALIVE":
             cpu, gpu = node.resources_total.get("CPU", 0), node.resources_total.get("GPU", 0)
-            slots[node.node_id] = int(min(cpu, gpu // gpus) if gpus else cpu)
+            slots[node.node_id] = int(min(cpu, gpu // gpus if gpus else 1))
     return slots
 
 
