@@ -18,7 +18,7 @@ from alexvgg.errors import InputError
 from alexvgg.profiles import Profile
 from alexvgg.request import Request
 from alexvgg.runs import RunRecord, list_runs, read_run
-from jobs.client import worker_slots
+from jobs.client import forgotten_gpus, worker_slots
 
 Nodes = tuple[int, int]  # the least and the most
 
@@ -197,6 +197,8 @@ def check_cluster(profile: Profile, nodes: int, minutes: float = 0.0, say: Calla
             say(f"waiting for nodes: {fitting} of {nodes}")
         said = fitting
         time.sleep(LOOK_SECONDS)
+    if (warning := forgotten_gpus(profile)) is not None:
+        say(f"warning: {warning}")
 
 
 def _fitting(profile: Profile, nodes: int) -> int:

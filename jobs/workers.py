@@ -36,10 +36,10 @@ def run_workers(worker: Callable[[dict[str, Any]], None], config: dict[str, Any]
             run_config=RunConfig(
                 name=execution.job,  # by which `jobs.groups` finds its workers
                 storage_path=scratch,
-                failure_config=FailureConfig(  # type: ignore[call-arg]  # only V2 has the limit
+                failure_config=FailureConfig(  # type: ignore[call-arg]  # only V2 has the limit and LoggingConfig
                     max_failures=execution.max_failures,
                     controller_failure_limit=execution.max_failures if least is None else -1,
                 ),
-                logging_config=LoggingConfig(log_level="WARNING"),  # type: ignore[call-arg]  # only V2 has it
+                logging_config=LoggingConfig(log_level="WARNING"),
             ),
         ).fit()

@@ -74,6 +74,14 @@ def test_a_worker_without_gpus_takes_its_nodes_cores(
     assert environment["OMP_NUM_THREADS"] == threads
 
 
+def test_forgotten_gpus_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "list_nodes", lambda **_: [node("head", CPU=0), node("a", CPU=96, GPU=8)])
+    said: list[str] = []
+    check_cluster(replace(LAB, gpus_per_node=0), 1, say=said.append)
+    assert said == ["warning: nodes have up to 8 GPUs, but the profile's gpus_per_node is 0: runs train on CPUs"]
+    check_cluster(LAB, 1, say=pytest.fail)
+
+
 LAB = Profile("http://ray-head:8265", "s3://b/s", "s3://b/d", gpus_per_node=8)
 
 
