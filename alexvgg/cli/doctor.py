@@ -7,11 +7,12 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
-from alexvgg.cli.place import open_place, profile_option
+from alexvgg.cli.place import insecure_option, open_place, profile_option
 
 if TYPE_CHECKING:
     from alexvgg.doctor.finding import Finding
@@ -23,6 +24,7 @@ INDENT = 37  # columns before a finding's detail
 
 @click.command()
 @profile_option
+@insecure_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(profile: str | None, as_json: bool) -> None:
     """Try all that a submission needs, and say what to do about what fails.
@@ -85,6 +87,8 @@ def _of_place(place: Profile) -> Iterator[Finding]:
     for service, url in services.items():
         if url is not None:
             port = check_port(service, url)
+            if service == "storage" and port.state == "failed":
+                port = replace(port, state="warning")  # a proxy may lead there: it is tried, whatever its port says
             yield port
             if port.state == "ok":
                 answering[service] = url
@@ -92,8 +96,7 @@ def _of_place(place: Profile) -> Iterator[Finding]:
         from jobs.doctor import check_ray  # only now: Ray reads where its token lies when it is imported
 
         yield from check_ray(place)
-    if services["storage"] is None or "storage" in answering:
-        yield from check_storage(place.storage)
+    yield from check_storage(place.storage)
     yield from check_dataset(place.dataset)
     if place.mlflow is None:
         yield Finding("mlflow", "skipped", "this profile has none", 'Name one: mlflow = "http://…" in alexvgg.toml')
