@@ -1,17 +1,21 @@
 """Ray, as `alexvgg doctor` looks at it: reachable, authenticated, of this version, with the nodes that are needed."""
 
 import json
+import shlex
+import time
 from collections.abc import Iterator
 from http.client import HTTPException
+from importlib.metadata import version
 
 import ray
 
 from alexvgg.doctor.finding import Finding, attempt, failed
 from alexvgg.profiles import Profile
 from jobs.access import TokenError, asks_for_token, get
-from jobs.client import client, forgotten_gpus, living_nodes
+from jobs.client import ENDED, client, forgotten_gpus, living_nodes
 
 SECONDS = 10
+JOB_SECONDS = 300.0
 
 
 def check_ray(profile: Profile) -> Iterator[Finding]:
@@ -33,6 +37,21 @@ def check_ray(profile: Profile) -> Iterator[Finding]:
     yield nodes
     if nodes.state == "ok" and (warning := forgotten_gpus(profile)) is not None:
         yield Finding("ray gpus", "warning", warning, correct.capitalize())
+
+
+def check_nodes(profile: Profile) -> Iterator[Finding]:
+    """What every node says of itself, asked by a Ray job (`jobs.nodes`)."""
+    jobs = client(profile.dashboard)
+    ours = [profile.storage, profile.dataset, version("alexvgg")]
+    job = jobs.submit_job(entrypoint=shlex.join(["python", "-m", "jobs.nodes", *ours]))
+    deadline = time.monotonic() + JOB_SECONDS
+    while jobs.get_job_status(job) not in ENDED and time.monotonic() < deadline:
+        time.sleep(1.0)
+    lines = jobs.get_job_logs(job).strip().splitlines() or [f"the job {job} has said nothing in {JOB_SECONDS:.0f} s"]
+    try:
+        yield from (Finding(**finding) for finding in json.loads(lines[-1]))
+    except ValueError:  # what stopped it, instead of findings
+        yield Finding("nodes", "failed", lines[-1], "Install this package in the Python environment of every node.")
 
 
 def check_token(dashboard: str) -> Finding:
