@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from alexvgg.cli.names import run_names
-from alexvgg.cli.place import connect, insecure_option, open_place, profile_option
+from alexvgg.cli.place import connect, insecure_option, open_place, profile_option, say
 from alexvgg.cli.progress import telling
 from alexvgg.cli.scales import test_scales_option
 
@@ -82,7 +82,7 @@ def evaluate(
     from jobs.submit import send_evaluation
 
     kept, images = open_store(place.storage), open_dataset(open_store(place.dataset))
-    check_cluster(place, nodes)
+    check_cluster(place, nodes, say=say)
     # Whatever is wrong with the request is said before anything starts.
     found = [find_finished(kept, name) for name in request.runs]
     request = replace(request, runs=tuple(run.name for run in found))
