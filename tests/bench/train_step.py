@@ -121,7 +121,7 @@ def dataset(folder: Path, images: int) -> Dataset:
             Image.fromarray(picture).resize((500, 375)).save(jpeg, "JPEG", quality=90)
             writer.write({"__key__": f"{i:06d}", "jpg": jpeg.getvalue(), "cls": str(i % 1000).encode()})
     index = index_shard(shard, (folder / shard).read_bytes())
-    about = {"name": "noise", "classes": [str(c) for c in range(1000)], "flip": True}
+    about = {"name": "noise", "classes": [str(c) for c in range(1000)], "flip": True, "mean_image": None}
     write_dataset(store, about | ColourSums.of(picture).statistics(), {"train": [index], "val": [index]})
     return open_dataset(store)
 
