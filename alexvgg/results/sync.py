@@ -58,7 +58,7 @@ def sync(
             stored = _Stored(about, [*run.journal, *later], status, ended, model)
             yield _bring(client, stored)
     for document in fusions:
-        if all(m["run"] in recipes for m in document["members"]) and (filled := cells(recipes, [document])):
+        if filled := cells(recipes, [document]):
             about = describe_fusion(document, document["name"])
             yield _bring(client, _Stored(about, [cells_event(document, filled)], "FINISHED", document["time"]))
 

@@ -90,3 +90,15 @@ def test_cells_of_fused_nets() -> None:
         "table7/top1_error": 3.0, "table7/top5_error": 1.0,
     }  # fmt: skip
     assert cells({"a": "vgg_e-jitter", "b": "vgg_e-jitter"}, [fused]) == {}
+    assert cells({"a": "vgg_e-jitter"}, [fused]) == {}, "b is gone"
+
+
+def test_one_net_five_times_fills_no_cell() -> None:
+    member = {"run": "a", "weights": "", "test_scales": [256]}
+    five = {"method": "tencrop", "members": [member] * 5, "top1_error": 3.0, "top5_error": 1.0}
+    assert cells({"a": "alexnet-s256"}, [five]) == {}
+
+
+def test_the_order_of_test_scales_is_none() -> None:
+    found = [cells({"a": "vgg_e-jitter"}, [document("dense", s, 3.0, 1.0)]) for s in ((256, 384, 512), (512, 384, 256))]
+    assert found[0] == found[1] != {}
