@@ -4,7 +4,7 @@ All of it lies in the storage, in the work's folder (`runs/<run>/` or `evaluatio
 
     attempts/<n>.json           the claim: of all that want to, one wins it (`put_new`) and starts the job that it names
     attempts/<n>.begin.json     that job has begun, or someone has seen to it that it never will
-    attempts/<n>.beat           a counter that grows while that job lives
+    attempts/<n>.beat           a counter that grows while that job lives, and the time on its clock
     attempts/<n>.stop.json      someone asked it to stop
     attempts/<n>.end.json       how it ended; the first to know writes it
     attempts/<n>.forgiven.json  someone asked to go on after it failed
@@ -88,7 +88,7 @@ class Attempt:
         return self.storage.put_new(f"{self._key}.begin.json", _json({"time": time.time()}))
 
     def beat(self, count: int) -> None:
-        self.storage.put(f"{self._key}.beat", str(count).encode())
+        self.storage.put(f"{self._key}.beat", json.dumps({"count": count, "time": time.time()}).encode())
 
     def last_beat(self) -> bytes | None:
         try:

@@ -163,6 +163,13 @@ class RunSpec:
         """Derived, not random: the recipe and eight digits of the identity, e.g. `vgg_e-s256-3f2a91c4`."""
         return f"{self.recipe}-{self.digest[:8]}"
 
+    @property
+    def first_weights(self) -> str:
+        """`transplant` or `copy` of its parent's, `imported`, or which random weights they are."""
+        if self.imported is not None:
+            return "imported"
+        return self.parent.how if self.parent is not None else self.init.kind
+
 
 @dataclass(frozen=True, config=_strict)
 class Execution:

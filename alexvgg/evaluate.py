@@ -18,7 +18,7 @@ from alexvgg.engine.world import World
 from alexvgg.errors import InputError
 from alexvgg.evaluation.scoring import Member, Row, record, score
 from alexvgg.models import Net, build
-from alexvgg.request import Request
+from alexvgg.request import Request, check_once
 from alexvgg.results.paper import cells
 from alexvgg.runs import Finished, find_finished
 from alexvgg.tracking.describing import describe_fusion, describe_run
@@ -27,10 +27,11 @@ from alexvgg.tracking.sink import send_once
 
 
 def plan_rows(request: Request, runs: Sequence[Finished], fingerprint: str, *, flip: bool) -> list[Row]:
-    """The rows that a request fills: one for each run, or one for all of them.
+    """The rows that a request fills: one for each run, or one for all of them, in whatever order they are named.
 
-    Raises InputError if a run was trained on other images than `fingerprint`'s.
+    Raises InputError if a run was trained on other images than `fingerprint`'s, or is named twice, cut short or not.
     """
+    check_once("run", [run.name for run in runs])
     for run in runs:
         if run.spec.data.fingerprint != fingerprint:
             raise InputError(
@@ -39,8 +40,8 @@ def plan_rows(request: Request, runs: Sequence[Finished], fingerprint: str, *, f
                 + (", and nets of different classes can't be fused" if request.fuse else "")
                 + ". Name runs of one dataset, and its URL with --dataset."
             )
-    members = [Member(r.name, r.weights, request.test_scales or r.spec.test_scales[-1]) for r in runs]
-    groups = [members] if request.fuse else [[m] for m in members]
+    members = [Member(r.name, r.weights, tuple(sorted(request.test_scales or r.spec.test_scales[-1]))) for r in runs]
+    groups = [sorted(members, key=lambda m: m.run)] if request.fuse else [[m] for m in members]
     return [Row(request.method, tuple(group), fingerprint, flip) for group in groups]
 
 

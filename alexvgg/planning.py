@@ -13,6 +13,7 @@ from alexvgg.config import (
     RunSpec,
     TrainConfig,
     dotted_keys,
+    to_dict,
     with_overrides,
 )
 from alexvgg.data.shards import Dataset
@@ -38,12 +39,12 @@ class Start:
     """A finished run that takes the place of the ancestors that have its net."""
 
     run: str
-    model: str
+    model: ModelConfig
 
 
 def start_from(finished: RunSpec) -> Start:
     """That run in its own full name: it goes into the names of those that start from it."""
-    return Start(finished.name, finished.model.name)
+    return Start(finished.name, finished.model)
 
 
 def images_of(dataset: Dataset) -> Images:
@@ -64,7 +65,7 @@ def plan_runs(
 
     `init` other than auto replaces transplants by random weights, so that those parents aren't needed. `overrides`
     apply to every run, so that parents keep fitting their children. `start` takes the place of parents with its net,
-    which then needn't be trained. Raises InputError if there is none.
+    which then needn't be trained. Raises InputError if there is none, or its weights don't fit.
     """
     specs: dict[str, RunSpec] = {}
 
@@ -72,17 +73,29 @@ def plan_runs(
         if recipe.name not in specs:
             parent = None
             if recipe.parent is not None and (init == "auto" or recipe.how == "copy"):
-                given = start.run if start is not None and start.model == recipe.parent.model else None
+                given = start.run if start is not None and start.model.name == recipe.parent.model else None
                 parent = Parent(run=given or spec_of(recipe.parent).name, how=recipe.how)
-            specs[recipe.name] = _with_overrides(_spec(recipe, parent, images, geometry, init), overrides or {})
+            spec = _with_overrides(_spec(recipe, parent, images, geometry, init), overrides or {})
+            if start is not None and parent is not None and parent.run == start.run:
+                _check_fit(spec, start)
+            specs[recipe.name] = spec
         return specs[recipe.name]
 
     for target in targets:
         spec_of(target)
     if start is not None and not any(s.parent and s.parent.run == start.run for s in specs.values()):
-        names = ", ".join(t.name for t in targets)
-        raise InputError(f"{names} can't start from {start.run}: no run on the way there starts from a {start.model}")
+        names, net = ", ".join(t.name for t in targets), start.model.name
+        raise InputError(f"{names} can't start from {start.run}: no run on the way there starts from a {net}")
     return list(specs.values())
+
+
+def _check_fit(spec: RunSpec, start: Start) -> None:
+    theirs, ours = to_dict(start.model), to_dict(spec.model)
+    if other := [f"{key} {theirs[key]}, not {ours[key]}" for key in ours if key != "name" and theirs[key] != ours[key]]:
+        raise InputError(
+            f"{spec.recipe} can't start from {start.run}, whose weights don't fit: it has {', '.join(other)}. Name a "
+            "run of the same classes, --geometry and settings."
+        )
 
 
 def _spec(recipe: Recipe, parent: Parent | None, images: Images, geometry: Geometry, init: Init) -> RunSpec:

@@ -11,6 +11,7 @@ Each setting of a profile is taken from the first place that has it: a flag, the
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
@@ -29,6 +30,7 @@ PROJECT_FILE = Path("alexvgg.toml")
 LOCAL = "local"
 PREFIX = "ALEXVGG_"  # of environment variables
 
+LOGIN = re.compile(r"(?:[^/?#]*://)?[^/?#]*@")
 # How each service's secret is given instead.
 _AWS = "S3's keys come from the usual AWS environment, here and on the nodes"
 SECRETS = {
@@ -60,18 +62,23 @@ class Profile:
     ] = None
 
     def __post_init__(self) -> None:
+        for name in SECRETS:
+            check_no_login(name, getattr(self, name))
         for name in ("dashboard", "mlflow"):
             _check_url(name, getattr(self, name) or "")
-        for name in ("dashboard", "storage", "dataset", "mlflow"):
-            if urlsplit(getattr(self, name) or "").password is not None:
-                raise InputError(
-                    f"the profile's {name} holds a password, which would be stored with every run. Take it out of the "
-                    f"URL; {SECRETS[name]}."
-                )
 
     @property
     def workers_per_node(self) -> int:
         return max(1, self.gpus_per_node)
+
+
+def check_no_login(name: str, url: str | None) -> None:
+    """Raise InputError, which doesn't repeat it, if a URL holds a user name, which may be a token, or a password."""
+    if url is not None and LOGIN.match(url):
+        raise InputError(
+            f"the URL of {name} holds a user name or a password, which would be stored with every run and printed. "
+            f"Take it out; {SECRETS[name]}."
+        )
 
 
 def _check_url(name: str, url: str) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from alexvgg.config import check_test_scales, to_dict
@@ -24,13 +25,19 @@ class Request:
 
     def __post_init__(self) -> None:
         check_test_scales(self.test_scales or ())
-        for name, values in (("run", self.runs), ("test scale", self.test_scales or ())):
-            if len(set(values)) < len(values):
-                raise InputError(f"a {name} stands twice in {', '.join(map(str, values))}; name each once")
+        check_once("run", self.runs)
+        check_once("test scale", self.test_scales or ())
         if self.fuse and len(self.runs) == 1:
             raise InputError(f"fusing needs at least two runs, and {self.runs[0]} is one; leave --fuse away")
 
     @property
     def name(self) -> str:
-        """Derived, not random: `evaluate-3f2a91c4`."""
-        return f"evaluate-{hashlib.sha256(json.dumps(to_dict(self), sort_keys=True).encode()).hexdigest()[:8]}"
+        """Derived, not random: `evaluate-3f2a91c4`. In which order runs and scales are named says nothing."""
+        values = to_dict(self) | {"runs": sorted(self.runs), "test_scales": sorted(self.test_scales or ()) or None}
+        return f"evaluate-{hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]}"
+
+
+def check_once(what: str, values: Sequence[object]) -> None:
+    """Raise InputError if one of the values stands twice."""
+    if len(set(values)) < len(values):
+        raise InputError(f"a {what} stands twice in {', '.join(map(str, values))}; name each once")

@@ -38,7 +38,7 @@ from alexvgg.engine.checkpoint import Checkpoint
 from alexvgg.engine.guards import StuckStart
 from alexvgg.engine.loop import Trainer
 from alexvgg.engine.saver import Saver
-from alexvgg.engine.step import Normalisation
+from alexvgg.engine.step import Normalisation, chosen_precision
 from alexvgg.engine.wishes import Stopped, Wishes
 from alexvgg.engine.world import World
 from alexvgg.errors import InputError
@@ -143,7 +143,11 @@ class _Run:
             self.undecodable.reasons |= saved.progress["undecodable"]
         world.barrier()  # nobody still reads what the next lines delete
         self.saver = self._saver(saved) if world.rank == 0 else None
-        self.recording.start(self.trainer.step, self.trainer.consumed // len(dataset.train), origins)
+        arithmetic = {
+            "precision": chosen_precision(world.device, execution.precision),
+            "exchange": self.trainer.exchange.method, "compiled": execution.compiled,
+        }  # fmt: skip
+        self.recording.start(self.trainer.step, self.trainer.consumed // len(dataset.train), origins, arithmetic)
         self.journal.write("exchange", self.trainer.step, **asdict(self.trainer.exchange))
 
     def _saver(self, saved: Checkpoint | None) -> Saver:

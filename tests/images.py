@@ -43,6 +43,7 @@ def mixed_dataset(
         splits[split] = [index_shard(path.name, path.read_bytes())]
     statistics = ColourSums.of(random.integers(0, 256, (1000, 3)).astype(np.uint8)).statistics()
     about = {"name": "mixed", "classes": [str(c) for c in range(classes)], "flip": flip, **statistics}
-    write_mean_image(store, np.full((3, MEAN_SIDE, MEAN_SIDE), 125, np.float32))
+    mean_image = np.random.default_rng(0).uniform(0, 255, (3, MEAN_SIDE, MEAN_SIDE)).astype(np.float32)
+    about["mean_image"] = write_mean_image(store, mean_image)
     write_dataset(store, about, splits)
     return open_dataset(store)

@@ -15,7 +15,7 @@ PER_SHARD = 6
 SPLITS = {"train": ["train-0.tar", "train-1.tar"], "val": ["val-0.tar"]}
 ABOUT = {
     "name": "made", "classes": ["a", "b", "c"], "flip": True, "mean_rgb": [0, 0, 0],
-    "colour_axes": [[1, 0, 0], [0, 1, 0], [0, 0, 1]], "colour_std": [0, 0, 0],
+    "colour_axes": [[1, 0, 0], [0, 1, 0], [0, 0, 1]], "colour_std": [0, 0, 0], "mean_image": None,
 }  # fmt: skip
 
 

@@ -96,7 +96,7 @@ def test_pauses_double_up_to_a_limit() -> None:
 def test_other_keys_are_no_attempts() -> None:
     keys = {
         f"{RUN}attempts/1.json": b'{"job": "j", "execution": {}}',
-        f"{RUN}attempts/1.beat": b"7",
+        f"{RUN}attempts/1.beat": b"{}",
         f"{RUN}spec.json": b"{}",
     }
     (record,) = attempts.history(MemoryStore(keys), RUN)  # type: ignore[arg-type]

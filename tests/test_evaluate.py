@@ -102,7 +102,7 @@ def test_commands_that_the_tables_name_fill_them(
         return [
             (table, n, row.run, row.command)
             for table in ("table5", "table6", "table7")
-            for n, row in enumerate(fill(table, list_runs(store), list_fusions(store), pictures.fingerprint, THIN))
+            for n, row in enumerate(fill(table, list_runs(store), list_fusions(store), pictures, THIN))
             if row.command is None or "evaluate" in row.command
         ]
 
@@ -160,7 +160,7 @@ def test_several_ranks_give_the_same_document_and_the_same_bytes(
 @pytest.mark.parametrize(
     ("runs", "code", "sentence"),
     [
-        (("vgg_d-jitter-0",), 102, "there is no 'vgg_d-jitter-0' in .*; did you mean 'vgg_d-jitter-"),
+        (("vgg_d-jitter-x",), 102, "there is no 'vgg_d-jitter-x' in .*; did you mean 'vgg_d-jitter-"),
         (("x",), 102, "there is no 'x' in .*; `alexvgg status` shows what there is"),
         (("vgg_a-s256-*",), 2, "has started but isn't finished, and only final weights can be used"),
     ],
@@ -192,6 +192,23 @@ def test_each_run_is_tested_at_its_own_scales_unless_told(pictures: Dataset) -> 
     assert [[m.test_scales for m in row.members] for row in own] == [[THREE], [THREE], [(256,)]]
     (fused,) = plan_rows(Request(listed, test_scales=(288,), fuse=True), runs, pictures.fingerprint, flip=False)
     assert [m.test_scales for m in fused.members] == [(288,)] * 3
+
+
+def test_the_order_of_runs_and_scales_is_none_and_each_run_counts_once(pictures: Dataset) -> None:
+    runs = [Finished(s, "0" * 64) for s in specs(pictures).values()][:2]
+
+    def row(runs: list[Finished], scales: tuple[int, ...] | None) -> tuple[str, str]:
+        request = Request(tuple(r.name for r in runs), "dense", scales, fuse=True)
+        (planned,) = plan_rows(request, runs, pictures.fingerprint, flip=False)
+        return request.name, planned.key
+
+    for scales in (None, (256, 288)):
+        assert row(runs, scales) == row(runs[::-1], scales and scales[::-1])
+    (alone,) = plan_rows(Request((runs[0].name,), "dense", (288, 256)), runs[:1], pictures.fingerprint, flip=False)
+    assert alone.key.endswith("eval/dense-q256-288.json")
+    cut = Request(tuple(runs[0].name[:n] for n in (9, 10, 11, 12)), fuse=True)
+    with pytest.raises(InputError, match="a run stands twice"):
+        plan_rows(cut, [runs[0]] * 4, pictures.fingerprint, flip=False)
 
 
 def test_cells_reach_mlflow_under_the_tables_names(

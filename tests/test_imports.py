@@ -44,7 +44,7 @@ ALLOWED = {
     | {"alexvgg.data.store", "alexvgg.attempts", "alexvgg.lease", "alexvgg.runs", "alexvgg.request"}
     | {"alexvgg.planning", "alexvgg.results.paper", "alexvgg.tracking.live"},
     "alexvgg.runs": CONFIG | {"alexvgg.data", "alexvgg.tracking.journal", "alexvgg.attempts"},
-    "alexvgg.results.table": CONFIG | {"alexvgg.runs", "alexvgg.planning", "alexvgg.results.paper"},
+    "alexvgg.results.table": CONFIG | {"alexvgg.data", "alexvgg.runs", "alexvgg.planning", "alexvgg.results.paper"},
     "alexvgg.results": CONFIG | PARTS | {"alexvgg.runs", "alexvgg.attempts"},
     "alexvgg.results.report": CONFIG | PARTS | {"alexvgg", "alexvgg.runs", "alexvgg.results", "alexvgg.scaling"},
     "alexvgg.scaling": CONFIG | {"alexvgg.data", "alexvgg.engine"},

@@ -2,8 +2,9 @@
 
 import pytest
 
+from alexvgg.config import Parent
 from alexvgg.errors import InputError
-from alexvgg.planning import Images, plan_runs
+from alexvgg.planning import Images, plan_runs, start_from
 from alexvgg.recipes import GEOMETRIES, RECIPES
 
 DIGITS = Images("digits", 10, "f" * 64)
@@ -36,6 +37,21 @@ def test_random_starts_drop_the_shallow_parent_only(init: str) -> None:
     assert specs[0].parent is None
     assert specs[0].init.kind == ("gaussian" if init == "random" else init)
     assert specs[1].parent is not None
+
+
+def test_a_parent_that_does_not_fit_is_refused() -> None:
+    (parent,) = plan_runs([RECIPES["vgg_a-s256"]], DIGITS, SMALL)
+    child = [RECIPES["vgg_e-s256"]]
+    letters = Images("letters", 10, "0" * 64)
+    (spec,) = plan_runs(child, letters, SMALL, start=start_from(parent))
+    assert spec.parent == Parent(parent.name, "transplant"), "from other images: a transfer"
+    for images, geometry, overrides, said in (
+        (Images("letters", 26, "0" * 64), SMALL, {}, "num_classes 10, not 26"),
+        (DIGITS, PAPER, {}, "width 0.125, not 1.0, crop 32, not 224"),
+        (DIGITS, SMALL, {"model.width": "0.25"}, "width 0.125, not 0.25"),
+    ):
+        with pytest.raises(InputError, match=f"vgg_e-s256 can't start from {parent.name}.*it has {said}"):
+            plan_runs(child, images, geometry, overrides=overrides, start=start_from(parent))
 
 
 def test_geometry_changes_sizes_and_nothing_else() -> None:

@@ -94,11 +94,14 @@ def test_a_wrong_environment_is_refused(project: Path, monkeypatch: pytest.Monke
         ("mlflow", "http://me:canary@mlflow:5000", "MLFLOW_TRACKING_PASSWORD"),
         ("dashboard", "https://me:canary@ray:8265", "RAY_AUTH_TOKEN"),
         ("storage", "s3://key:canary@bucket/runs", "AWS environment"),
+        ("mlflow", "https://canary@mlflow:5000", "MLFLOW_TRACKING_PASSWORD"),
+        ("mlflow", "user:canary@mlflow:5000", "MLFLOW_TRACKING_PASSWORD"),
+        ("mlflow", "http://[user:canary@mlflow", "MLFLOW_TRACKING_PASSWORD"),
     ],
 )
-def test_a_password_in_a_url_is_refused(project: Path, field: str, url: str, instead: str) -> None:
+def test_a_user_or_a_password_in_a_url_is_refused(project: Path, field: str, url: str, instead: str) -> None:
     (project / "alexvgg.toml").write_text(LAB)
-    with pytest.raises(InputError, match=f"the profile's {field} holds a password") as refused:
+    with pytest.raises(InputError, match=f"the URL of {field} holds a user name or a password") as refused:
         read_profile("lab", {field: url})
     assert instead in str(refused.value)
     assert "canary" not in str(refused.value)

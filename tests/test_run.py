@@ -192,6 +192,7 @@ def test_each_attempt_notes_what_was_submitted_and_where_it_ran(digits: Dataset,
     note = json.loads(store.get(f"runs/{spec.name}/provenance/1.json"))
     assert (note["command"], note["git"], note["ray_job"]) == ("alexvgg submit", {"commit": "ab"}, "vgg_a-a1")
     assert (note["attempt"], note["workers"], [h["ranks"] for h in note["hosts"]]) == (1, 1, [1])
+    assert (note["precision"], note["exchange"], note["compiled"]) == ("fp32", "none", False), "what auto became"
     epoch = read_run(store, spec.name).last_epoch
     assert epoch is not None
     assert epoch["metrics"]["system/node-1/system_memory_usage_percentage"] > 0

@@ -36,6 +36,7 @@ def sync(runs: tuple[str, ...], profile: str | None, url: str | None, as_json: b
     """
     from alexvgg.data.store import open_store
     from alexvgg.errors import InputError
+    from alexvgg.profiles import check_no_login
     from alexvgg.results.sync import sync
     from alexvgg.runs import list_fusions, list_runs
 
@@ -43,6 +44,7 @@ def sync(runs: tuple[str, ...], profile: str | None, url: str | None, as_json: b
     server = url or place.mlflow
     if server is None:
         raise InputError("this profile has no MLflow server; name one with --url, or as mlflow = … in alexvgg.toml")
+    check_no_login("mlflow", server)
     storage = open_store(place.storage)
     known, fusions = list_runs(storage), list_fusions(storage)
     if runs:

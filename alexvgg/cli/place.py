@@ -157,6 +157,7 @@ def place_to_submit(name: str | None, nodes: int, *, dry_run: bool, **changes: s
     A dry run starts and stores nothing: without a local cluster that holds the sample dataset, it plans against one in
     a temporary folder.
     """
+    from alexvgg.data.shards import is_complete
     from alexvgg.data.store import create_bucket, open_store
     from alexvgg.profiles import LOCAL, Source, chosen_profile, settings_of, to_profile
     from cluster import local
@@ -181,7 +182,7 @@ def place_to_submit(name: str | None, nodes: int, *, dry_run: bool, **changes: s
     local.up(nodes, say=say)
     _local()  # the environment that its storage needs
     create_bucket(DIGITS)
-    if not open_store(DIGITS).exists("dataset.json"):
+    if not is_complete(open_store(DIGITS)):
         _pack_digits(DIGITS)
     yield open_place(name, **changes)
 

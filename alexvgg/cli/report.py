@@ -39,7 +39,8 @@ def report(target: str | None, output: Path, profile: str | None, mlflow: bool) 
 
     place = open_place(profile)
     dataset, storage = open_dataset(open_store(place.dataset)), open_store(place.storage)
-    started = [r for r in list_runs(storage) if r.spec and r.journal and r.spec.data.fingerprint == dataset.fingerprint]
+    stored = list_runs(storage)
+    started = [r for r in stored if r.spec and r.journal and r.spec.data.fingerprint == dataset.fingerprint]
     if not started:
         raise InputError(f"no run on {dataset.name} has started in {storage.url}; `alexvgg submit` trains one")
     chosen = parents_first(started)
@@ -51,7 +52,7 @@ def report(target: str | None, output: Path, profile: str | None, mlflow: bool) 
         chosen = parents_first({r.name: r for line in lines for r in line}.values())
     options = f" --profile {profile}" if profile else ""
     geometry = choose(GEOMETRIES, place.geometry, "geometry")
-    material = Material(chosen, list_fusions(storage), storage, dataset, geometry, options)
+    material = Material(chosen, list_fusions(storage), storage, dataset, geometry, options, stored)
     output.write_text(page(material, time.time()), encoding="utf-8")
     click.echo(output)
     say(f"{len(chosen)} run{'s' if len(chosen) != 1 else ''}, {output.stat().st_size / 1e6:.1f} MB")

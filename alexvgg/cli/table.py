@@ -40,8 +40,8 @@ def table(name: str, profile: str | None, form: str, as_json: bool) -> None:
     dataset, storage = open_dataset(open_store(place.dataset)), open_store(place.storage)
     geometry = choose(GEOMETRIES, place.geometry, "geometry")
     options = f" --profile {profile}" if profile else ""
-    rows = fill(name, list_runs(storage), list_fusions(storage), dataset.fingerprint, geometry, options)
-    note = comparability(dataset.name, geometry)
+    rows = fill(name, list_runs(storage), list_fusions(storage), dataset, geometry, options)
+    note = comparability(dataset, geometry)
     if as_json or form == "json":
         click.echo(json.dumps(to_json(name, rows, note), indent=2))
     else:

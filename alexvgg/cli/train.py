@@ -56,10 +56,13 @@ def train(
     from alexvgg.engine.wishes import EXIT_STOPPED, Stopped, Wishes, stopping_on_sigterm
     from alexvgg.engine.world import World
     from alexvgg.planning import images_of, plan_runs, start_from
+    from alexvgg.profiles import check_no_login
     from alexvgg.recipes import GEOMETRIES, RECIPES, choose
     from alexvgg.run import epoch_line, train
     from alexvgg.runs import find_finished
 
+    for name, url in (("dataset", dataset), ("storage", storage), ("mlflow", mlflow)):
+        check_no_login(name, url)
     images = images_of(open_dataset(open_store(dataset)))
     target, size = choose(RECIPES, recipe_name, "recipe"), choose(GEOMETRIES, geometry, "geometry")
     start = None

@@ -19,7 +19,9 @@ from alexvgg.data.store import Store
 from alexvgg.data.tars import DamagedTarError, body, members
 from alexvgg.errors import InputError
 
-FORMAT = 1
+FORMAT = 2
+# What of `dataset.json` decides a number that is measured on the images.
+IDENTITY = ("samples", "flip", "mean_rgb", "colour_axes", "colour_std", "mean_image")
 SAMPLE_FILE = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)")
 META_FILE = re.compile(r"__[^/]*__($|/)")
 
@@ -136,7 +138,7 @@ def described_label(text: bytes) -> int | None:
     return label if isinstance(label, int) else None
 
 
-def fingerprint(splits: Mapping[str, Iterable[ShardIndex]]) -> str:
+def digest_of(splits: Mapping[str, Iterable[ShardIndex]]) -> str:
     """sha256 over every sample's key, label, size and crc32 in order: says which images, not where they lie."""
     digest = hashlib.sha256()
     for split in sorted(splits):
@@ -145,6 +147,14 @@ def fingerprint(splits: Mapping[str, Iterable[ShardIndex]]) -> str:
             for sample in zip(index.keys, index.labels, index.sizes, index.crc32, strict=True):
                 digest.update(repr(sample).encode())
     return digest.hexdigest()
+
+
+def fingerprint(about: Mapping[str, Any]) -> str:
+    """sha256 over what makes a dataset another one: its images, their mean and colours, whether they are mirrored.
+
+    What it is called and where it lies doesn't.
+    """
+    return hashlib.sha256(json.dumps({name: about[name] for name in IDENTITY}).encode()).hexdigest()
 
 
 def index_key(shard: str) -> str:
@@ -166,10 +176,12 @@ def write_dataset(store: Store, about: Mapping[str, Any], splits: Mapping[str, S
         for index in indexes:
             write_index(store, index)
     shards = {name: [i.shard for i in indexes] for name, indexes in splits.items()}
-    write_about(store, about, shards, fingerprint(splits))
+    write_about(store, about, shards, digest_of(splits))
 
 
-def write_about(store: Store, about: Mapping[str, Any], shards: Mapping[str, Sequence[str]], digest: str) -> None:
-    """Write `dataset.json`: with it, the dataset is complete."""
-    document = {"format": FORMAT, **about, "fingerprint": digest, "splits": {k: list(v) for k, v in shards.items()}}
+def write_about(store: Store, about: Mapping[str, Any], shards: Mapping[str, Sequence[str]], samples: str) -> str:
+    """Write `dataset.json`: with it, the dataset is complete. `samples` is their digest. Returns the fingerprint."""
+    told = {"format": FORMAT, **about, "samples": samples}
+    document = {**told, "fingerprint": fingerprint(told), "splits": {k: list(v) for k, v in shards.items()}}
     store.put("dataset.json", json.dumps(document, indent=2).encode())
+    return str(document["fingerprint"])

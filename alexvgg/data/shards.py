@@ -1,11 +1,12 @@
 """A dataset in a store: plain WebDataset tars, an index of each, and `dataset.json`, which is written last.
 
-dataset.json            classes, colour statistics, fingerprint, the shards of each split
+dataset.json            classes, colour statistics, fingerprint and what it is of, the shards of each split
 mean.npy                the training images' mean image, float32 (3, 256, 256), 0 to 255
 train-000000.tar        KEY.jpg + KEY.cls, as any WebDataset reader expects them
 index/train-000000.tar.json   per sample: key, offset, size, label, crc32 of the image's bytes
 """
 
+import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alexvgg.data.index import FORMAT, ShardIndex, fingerprint, index_shard, write_dataset
+from alexvgg.data.index import FORMAT, IDENTITY, ShardIndex, fingerprint, index_shard, write_dataset
 from alexvgg.data.keyed import Ints
 from alexvgg.data.store import MissingKeyError, Store
 from alexvgg.errors import InputError
@@ -25,16 +26,15 @@ __all__ = [
     "Dataset",
     "ShardIndex",
     "Split",
-    "fingerprint",
     "index_shard",
     "open_dataset",
     "write_dataset",
 ]
 
-ABOUT = ("name", "classes", "flip", "mean_rgb", "colour_axes", "colour_std", "fingerprint", "splits")  # of dataset.json
-
+ABOUT = ("name", "classes", *IDENTITY, "fingerprint", "splits")  # of dataset.json
 
 MEAN_IMAGE = "mean.npy"
+AGAIN = "Pack or index the dataset again"
 MEAN_SIDE = 256  # pixels: the central square of images with a shorter side of 256 (AlexNet section 2)
 
 
@@ -66,20 +66,24 @@ class Dataset:
     mean_rgb: tuple[float, float, float]  # of the training pixels, 0 to 255
     colour_axes: tuple[tuple[float, ...], ...]  # principal components of the training pixels' RGB, as columns,
     colour_std: tuple[float, ...]  # and the standard deviation along each, in units of 1/255
+    mean_sha256: str | None  # of the mean image; None without one
     fingerprint: str
     train: Split
     val: Split
     store: Store
 
     def mean_image(self) -> NDArray[np.float32]:
-        """float32 (3, MEAN_SIDE, MEAN_SIDE), 0 to 255. Raises InputError if the dataset was made without one."""
+        """float32 (3, MEAN_SIDE, MEAN_SIDE), 0 to 255. Raises InputError if it isn't there or isn't the dataset's."""
         try:
-            image: NDArray[np.float32] = np.load(io.BytesIO(self.store.get(MEAN_IMAGE)), allow_pickle=False)
+            data = self.store.get(MEAN_IMAGE)
         except MissingKeyError:
             raise InputError(
-                f"the dataset at {self.store.url} has no mean image, which AlexNet subtracts: it was made by an older "
-                "version. Pack or index it again, or subtract the mean RGB: --set data.mean=rgb."
+                f"the dataset at {self.store.url} has no mean image, which AlexNet subtracts. Pack or index it again, "
+                "or subtract the mean RGB: --set data.mean=rgb."
             ) from None
+        if hashlib.sha256(data).hexdigest() != self.mean_sha256:
+            raise InputError(f"{self.store.url}/{MEAN_IMAGE} isn't the dataset's: it was changed. {AGAIN}.")
+        image: NDArray[np.float32] = np.load(io.BytesIO(data), allow_pickle=False)
         return image
 
 
@@ -97,11 +101,12 @@ def _check_index(store: Store, shard: str, columns: Mapping[str, Any], classes: 
         )
 
 
-def write_mean_image(store: Store, image: NDArray[np.float32]) -> None:
-    """Keep the mean image of a dataset; before `dataset.json`, which says that all is there."""
+def write_mean_image(store: Store, image: NDArray[np.float32]) -> str:
+    """Keep the mean image of a dataset; before `dataset.json`, which holds its sha256, and says that all is there."""
     file = io.BytesIO()
     np.save(file, image, allow_pickle=False)
     store.put(MEAN_IMAGE, file.getvalue())
+    return hashlib.sha256(file.getvalue()).hexdigest()
 
 
 def read_about(store: Store) -> dict[str, Any]:
@@ -113,17 +118,39 @@ def read_about(store: Store) -> dict[str, Any]:
             f"there is no dataset at {store.url}. `alexvgg data sample digits {store.url}` packs a small one."
         ) from None
     except ValueError as error:
-        raise InputError(f"{store.url}/dataset.json is damaged ({error}); pack or index the dataset again") from None
+        raise InputError(f"{store.url}/dataset.json is damaged ({error}). {AGAIN}") from None
     if about.get("format") != FORMAT:
-        raise InputError(f"the dataset at {store.url} has format {about.get('format')}; this version reads {FORMAT}")
+        raise InputError(
+            f"the dataset at {store.url} has format {about.get('format')}; this version reads {FORMAT}. {AGAIN}"
+        )
     if missing := [name for name in ABOUT if name not in about]:
-        raise InputError(f"{store.url}/dataset.json lacks {', '.join(missing)}; pack or index the dataset again")
+        raise InputError(f"{store.url}/dataset.json lacks {', '.join(missing)}. {AGAIN}")
+    return about
+
+
+def is_complete(store: Store) -> bool:
+    """Whether it holds a dataset that this version can read."""
+    try:
+        read_intact(store)
+    except InputError:
+        return False
+    return True
+
+
+def read_intact(store: Store) -> dict[str, Any]:
+    """`read_about`. Raises InputError, too, if what it says isn't what was packed or indexed."""
+    about = read_about(store)
+    if fingerprint(about) != about["fingerprint"]:
+        raise InputError(
+            f"{store.url}/dataset.json was changed: what it says of colours, mean and mirror images doesn't fit its "
+            f"fingerprint, by which results are told apart. {AGAIN}"
+        )
     return about
 
 
 def open_dataset(store: Store) -> Dataset:
-    """Read a dataset's index. Raises InputError if there is none, or no image in it."""
-    about = read_about(store)
+    """Read a dataset's index. Raises InputError if there is none, no image in it, or its description was changed."""
+    about = read_intact(store)
     classes = len(about["classes"])
     splits = {name: _open_split(store, shards, classes) for name, shards in about["splits"].items()}
     for name, split in splits.items():
@@ -133,7 +160,8 @@ def open_dataset(store: Store) -> Dataset:
         name=about["name"], classes=tuple(about["classes"]), words=tuple(about.get("words", about["classes"])),
         flip=about["flip"], mean_rgb=tuple(about["mean_rgb"]),
         colour_axes=tuple(map(tuple, about["colour_axes"])), colour_std=tuple(about["colour_std"]),
-        fingerprint=about["fingerprint"], train=splits["train"], val=splits["val"], store=store,
+        mean_sha256=about["mean_image"], fingerprint=about["fingerprint"],
+        train=splits["train"], val=splits["val"], store=store,
     )  # fmt: skip
 
 

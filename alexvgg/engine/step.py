@@ -44,12 +44,18 @@ class Normalisation:
         return pixels + (batch.colour - self.rgb)[:, :, None, None]
 
 
-def autocast(device: torch.device, precision: Precision = "auto") -> torch.autocast:
-    """Matrix products in bf16 or not, with float32 weights; auto: only on a GPU that has it, so that CPUs give exact
-    resumes. (Older ones, like T4, emulate it, slower than float32.)"""
+def chosen_precision(device: torch.device, asked: Precision) -> Literal["fp32", "bf16"]:
+    """auto: bf16 only on a GPU that has it, so that CPUs give exact resumes. (Older ones, like T4, emulate it, slower
+    than float32.)"""
+    if asked != "auto":
+        return asked
     has = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    bf16 = precision == "bf16" or (precision == "auto" and has)
-    return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
+    return "bf16" if has else "fp32"
+
+
+def autocast(device: torch.device, precision: Precision = "auto") -> torch.autocast:
+    """Matrix products in bf16 or not, with float32 weights."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=chosen_precision(device, precision) == "bf16")
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from alexvgg.evaluation.counts import Counts
@@ -101,9 +102,13 @@ def read(store: Objects, key: str, scoring: Scoring) -> Posteriors:
     about = _about(data[8 : 8 + int.from_bytes(data[:8], "little")])
     if not _is_of(about, scoring):
         raise StaleError(f"{key} holds posteriors of other weights or images; evaluate {scoring.run} again")
-    posteriors = Posteriors(**safetensors.torch.load(data))
+    damaged = f"{key} is damaged: its sha256 isn't the recorded one. Delete it and evaluate again."
+    try:
+        posteriors = Posteriors(**safetensors.torch.load(data))
+    except SafetensorError:
+        raise StaleError(damaged) from None
     if about["sha256"] != _digest(posteriors):
-        raise StaleError(f"{key} is damaged: its sha256 isn't the recorded one. Delete it and evaluate again.")
+        raise StaleError(damaged)
     return posteriors
 
 

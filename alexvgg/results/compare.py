@@ -10,6 +10,7 @@ from alexvgg.results.paper import cells
 from alexvgg.runs import RunRecord
 
 LAST = ("train/loss_epoch", "val/top1_error", "val/top5_error", "train/lr", "perf/images_per_s")  # of the last epoch
+ARITHMETIC = ("precision", "exchange", "compiled")  # of an attempt, not of its spec
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def _numbers(run: RunRecord) -> dict[str, float]:
 
 
 def _code(provenance: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str | None, ...]]:
-    """Commit, uncommitted changes, lock file and packages, where they aren't the same for all."""
+    """Commit, uncommitted changes, lock file, packages and arithmetic, where they aren't the same for all."""
     git = [p.get("git") or {} for p in provenance]
     packages = [p.get("packages") or {} for p in provenance]
     rows: dict[str, tuple[str | None, ...]] = {
@@ -62,6 +63,7 @@ def _code(provenance: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str | None
         "uncommitted changes": tuple(g.get("diff_sha256") for g in git),
         "requirements.lock": tuple((p.get("lock_sha256") or "")[:12] or None for p in provenance),
         "python": tuple(p.get("python") for p in provenance),
+        **{key: tuple(str(p[key]) if key in p else None for p in provenance) for key in ARITHMETIC},
         **{name: tuple(p.get(name) for p in packages) for name in sorted({n for p in packages for n in p})},
     }
     return {key: values for key, values in rows.items() if len(set(values)) > 1}
@@ -86,7 +88,7 @@ def to_text(comparison: Comparison) -> str:
     sections: list[tuple[str, list[list[str]]]] = [
         ("Settings that differ", [[key, *(_short(v) for v in values)] for key, values in c.settings.items()]),
         ("Results", [[key, *_with_deltas(c.metrics[key], c.delta(key))] for key in c.metrics]),
-        ("Code and packages that differ", [[key, *(v or "-" for v in values)] for key, values in c.code.items()]),
+        ("Code and arithmetic that differ", [[key, *(v or "-" for v in values)] for key, values in c.code.items()]),
     ]
     rows = [head, *(row for _, section in sections for row in section)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from alexvgg.results.paper import own_method
-from alexvgg.results.table import scale_text
+from alexvgg.results.table import other_images, scale_text
 from alexvgg.runs import RunRecord
 
 
@@ -90,7 +90,9 @@ def to_json(run: RunRecord, runs: Sequence[RunRecord], origins: Mapping[str, Seq
         "runs": [
             {
                 "name": r.name, "state": r.state, "parent": parent_of(r),
-                "how": r.spec.parent.how if r.spec and r.spec.parent else r.spec.init.kind if r.spec else None,
+                "how": r.spec.first_weights if r.spec else None,
+                "dataset": r.spec.data.dataset if r.spec else None,
+                "fingerprint": r.spec.data.fingerprint if r.spec else None,
                 "weights": r.weights, "layers": list(origins[r.name]),
             }
             for r in family(run, runs)
@@ -101,7 +103,7 @@ def to_json(run: RunRecord, runs: Sequence[RunRecord], origins: Mapping[str, Seq
 def to_text(run: RunRecord, runs: Sequence[RunRecord], origins: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """The family as a tree, with a mark at the run itself."""
     members = family(run, runs)
-    names = {r.name for r in members}
+    specs = {r.name: r.spec for r in members if r.spec}
     lines: list[str] = []
 
     def draw(r: RunRecord, own: str, below: str) -> None:
@@ -109,13 +111,16 @@ def to_text(run: RunRecord, runs: Sequence[RunRecord], origins: Mapping[str, Seq
         scale = f"S={scale_text(r.spec.data.train_scale)}, " if r.spec else ""
         lines.append(f"{own}{r.name}{mark}  {scale}{errors(r)}")
         children = [c for c in members if parent_of(c) == r.name]
-        lines.append(f"{below}{'│  ' if children else '   '}{first_weights(r)}, {summary(origins[r.name])}")
+        parent = specs.get(parent_of(r) or "")
+        images = other_images(r.spec, parent) if r.spec and parent else None
+        start = first_weights(r) + (f" from a net of {images}" if images else "")
+        lines.append(f"{below}{'│  ' if children else '   '}{start}, {summary(origins[r.name])}")
         for child in children:
             last = child is children[-1]
             draw(child, f"{below}{'└─ ' if last else '├─ '}", f"{below}{'   ' if last else '│  '}")
 
     for root in members:
-        if parent_of(root) not in names:
+        if parent_of(root) not in {r.name for r in members}:
             if (missing := parent_of(root)) is not None:
                 lines.append(f"{missing} (not in this storage)")
             draw(root, "", "")

@@ -130,6 +130,19 @@ def own_method(model: str) -> Method:
     return "dense" if model.startswith("vgg") else "tencrop"
 
 
+def asked(row: PaperRow) -> Counter[tuple[str, tuple[int, ...]]]:
+    """Recipe and test scales of each of its nets."""
+    return Counter((net.recipe.name, net.test_scales) for net in row.nets)
+
+
+def tested(recipes: Mapping[str, str], document: Mapping[str, Any]) -> Counter[tuple[str, tuple[int, ...]]] | None:
+    """The same of what was evaluated; None if a run of it isn't among `recipes`, or stands twice: it is one net."""
+    members = {m["run"]: m for m in document["members"]}
+    if len(members) < len(document["members"]) or not members.keys() <= recipes.keys():
+        return None
+    return Counter((recipes[name], tuple(sorted(m["test_scales"]))) for name, m in members.items())
+
+
 def cells(recipes: Mapping[str, str], documents: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """The table cells that rows' documents fill, by metric name, beside the paper's: `table4/top1_error`, `paper/…`.
 
@@ -139,12 +152,10 @@ def cells(recipes: Mapping[str, str], documents: Sequence[Mapping[str, Any]]) ->
     found: dict[str, float] = {}
     for table, rows in TABLES.items():
         for row in rows:
-            asked = Counter((net.recipe.name, net.test_scales) for net in row.nets)
             several = sum(r.nets == row.nets for r in rows) > 1
             name = f"{table}/{row.method}" if several else table
             for document in documents:
-                tested = Counter((recipes[m["run"]], tuple(m["test_scales"])) for m in document["members"])
-                if document["method"] != row.method or tested != asked:
+                if document["method"] != row.method or tested(recipes, document) != asked(row):
                     continue
                 for metric, printed in (("top1_error", row.top1), ("top5_error", row.top5)):
                     if document[metric] is not None and printed is not None:

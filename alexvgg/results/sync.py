@@ -1,12 +1,12 @@
 """MLflow made to say what the storage says: after it was down, after runs died, after its database was lost."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from alexvgg import attempts
-from alexvgg.attempts import Record
+from alexvgg.attempts import DEAD_SECONDS, Attempt
 from alexvgg.data.store import Store
 from alexvgg.errors import InputError
 from alexvgg.results.lineage import parents_first
@@ -14,12 +14,13 @@ from alexvgg.results.paper import cells
 from alexvgg.runs import RunRecord
 from alexvgg.tracking.describing import describe_fusion, describe_run, final_model
 from alexvgg.tracking.journal import Event, Point, cells_event, points
+from alexvgg.tracking.live import read_live
 from alexvgg.tracking.remote import Description, FinalModel, RemoteRun, connect, experiment_id, lacking
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-SILENT_SECONDS = 3600.0  # a run stores its journal with every checkpoint; after an hour without one it isn't alive
+SILENT_SECONDS = 3600.0  # after an hour without any sign of life a run isn't alive
 
 Action = Literal["created", "completed", "ended", "replaced", "unchanged"]
 
@@ -54,11 +55,10 @@ def sync(
             later = [cells_event(d, cells(recipes, [d])) for d in run.evaluation]
             model = final_model(storage, run.spec, run.weights) if run.weights is not None else None
             about, ended = describe_run(storage, run.spec), run.journal[-1]["time"]
-            status = status_of(run, attempts.history(storage, f"runs/{run.name}/"), now)
-            stored = _Stored(about, [*run.journal, *later], status, ended, model)
+            stored = _Stored(about, [*run.journal, *later], status_of(storage, run, now), ended, model)
             yield _bring(client, stored)
     for document in fusions:
-        if all(m["run"] in recipes for m in document["members"]) and (filled := cells(recipes, [document])):
+        if filled := cells(recipes, [document]):
             about = describe_fusion(document, document["name"])
             yield _bring(client, _Stored(about, [cells_event(document, filled)], "FINISHED", document["time"]))
 
@@ -74,19 +74,37 @@ class _Stored:
     model: FinalModel | None = None
 
     def points(self) -> list[Point]:
-        """Each metric once at each step: the journal's where an evaluation has counted the same cell again."""
-        return list({(p.metric, p.step): p for p in reversed(list(points(self.events)))}.values())[::-1]
+        """Each metric once at each step, with its first time: the newest, where an evaluation counted a cell again."""
+        found: dict[tuple[str, int], Point] = {}
+        for p in points(self.events):
+            if (p.metric, p.step) not in found or found[p.metric, p.step].value != p.value:
+                found[p.metric, p.step] = p
+        return list(found.values())
 
 
-def status_of(run: RunRecord, records: Sequence[Record], now: float) -> str:
+def status_of(storage: Store, run: RunRecord, now: float) -> str:
     """A run's state as MLflow calls it: KILLED after its last attempt has ended, or after an hour of silence.
 
     The latter is for runs without attempts, which no driver watches, and for those whose driver died with them.
     """
     if run.state in ("finished", "failed"):
         return run.state.upper()
-    ended = bool(records) and records[-1].end is not None
-    return "KILLED" if ended or now - run.journal[-1]["time"] > SILENT_SECONDS else "RUNNING"
+    end, sign = run.attempts[-1].end if run.attempts else None, last_sign(storage, run)
+    ended = end is not None and sign < end.time + DEAD_SECONDS  # else it goes on without a campaign
+    return "KILLED" if ended or now - sign > SILENT_SECONDS else "RUNNING"
+
+
+def last_sign(storage: Store, run: RunRecord) -> float:
+    """When a run last showed that it lives: its journal comes only with checkpoints, points and beats come between."""
+    folder, times = f"runs/{run.name}/", [run.journal[-1]["time"]]
+    if (live := read_live(storage, folder)) is not None:
+        times.append(live.time)
+    if run.attempts:
+        newest = run.attempts[-1]
+        times.append(newest.claim.time)
+        if (beat := Attempt(storage, folder, newest.number).last_beat()) is not None:
+            times.append(json.loads(beat)["time"])
+    return float(max(times))
 
 
 def _bring(client: "MlflowClient", stored: _Stored) -> Synced:

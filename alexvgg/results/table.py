@@ -1,16 +1,18 @@
 """Our numbers beside the paper's, each empty row with the command that fills it (`formats` shows them)."""
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from alexvgg.config import PAPER_CROP, RunSpec, Scale, flat
+from alexvgg.data.shards import Dataset
 from alexvgg.planning import Images, plan_runs
 from alexvgg.recipes import RECIPES, Geometry, scale_name
-from alexvgg.results.paper import TABLES, PaperNet, PaperRow
+from alexvgg.results.paper import TABLES, PaperNet, PaperRow, asked, tested
 from alexvgg.runs import RunRecord
+
+ILSVRC = ("imagenet", 1000, 1_281_167, 50_000)  # name, classes, training and validation images
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Row:
     images: int | None = None
     top1: float | None = None
     top5: float | None = None
-    changed: tuple[str, ...] = ()  # what of the run isn't the recipe's, like `train.epochs=2`, `parent=…`
+    changed: tuple[str, ...] = ()  # what isn't the paper's, like `train.epochs=2`, `parent=…`
     command: str | None = None  # the next one on the way to fill it; None if it is filled, or can't be
 
 
@@ -34,58 +36,63 @@ class _Run:
     spec: RunSpec
     weights: str
     evaluation: Sequence[Mapping[str, Any]]
+    changed: frozenset[str]  # what of it isn't the recipe's
 
 
 def fill(
     table: str,
     runs: Sequence[RunRecord],
     fusions: Sequence[Mapping[str, Any]],
-    fingerprint: str,
+    dataset: Dataset,
     geometry: Geometry,
     options: str = "",
+    others: Sequence[RunRecord] = (),
 ) -> list[Row]:
     """The table's rows, from the finished runs on this dataset at this geometry only: others are never mixed in.
 
     If several runs of a recipe are finished, those with its own settings go before those with others, and of these the
     one counts that finished last; of several fusions the last one.
-    `options`, like ` --profile lab`, are added to the commands.
+    `options`, like ` --profile lab`, are added to the commands. `others` fill no row, but runs may start from them.
     """
+    specs = {r.name: r.spec for r in (*others, *runs) if r.spec is not None}
     finished = [r for r in runs if r.state == "finished" and r.spec is not None and r.weights is not None]
     finished.sort(key=lambda r: r.journal[-1]["time"])
     usable = [
-        _Run(r.name, r.spec, r.weights, r.evaluation)
+        _Run(r.name, r.spec, r.weights, r.evaluation, _changed(r.spec, specs, geometry))
         for r in finished
         if r.spec is not None
         and r.weights is not None
-        and r.spec.data.fingerprint == fingerprint
+        and r.spec.recipe in RECIPES
+        and r.spec.data.fingerprint == dataset.fingerprint
         and r.spec.model.width == geometry.width
         and r.spec.model.crop in (geometry.crop, geometry.alexnet_crop)
     ]
-    return [_fill_row(paper, usable, fusions, geometry, options) for paper in TABLES[table]]
+    return [_fill_row(paper, usable, fusions, len(dataset.val), options) for paper in TABLES[table]]
 
 
 def _fill_row(
-    paper: PaperRow, usable: Sequence[_Run], fusions: Sequence[Mapping[str, Any]], geometry: Geometry, options: str
+    paper: PaperRow, usable: Sequence[_Run], fusions: Sequence[Mapping[str, Any]], images: int, options: str
 ) -> Row:
     if not paper.nets:
         return Row(paper)
-    if len(paper.nets) == 1:
-        documents = [(r.name, d) for r in usable for d in r.evaluation if _members(d, [r]) == Counter(_asked(paper))]
-    else:
-        documents = [(d["name"], d) for d in fusions if _members(d, usable) == Counter(_asked(paper))]
+    runs, recipes = {(r.name, r.weights): r for r in usable}, {r.name: r.spec.recipe for r in usable}
+    alone = [(r.name, d) for r in usable for d in r.evaluation]
+    documents = alone if len(paper.nets) == 1 else [(d["name"], d) for d in fusions]
     filled = []
     for name, d in reversed(documents):
-        if d["method"] == paper.method and d["images"]:
-            specs = {r.name: r.spec for r in usable}
-            changed = {
-                c
-                for spec in (specs[m["run"]] for m in d["members"])
-                for c in (*changed_settings(spec, geometry), *other_start(spec, specs, geometry))
-            }
+        members = [runs.get((m["run"], m["weights"])) for m in d["members"]]
+        if d["method"] == paper.method and d["images"] and None not in members and tested(recipes, d) == asked(paper):
+            changed = {c for r in members if r is not None for c in r.changed}
+            if d["images"] != images:
+                changed.add(f"{d['images']} of {images} images")
             filled.append(Row(paper, name, d["images"], d["top1_error"], d["top5_error"], tuple(sorted(changed))))
     if filled:
         return next((row for row in filled if not row.changed), filled[0])
     return Row(paper, command=_command(paper, usable) + options)
+
+
+def _changed(spec: RunSpec, specs: Mapping[str, RunSpec], geometry: Geometry) -> frozenset[str]:
+    return frozenset((*changed_settings(spec, geometry), *other_start(spec, specs, geometry)))
 
 
 def changed_settings(spec: RunSpec, geometry: Geometry) -> list[str]:
@@ -103,31 +110,23 @@ def other_start(spec: RunSpec, specs: Mapping[str, RunSpec], geometry: Geometry)
     """Where a run's first weights come from, or its parent's and so on, if that isn't where the paper took them from,
     or was trained with other settings than its recipe's.
 
-    `specs` are those of the runs that are known.
+    `specs` are those of all stored runs: one that isn't there any more may have been anything.
     """
     asked, own = RECIPES[spec.recipe].parent, spec.parent
     if own is None:
         return [f"init={spec.init.kind}"] if asked is not None else []
-    if asked is None or not own.run.startswith(f"{asked.name}-"):
-        return [f"parent={own.run}"]
-    if own.run not in specs:
-        return []
-    parent = specs[own.run]
+    parent = specs.get(own.run)
+    images = None if parent is None else other_images(spec, parent)
+    if parent is None or asked is None or parent.recipe != asked.name or images is not None:
+        return [f"parent={own.run}" + (f" of {images}" if images else "")]
     theirs = [f"{parent.recipe}: {c}" for c in changed_settings(parent, geometry)]
     return [*theirs, *other_start(parent, specs, geometry)]
 
 
-def _asked(paper: PaperRow) -> list[tuple[str, tuple[int, ...]]]:
-    return [(net.recipe.name, net.test_scales) for net in paper.nets]
-
-
-def _members(document: Mapping[str, Any], usable: Sequence[_Run]) -> Counter[tuple[str, tuple[int, ...]]] | None:
-    """Recipe and test scales of each net in a document; None if one isn't among the usable runs' final weights."""
-    recipes = {(r.name, r.weights): r.spec.recipe for r in usable}
-    try:
-        return Counter((recipes[m["run"], m["weights"]], tuple(m["test_scales"])) for m in document["members"])
-    except KeyError:
-        return None
+def other_images(spec: RunSpec, parent: RunSpec) -> str | None:
+    """What the parent was trained on, if those aren't the images of the run itself."""
+    ours, theirs = spec.data, parent.data
+    return None if theirs.fingerprint == ours.fingerprint else f"{theirs.dataset} ({theirs.fingerprint[:8]})"
 
 
 def _command(paper: PaperRow, usable: Sequence[_Run]) -> str:
@@ -138,10 +137,11 @@ def _command(paper: PaperRow, usable: Sequence[_Run]) -> str:
         # Nets that are tested at different scales are evaluated at each run's own, which a setting may have changed.
         runs = [
             r
-            for r in usable
+            for r in reversed(usable)
             if r.spec.recipe == net.recipe.name and (same_scales or r.spec.test_scales[-1] == net.test_scales)
         ]
-        free = [r.name for r in reversed(runs) if r.name not in chosen]
+        runs.sort(key=lambda r: bool(r.changed))  # those with the recipe's own settings first
+        free = [r.name for r in runs if r.name not in chosen]
         if not free:
             return _submit(net, taken={r.spec.train.seed for r in runs})
         chosen.append(free[0])
@@ -161,13 +161,18 @@ def scale_text(scale: Scale) -> str:
     return str(scale) if isinstance(scale, int) else f"[{scale[0]};{scale[1]}]"
 
 
-def why_not_comparable(dataset: str, geometry: Geometry) -> list[str]:
+def why_not_comparable(dataset: Dataset, geometry: Geometry) -> list[str]:
     """Why our numbers may not be read against the paper's; empty if they may."""
     reasons = []
-    if dataset != "imagenet":
-        reasons.append(f"the images are {dataset}, not ILSVRC-2012")
+    name, *counts = dataset.name, len(dataset.classes), len(dataset.train), len(dataset.val)
+    if name != ILSVRC[0]:
+        reasons.append(f"the images are {name}, not ILSVRC-2012")
+    elif (name, *counts) != ILSVRC:
+        sizes = "{:,} classes, {:,} training and {:,} validation images"
+        reasons.append(f"the dataset has {sizes.format(*counts)}; ILSVRC-2012 has {sizes.format(*ILSVRC[1:])}")
     if geometry.crop != PAPER_CROP:
-        reasons.append(f"the crop is {geometry.crop} pixels, not {PAPER_CROP}")
+        alexnet = "" if geometry.alexnet_crop == geometry.crop else f" ({geometry.alexnet_crop} for AlexNet)"
+        reasons.append(f"the crop is {geometry.crop} pixels{alexnet}, not {PAPER_CROP}")
     if geometry.width != 1:
         reasons.append(f"the nets have {geometry.width:g} of the width")
     if geometry.epochs is not None:
@@ -176,12 +181,12 @@ def why_not_comparable(dataset: str, geometry: Geometry) -> list[str]:
     return reasons
 
 
-def comparability(dataset: str, geometry: Geometry) -> str:
+def comparability(dataset: Dataset, geometry: Geometry) -> str:
     """Which data and geometry a table shows, and whether they are the paper's."""
     reasons = why_not_comparable(dataset, geometry)
     if not reasons:
         return "Data: ILSVRC-2012, the paper's geometry: comparable."
     return (
-        f"Data: {dataset}, {geometry.name} geometry. Not comparable with the paper's numbers, because "
+        f"Data: {dataset.name}, {geometry.name} geometry. Not comparable with the paper's numbers, because "
         f"{'; '.join(reasons)}. It shows that the way through works, not how good the nets are."
     )

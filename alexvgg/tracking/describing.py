@@ -66,7 +66,7 @@ def params_of(spec: RunSpec) -> dict[str, Any]:
         "train.S": scale if isinstance(scale, int) else f"[{scale[0]};{scale[1]}]",
         "test.Q": " ".join(",".join(map(str, row)) for row in spec.test_scales),
         "parent": spec.parent.run if spec.parent else "none",
-        "init": spec.parent.how if spec.parent else spec.init.kind,
+        "init": spec.first_weights,
         "init.std": spec.init.std, "model.width": spec.model.width, "model.crop": spec.model.crop,
         **{f"train.{k}": v for k, v in to_dict(spec.train).items()},
     }  # fmt: skip

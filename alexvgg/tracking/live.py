@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from alexvgg.data.store import MissingKeyError, Store
@@ -22,6 +22,7 @@ class Point:
     step: int
     loss: float
     images_per_s: float | None
+    time: float = field(default_factory=time.time)
 
 
 class Live:

@@ -26,8 +26,8 @@ MOST_DIFF_BYTES = 200_000
 PRIVATE_FILES = ("*.env", ".env*", "*.pem", "*.key", "*credentials*", "*secret*")  # no diff of them is kept
 GIT_SECONDS = 20
 
-# What may not be stored: `name = value` where the name says that it is a secret, keys by their known forms, passwords
-# in URLs, and the lines of private keys.
+# What may not be stored: `name = value` where the name says that it is a secret, keys by their known forms, user names
+# and passwords in URLs, what signs them, and the lines of private keys.
 SECRETS = (
     re.compile(
         r"""(?i)([\w-]*(?:secret|token|passw(?:or)?d|api_?key|access_?key|credential)[\w-]*["']?\s*[=:]\s*)"""
@@ -38,7 +38,11 @@ SECRETS = (
     re.compile(r"(?i)(--[\w-]*(?:secret|token|password|key)\s+)\S+"),
     re.compile(r"()\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"),
     re.compile(r"()\b(?:ghp|gho|ghs|github_pat|glpat|hf|sk|xox[bp])[-_][\w-]{16,}"),
-    re.compile(r"(\w://)[^/\s:@]+:[^/\s@]+(?=@)"),
+    re.compile(r"()\beyJ[\w-]{5,}\.[\w-]+\.[\w-]*"),  # a JSON web token
+    re.compile(r"""(?i)(\bpassw(?:or)?d=)[^\s"'&,;)]+"""),
+    re.compile(r"""(?i)(\b(?:x-amz-(?:signature|credential|security-token)|sig|signature)=)[^\s"'&]+"""),
+    re.compile(r"""(?i)(\bauthorization["']?\s*[:=]\s*["']?)[^\s"'][^"'\n]*"""),
+    re.compile(r"""(\w://)[^/\s"'<>]+(?=@)"""),
     re.compile(r"(?s)(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(?=-----END|\Z)"),
 )
 

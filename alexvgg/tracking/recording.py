@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
@@ -37,8 +38,11 @@ class Recording:
         self._machine, self._load = machine.describe(world.device), machine.Load(world.device)
         self._samples = self._sample_log()
 
-    def start(self, step: int, epoch: int, origins: list[LayerOrigin]) -> None:
-        """Write down that an attempt begins after `step`, and forget what lost steps wrote. Every rank calls this."""
+    def start(self, step: int, epoch: int, origins: list[LayerOrigin], arithmetic: Mapping[str, Any]) -> None:
+        """Write down that an attempt begins after `step`, and forget what lost steps wrote. Every rank calls this.
+
+        `arithmetic` is what `auto` became: precision, exchange of gradients, and whether the net is compiled.
+        """
         self.epoch, self.steps = epoch, step
         self.journal.rewind(step)
         hosts = machine.by_host([json.loads(text) for text in self.world.texts(json.dumps(self._machine))])
@@ -48,7 +52,8 @@ class Recording:
         self.storage.put_new(self.folder + "spec.json", spec.encode())
         self.storage.put_new(self.folder + "transplant.json", json.dumps(about, indent=2).encode())
         self.storage.put(
-            f"{self.folder}provenance/{self.attempt}.json", json.dumps(self._provenance(hosts), indent=2).encode()
+            f"{self.folder}provenance/{self.attempt}.json",
+            json.dumps({**self._provenance(hosts), **arithmetic}, indent=2).encode(),
         )
         self.journal.write(
             "start", step, attempt=self.attempt, job=self.execution.job, workers=self.world.size, hosts=len(hosts),
@@ -67,7 +72,7 @@ class Recording:
         return {
             **code,
             "attempt": self.attempt, "ray_job": self.execution.job, "workers": self.world.size, "hosts": hosts,
-            "dataset_url": self.execution.dataset_url, "precision": self.execution.precision,
+            "dataset_url": self.execution.dataset_url,
         }  # fmt: skip
 
     def step(self, batch: Batch, share: Tensor) -> None:

@@ -1,5 +1,6 @@
 """One run in MLflow: made from a description, filled with points. Everything here may be done twice with one effect."""
 
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -158,6 +159,6 @@ def lacking(points: Iterable[Point], history: Sequence[Point]) -> list[Point]:
 def _dataset_input(used: UsedDataset) -> Any:
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    source = '{"uri": "' + used.url + '"}'
+    source = json.dumps({"uri": used.url})
     dataset = Dataset(used.name, used.fingerprint[:DIGEST_LENGTH], source_type="http", source=source)
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from alexvgg.config import Imported, RunSpec, to_dict
-from alexvgg.data.shards import read_about
+from alexvgg.data.shards import read_intact
 from alexvgg.data.store import Store
 from alexvgg.errors import InputError
 from alexvgg.init import LayerOrigin, transplant
@@ -30,7 +30,7 @@ def import_weights(source: str, file: Path, dataset: Store, storage: Store) -> R
     `source` is one of SOURCES. The same file gives the same run. Raises InputError if the file holds no such weights,
     or weights for another number of classes.
     """
-    about = read_about(dataset)
+    about = read_intact(dataset)
     data = file.read_bytes()
     images = Images(about["name"], len(about["classes"]), about["fingerprint"])
     spec = imported_spec(source, hashlib.sha256(data).hexdigest(), images)

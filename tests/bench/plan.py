@@ -41,7 +41,7 @@ def generate(url: str) -> None:
         ))  # fmt: skip
     about = {
         "name": "generated", "classes": [str(c) for c in range(1000)], "flip": True, "mean_rgb": [0, 0, 0],
-        "colour_axes": np.eye(3).tolist(), "colour_std": [0, 0, 0],
+        "colour_axes": np.eye(3).tolist(), "colour_std": [0, 0, 0], "mean_image": None,
     }  # fmt: skip
     write_dataset(open_store(url), about, {"train": indexes, "val": indexes[:1]})
 

@@ -89,8 +89,7 @@ def many_lanes(dataset: Dataset, url: str) -> Dataset:
         store.put(name, tar)
         indexes.append(ShardIndex(**{**index, "shard": name}))
     about = json.loads(dataset.store.get("dataset.json"))
-    kept = {k: about[k] for k in ("name", "classes", "flip", "mean_rgb", "colour_axes", "colour_std")}
-    write_dataset(store, kept, {"train": indexes, "val": indexes[:1]})
+    write_dataset(store, {**about, "mean_image": None}, {"train": indexes, "val": indexes[:1]})
     return open_dataset(store)
 
 

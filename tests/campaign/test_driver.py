@@ -15,7 +15,7 @@ from alexvgg.campaign.dag import Node, Workers
 from alexvgg.campaign.driver import Driver, JobState
 from alexvgg.campaign.overview import overview
 from alexvgg.campaign.plan import Campaign, Training
-from alexvgg.config import Execution
+from alexvgg.config import Execution, ModelConfig
 from alexvgg.lease import Newcomer, is_ending
 from alexvgg.planning import Images, Start, plan_runs
 from alexvgg.recipes import GEOMETRIES, RECIPES
@@ -158,7 +158,7 @@ def test_a_driver_at_work_hears_that_a_failure_was_forgiven() -> None:
 
 def test_a_given_parent_is_not_waited_for() -> None:
     """It was finished when the campaign was planned, and isn't one of its works."""
-    start = Start("vgg_a-s256-00000000", "vgg_a")
+    start = Start("vgg_a-s256-00000000", ModelConfig("vgg_a", 10, 0.125, 32))
     recipe, images = RECIPES["vgg_e-s384"], Images("digits", 10, "f" * 64)
     specs = plan_runs([recipe], images, GEOMETRIES["small"], start=start)
     campaign = Campaign(specs[-1].name, tuple(Training(s) for s in specs), Execution("d", "s"))

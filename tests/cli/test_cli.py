@@ -313,6 +313,20 @@ def test_a_dashboard_without_a_scheme_is_refused(elsewhere: Path, monkeypatch: p
         assert f"the profile's dashboard is {url!r}; write it as http://HOST:PORT" in result.stderr
 
 
+def test_a_login_in_a_url_is_refused_before_anything_is_asked(elsewhere: Path) -> None:
+    here = elsewhere.as_uri()
+    places = {"dashboard": "http://127.0.0.1:1", "storage": f"{here}/s", "dataset": f"{here}/d"}
+    toml = "".join(f'{key} = "{value}"\n' for key, value in places.items())
+    (elsewhere / "alexvgg.toml").write_text(f"[profile.x]\n{toml}")
+    train = ("train", "vgg_a-s256", "--dataset", f"{here}/d", "--storage", f"{here}/s")
+    for command in ((*train, "--mlflow"), ("mlflow", "sync", "--profile", "x", "--url")):
+        for login in ("user:canary", "canary"):
+            result = run(*command, f"http://{login}@127.0.0.1:1")
+            assert result.exit_code == 2
+            assert "the URL of mlflow holds a user name or a password" in result.stderr
+            assert "canary" not in result.output
+
+
 def test_files_of_others_in_the_storage_harm_nothing(elsewhere: Path) -> None:
     store = open_store((elsewhere / ".alexvgg/s3/alexvgg").as_uri())
     assert run("data", "sample", "digits", f"{store.url}/datasets/digits").exit_code == 0

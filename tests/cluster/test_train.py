@@ -178,7 +178,7 @@ def test_what_cannot_run_is_refused_before_anything_starts(
     before = jobs(alexvgg)
     about = {
         "name": "none", "classes": ["a"], "flip": True, "mean_rgb": [0, 0, 0],
-        "colour_axes": [[1, 0, 0], [0, 1, 0], [0, 0, 1]], "colour_std": [0, 0, 0],
+        "colour_axes": [[1, 0, 0], [0, 1, 0], [0, 0, 1]], "colour_std": [0, 0, 0], "mean_image": None,
     }  # fmt: skip
     write_dataset(open_store("s3://alexvgg/datasets/empty"), about, {"train": [], "val": []})
     cases: list[tuple[tuple[str, ...], dict[str, Any], str]] = [

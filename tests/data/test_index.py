@@ -12,7 +12,7 @@ from made import image, tar_of
 from webdataset.tariterators import base_plus_ext
 
 from alexvgg.data import tars
-from alexvgg.data.index import SAMPLE_FILE, fingerprint, index_shard
+from alexvgg.data.index import SAMPLE_FILE, digest_of, index_shard
 from alexvgg.data.store import open_store
 from alexvgg.errors import InputError
 
@@ -147,12 +147,12 @@ def test_images_that_no_decoder_opens_are_listed() -> None:
     assert index_shard("x.tar", tar).unreadable == ["cut"]
 
 
-def test_fingerprint_changes_with_every_part_of_a_sample() -> None:
+def test_the_digest_changes_with_every_part_of_a_sample() -> None:
     index = index_shard("x.tar", WHOLE)
     other_label = index_shard("x.tar", WHOLE.replace(b"4" + bytes(511), b"3" + bytes(511)))
     other_image = index_shard("x.tar", WHOLE.replace(bytes([2]) * 700, bytes([9]) * 700))
     renamed = index_shard("y.tar", WHOLE)
     assert other_label.labels != index.labels
-    prints = [fingerprint({"train": [i], "val": []}) for i in (index, other_label, other_image)]
+    prints = [digest_of({"train": [i], "val": []}) for i in (index, other_label, other_image)]
     assert len(set(prints)) == 3
-    assert fingerprint({"train": [renamed], "val": []}) == prints[0], "where images lie is not what they are"
+    assert digest_of({"train": [renamed], "val": []}) == prints[0], "where images lie is not what they are"

@@ -34,7 +34,7 @@ def test_a_crop_meets_the_centre_of_the_mean_image(digits: Dataset) -> None:
     assert mean_of(digits, "rgb", 32).tolist() == pytest.approx(digits.mean_rgb)
 
 
-def test_a_dataset_without_mean_image_says_what_to_do(
+def test_a_dataset_without_its_mean_image_says_what_to_do(
     tmp_path_factory: pytest.TempPathFactory, digits: Dataset
 ) -> None:
     store = open_store(tmp_path_factory.mktemp("old").as_uri())
@@ -42,6 +42,10 @@ def test_a_dataset_without_mean_image_says_what_to_do(
         if key != "mean.npy":
             store.put(key, digits.store.get(key))
     old = open_dataset(store)
+    assert old.fingerprint == digits.fingerprint
     assert mean_of(old, "rgb", 32).shape == (3,)
     with pytest.raises(InputError, match=r"has no mean image.*--set data\.mean=rgb"):
+        mean_of(old, "image", 32)
+    store.put("mean.npy", digits.store.get("mean.npy")[:-1] + b"x")
+    with pytest.raises(InputError, match=r"mean\.npy isn't the dataset's"):
         mean_of(old, "image", 32)

@@ -62,11 +62,20 @@ def test_an_empty_dataset_is_refused(tmp_path: Path) -> None:
     store = open_store(tmp_path.as_uri())
     about = {
         "name": "none", "classes": ["a"], "flip": True, "mean_rgb": [0, 0, 0],
-        "colour_axes": [[1, 0, 0], [0, 1, 0], [0, 0, 1]], "colour_std": [0, 0, 0],
+        "colour_axes": [[1, 0, 0], [0, 1, 0], [0, 0, 1]], "colour_std": [0, 0, 0], "mean_image": None,
     }  # fmt: skip
     write_dataset(store, about, {"train": [], "val": []})
     with pytest.raises(InputError, match=r"is empty: its train split has no image"):
         open_dataset(store)
+
+
+@pytest.mark.parametrize("change", [{"flip": True}, {"mean_rgb": [0, 0, 0]}, {"mean_image": None}])
+def test_what_was_changed_by_hand_is_refused(digits: Dataset, tmp_path: Path, change: dict[str, object]) -> None:
+    folder = copied(digits, tmp_path)
+    about = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps({**about, **change}))
+    with pytest.raises(InputError, match=r"dataset\.json was changed.*doesn't fit its fingerprint"):
+        open_dataset(open_store(folder.as_uri()))
 
 
 def test_no_dataset_names_what_packs_one(tmp_path: Path) -> None:
@@ -77,8 +86,8 @@ def test_no_dataset_names_what_packs_one(tmp_path: Path) -> None:
 def test_a_newer_format_is_refused(digits: Dataset, tmp_path: Path) -> None:
     folder = copied(digits, tmp_path)
     about = json.loads((folder / "dataset.json").read_text())
-    (folder / "dataset.json").write_text(json.dumps({**about, "format": 2}))
-    with pytest.raises(InputError, match="format 2"):
+    (folder / "dataset.json").write_text(json.dumps({**about, "format": 3}))
+    with pytest.raises(InputError, match="format 3"):
         open_dataset(open_store(folder.as_uri()))
 
 

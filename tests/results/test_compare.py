@@ -16,11 +16,13 @@ CODE: dict[str, Any] = {
     "lock_sha256": "ab" * 32,
     "python": "3.11.7",
     "packages": {"torch": "2.14.1", "numpy": "2.4.6"},
-}
+    "precision": "fp32", "exchange": "none", "compiled": False,
+}  # fmt: skip
 OTHER = CODE | {
     "git": {"commit": "fedcba9876543210", "diff_sha256": "5c9e833022c5"},
     "packages": {"torch": "2.14.0", "numpy": "2.4.6"},
-}
+    "precision": "bf16", "compiled": True,
+}  # fmt: skip
 
 
 def trained(run: RunRecord, loss: float) -> RunRecord:

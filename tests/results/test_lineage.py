@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from records import record
 
+from alexvgg.config import Imported
 from alexvgg.results.lineage import ancestors, family, parents_first, summary, to_json, to_text
+from alexvgg.tracking.describing import params_of
 
 NAMES = ("vgg_a-s256", "vgg_b-s256", "vgg_e-s256", "vgg_e-s384", "vgg_e-jitter", "alexnet-s256")
 RUNS = [record(name, 4.0) for name in NAMES]
@@ -45,6 +48,23 @@ def test_a_family_has_no_cousins() -> None:
 def test_a_parent_that_is_not_stored_is_named() -> None:
     tree = to_text(E, [E], {E.name: origins(7, 19)})
     assert tree.startswith(f"{A.name} (not in this storage)\n{E.name} (this one)")
+
+
+def test_a_parent_of_other_images_is_named_with_them() -> None:
+    assert A.spec is not None
+    letters = replace(A, spec=replace(A.spec, data=replace(A.spec.data, dataset="letters", fingerprint="ab" * 32)))
+    tree = to_text(E, [letters, E], {A.name: origins(0, 11), E.name: origins(7, 19)})
+    assert "transplant from a net of letters (abababab), 7 of 19 layers copied" in tree
+    document = to_json(E, [letters, E], {A.name: [], E.name: []})
+    assert [(r["dataset"], r["fingerprint"][:4]) for r in document["runs"]] == [("letters", "abab"), ("digits", "ffff")]
+
+
+def test_imported_weights_are_not_random() -> None:
+    assert A.spec is not None
+    imported = replace(A.spec, imported=Imported("torchvision:vgg11", "ab" * 32))
+    (told,) = to_json(replace(A, spec=imported), [replace(A, spec=imported)], {A.name: []})["runs"]
+    assert told["how"] == params_of(imported)["init"] == "imported"
+    assert [s.first_weights for s in (A.spec, E.spec, E384.spec) if s] == ["gaussian", "transplant", "copy"]
 
 
 def test_what_was_copied_in_words() -> None:

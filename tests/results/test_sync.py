@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from alexvgg.results.sync import SILENT_SECONDS, Synced, sync
 from alexvgg.runs import list_fusions, list_runs, read_run
 from alexvgg.tracking import sink
 from alexvgg.tracking.journal import points
+from alexvgg.tracking.live import Point as LivePoint
 from alexvgg.tracking.remote import RemoteRun, connect
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -143,18 +144,57 @@ def test_runs_that_died_are_ended_and_those_alive_are_left(
     mlflow: MlflowServer, digits: Dataset, tmp_path: Path
 ) -> None:
     storage, now = open_store(tmp_path.as_uri()), time.time()
-    silent, lost, alive, failed = (specs_of(digits, "vgg_a-s256", seed)[0] for seed in range(11, 15))
-    specs = silent, lost, alive, failed
+    long_ago = now - SILENT_SECONDS - 60
+    silent, lost, alive, failed, beating = (specs_of(digits, "vgg_a-s256", seed)[0] for seed in range(11, 16))
+    specs = silent, lost, alive, failed, beating
     claims = {spec.name: Attempt(storage, f"runs/{spec.name}/", 1) for spec in specs}
     for spec in specs:
-        started(storage, spec.name, spec, now - SILENT_SECONDS - 60 if spec is silent else now)
-        claims[spec.name].claim(Claim(f"{spec.name}-a1", {}))
+        began = long_ago if spec in (silent, beating) else now
+        started(storage, spec.name, spec, began)
+        claims[spec.name].claim(Claim(f"{spec.name}-a1", {}, time=began))
+    claims[beating.name].beat(1)
     assert {one.status for one in synced(mlflow, storage, now - SILENT_SECONDS).values()} == {"RUNNING"}
     claims[lost.name].end("lost", "its node is gone")
     claims[failed.name].end("failed", "it diverged")
     done = synced(mlflow, storage, now)
     assert (done[silent.name].action, done[silent.name].status) == ("ended", "KILLED")
-    assert [remote(mlflow, s.name).status for s in specs] == ["KILLED", "KILLED", "RUNNING", "FAILED"]
+    assert [remote(mlflow, s.name).status for s in specs] == ["KILLED", "KILLED", "RUNNING", "FAILED", "RUNNING"]
+
+
+@pytest.mark.parametrize("sign", ["beat", "point"])
+def test_a_run_that_lives_is_never_made_anew(mlflow: MlflowServer, digits: Dataset, tmp_path: Path, sign: str) -> None:
+    """Between two checkpoints MLflow has points that the stored journal lacks, for hours if they are far apart."""
+    storage, long_ago = open_store(tmp_path.as_uri()), time.time() - 2 * SILENT_SECONDS
+    (spec,) = specs_of(digits, "vgg_a-s256", seed=31 + len(sign))
+    started(storage, spec.name, spec, long_ago)
+    synced(mlflow, storage, long_ago)
+    before = remote(mlflow, spec.name)
+    before.log(points([{"event": "steps", "step": 30, "time": long_ago + 9, "metrics": {"train/loss": 0.5}}]))
+    if sign == "beat":
+        claim = Attempt(storage, f"runs/{spec.name}/", 1)
+        claim.claim(Claim(f"{spec.name}-a1", {}, time=long_ago))
+        claim.beat(7)
+    else:
+        storage.put(f"runs/{spec.name}/live.json", json.dumps(asdict(LivePoint(1, 30, 0.5, None))).encode())
+    assert synced(mlflow, storage)[spec.name].status == "RUNNING"
+    assert remote(mlflow, spec.name).id == before.id
+    assert 30 in {p.step for p in remote(mlflow, spec.name).history()}
+
+
+def test_what_was_evaluated_again_is_shown(mlflow: MlflowServer, digits: Dataset, tmp_path: Path) -> None:
+    storage, now = open_store(tmp_path.as_uri()), time.time()
+    (spec,) = specs_of(digits, "vgg_a-s256", seed=41)
+    started(storage, spec.name, spec, now)
+    final = {"event": "final", "step": 20, "time": now + 3, "sha256": "0", "metrics": {"table3/top1_error": 9.0}}
+    journal = storage.get(f"runs/{spec.name}/journal.jsonl")
+    storage.put(f"runs/{spec.name}/journal.jsonl", journal + b"\n" + json.dumps(final).encode())
+    member = {"run": spec.name, "weights": "0", "test_scales": [256]}
+    again = {"method": "dense", "members": [member], "top1_error": 8.0, "top5_error": 1.0, "time": now + 4}
+    storage.put(f"runs/{spec.name}/final/record.json", json.dumps({"sha256": "0"}).encode())
+    storage.put(f"runs/{spec.name}/eval/dense-q256.json", json.dumps(again).encode())
+    synced(mlflow, storage)
+    found = [p.value for p in remote(mlflow, spec.name).history() if p.metric == "table3/top1_error"]
+    assert found == [8.0]
 
 
 def test_points_that_the_journal_does_not_have_make_the_run_anew(

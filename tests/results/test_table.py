@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from records import DIGITS, SMALL, SPECS, fusion, record
+from records import DATASET, SMALL, SPECS, VALIDATION, document, fusion, images, record
 
 from alexvgg.config import Parent
 from alexvgg.recipes import GEOMETRIES
@@ -16,9 +16,11 @@ from alexvgg.results.paper import TABLES
 from alexvgg.results.table import Row, comparability, fill
 from alexvgg.runs import RunRecord
 
+PLANNED = [record(name, 0.0, state="planned") for name in SPECS]  # what the others may have started from
+
 
 def filled(table: str, runs: Sequence[RunRecord], fusions: Sequence[dict[str, Any]] = ()) -> list[Row]:
-    return fill(table, runs, fusions, DIGITS.fingerprint, SMALL)
+    return fill(table, runs, fusions, DATASET, SMALL, others=PLANNED)
 
 
 ALEXNETS = [record("alexnet-s256", 9.0, methods=("tencrop",), seed=seed) for seed in range(5)]
@@ -29,7 +31,7 @@ D, E = record("vgg_d-jitter", 5.5), record("vgg_e-jitter", 28.2, methods=("dense
 def test_tables_look_so(table: str, golden: Callable[[str, str], None]) -> None:
     runs = [record("vgg_a-s256", 5.25), record("vgg_e-s256", 4.0), D, E, *ALEXNETS[:3]]
     fusions = [fusion("fusion-aa11bb22", [D, E], "both", 3.75)]
-    rows, note = filled(table, runs, fusions), comparability("digits", SMALL)
+    rows, note = filled(table, runs, fusions), comparability(DATASET, SMALL)
     golden(f"{table}.txt", to_text(table, rows, note) + "\n")
     if table in ("table4", "table6"):
         for name, suffix in (("markdown", "md"), ("csv", "csv"), ("html", "html")):
@@ -133,6 +135,16 @@ def test_a_parent_with_other_settings_stands_behind_the_run() -> None:
     assert row.changed == ("vgg_a-s256: train.epochs=1",)
 
 
+def test_a_parent_that_is_gone_or_saw_other_images_stands_behind_the_run() -> None:
+    e, a = record("vgg_e-s256", 4.0), record("vgg_a-s256", 4.0)
+    assert a.spec is not None
+    elsewhere = replace(a, spec=replace(a.spec, data=replace(a.spec.data, dataset="letters", fingerprint="ab" * 32)))
+    gone = f"parent={a.name}"
+    for others, shown in (([a], ()), ([], (gone,)), ([elsewhere], (f"{gone} of letters (abababab)",))):
+        (row,) = (r for r in fill("table4", [e], [], DATASET, SMALL, others=others) if r.run)
+        assert row.changed == shown
+
+
 def test_csv_says_more_than_it_shows_and_html_is_escaped() -> None:
     rows = filled("table4", [E])
     lines = list(csv.DictReader(FORMATS["csv"]("table4", rows, 'a "note", <b>').splitlines()))
@@ -144,7 +156,7 @@ def test_csv_says_more_than_it_shows_and_html_is_escaped() -> None:
 
 def test_commands_name_the_profile() -> None:
     for table in TABLES:
-        for row in fill(table, [E], [], DIGITS.fingerprint, SMALL, " --profile lab"):
+        for row in fill(table, [E], [], DATASET, SMALL, " --profile lab"):
             assert row.command is None or row.command.endswith(" --profile lab")
 
 
@@ -184,10 +196,38 @@ def test_the_run_that_finished_last_counts() -> None:
     assert filled("table6", [D, E], twice)[3].run == "new"
 
 
-def test_only_imagenet_at_the_papers_geometry_is_comparable() -> None:
-    assert "Not comparable" in comparability("digits", SMALL)
-    assert "the crop is 32 pixels, not 224" in comparability("imagenet", SMALL)
-    assert "the images are digits, not ILSVRC-2012" in comparability("digits", GEOMETRIES["paper"])
-    assert "Not comparable" in comparability("imagenet", SMALL)
-    assert "Not comparable" in comparability("digits", GEOMETRIES["paper"])
-    assert "Not comparable" not in comparability("imagenet", GEOMETRIES["paper"])
+def test_only_ilsvrc_2012_at_the_papers_geometry_is_comparable() -> None:
+    paper, imagenet = GEOMETRIES["paper"], images("imagenet", 1000, 1_281_167, 50_000)
+    assert "Not comparable" in comparability(DATASET, SMALL)
+    assert "the crop is 32 pixels (64 for AlexNet), not 224" in comparability(imagenet, SMALL)
+    assert "the images are digits, not ILSVRC-2012" in comparability(DATASET, paper)
+    assert "Not comparable" not in comparability(imagenet, paper)
+    for sizes in ((10, 1_281_167, 50_000), (1000, 1_000_000, 50_000), (1000, 1_281_167, 49_999)):
+        said = "the dataset has {:,} classes, {:,} training and {:,} validation images; ILSVRC-2012 has".format(*sizes)
+        assert said in comparability(images("imagenet", *sizes), paper)
+
+
+def test_errors_of_some_of_the_images_are_marked() -> None:
+    part = replace(E, evaluation=[{**d, "images": VALIDATION - 1} for d in E.evaluation])
+    assert [r.changed for r in filled("table4", [part]) if r.run] == [("359 of 360 images",)]
+    assert [r.changed for r in filled("table4", [part, replace(E, name="whole")]) if r.run] == [()]
+
+
+def test_one_net_five_times_is_one_net() -> None:
+    five = fusion("five", [ALEXNETS[0]] * 5, "tencrop", 3.0)
+    assert filled("alexnet", ALEXNETS, [five])[1].run is None
+    assert filled("alexnet", ALEXNETS, [five, fusion("f", ALEXNETS, "tencrop", 3.0)])[1].run == "f"
+
+
+def test_the_order_of_test_scales_is_none() -> None:
+    assert E.spec is not None
+    turned = replace(E, evaluation=[document([(E.name, (512, 384, 256))], "dense", 5.0)])
+    assert [r.top1 for r in filled("table4", [turned]) if r.run] == [5.0]
+
+
+def test_commands_take_the_run_with_the_recipes_own_settings() -> None:
+    trial = record("vgg_e-jitter", 60.0, time=2.0, seed=1, methods=())
+    assert trial.spec is not None
+    trial = replace(trial, spec=replace(trial.spec, train=replace(trial.spec.train, epochs=2)))
+    for runs in ([E, trial], [trial, E]):
+        assert f"evaluate {E.name} --method both" in str(filled("table5", runs)[5].command)

@@ -28,6 +28,15 @@ SECRET = "wJalrXUtnFEMIK7MDENGbPxRfiCY"
         f"alexvgg submit --set x.token={SECRET}",
         f"http://user:{SECRET}@host:5000/path",
         f"postgresql://mlflow:{SECRET}@db/mlflow",
+        f"postgresql://mlflow:p@{SECRET}@db/mlflow",
+        f"https://{SECRET}@host:5000",
+        f"git clone https://{SECRET}@github.com/x/y and more",
+        f"https://b.s3.amazonaws.com/k?X-Amz-Date=20260101&X-Amz-Signature={SECRET}&x=1",
+        f"https://a.blob.core.windows.net/c?sv=2024&sig={SECRET}%3D",
+        f"the token eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.{SECRET}",
+        f"Authorization: {SECRET}",
+        f"authorization: Token {SECRET}",
+        f'"Authorization": "Digest {SECRET}"',
         "key id AKIAIOSFODNN7EXAMPLE",
         f"ghp_{SECRET}{SECRET}",
         f"-----BEGIN RSA PRIVATE KEY-----\n{SECRET}\n{SECRET}\n-----END RSA PRIVATE KEY-----",
@@ -41,9 +50,15 @@ def test_secrets_are_replaced(text: str) -> None:
     assert HIDDEN in clean
 
 
+def test_short_passwords_are_replaced() -> None:
+    assert redact("mysql --password=abc host") == f"mysql --password={HIDDEN} host"
+    assert redact("http://x/?passwd=abc&a=b") == f"http://x/?passwd={HIDDEN}&a=b"
+
+
 def test_what_is_no_secret_stays() -> None:
     text = (
         "tokens = tokenizer(x)\n+keyed = key + 1\nalexvgg submit --model vgg_e --set train.lr=0.02\n"
+        "design = config=1 authorization of a\n"
         "s3://bucket/prefix https://host:5000/#/x a@b.c 97f6673d8cceabfbd604201c92569c7e5cfa"
     )
     assert redact(text) == text

@@ -14,7 +14,7 @@ from images import mixed_dataset
 from torch import Tensor
 
 from alexvgg.config import Execution
-from alexvgg.data.shards import Dataset, write_mean_image
+from alexvgg.data.shards import Dataset
 from alexvgg.data.store import open_store
 from alexvgg.engine.world import World
 from alexvgg.errors import InputError
@@ -35,9 +35,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    dataset = mixed_dataset(tmp_path_factory.mktemp("pictures"), 3)
-    write_mean_image(dataset.store, np.random.default_rng(0).uniform(0, 255, (3, 256, 256)).astype(np.float32))
-    return dataset
+    return mixed_dataset(tmp_path_factory.mktemp("pictures"), 3)
 
 
 @pytest.fixture(scope="module", params=NETS)

@@ -17,15 +17,15 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as T
 
 from alexvgg.cli import main
-from alexvgg.config import Parent
+from alexvgg.config import ModelConfig, Parent
 from alexvgg.data.shards import Dataset
 from alexvgg.data.store import Store, open_store
 from alexvgg.errors import InputError
 from alexvgg.first_weights import first_weights
 from alexvgg.models.torchvision_weights import MEAN, STD
-from alexvgg.planning import Images, Start, images_of, plan_runs
+from alexvgg.planning import Images, Start, images_of, plan_runs, start_from
 from alexvgg.recipes import GEOMETRIES, RECIPES
-from alexvgg.runs import read_run
+from alexvgg.runs import read_run, read_spec
 from alexvgg.weights.importing import SOURCES, imported_spec
 from alexvgg.weights.trained import open_trained
 
@@ -128,7 +128,7 @@ def test_torchvision_takes_the_export(
 def test_a_deeper_net_starts_from_an_imported_one(
     imported: str, storage: Store, pictures: Dataset, theirs: torchvision.models.VGG, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start = Start(imported, "vgg_a")
+    start = start_from(read_spec(storage, imported))
     (spec,) = plan_runs([RECIPES["vgg_b-s256"]], images_of(pictures), GEOMETRIES["paper"], start=start)
     assert spec.parent == Parent(imported, "transplant")
     monkeypatch.setattr("alexvgg.first_weights.initialise", lambda *_, **__: None)  # it takes long at this size
@@ -139,11 +139,11 @@ def test_a_deeper_net_starts_from_an_imported_one(
 
 
 def test_a_start_that_the_lineage_has_no_place_for_is_refused() -> None:
-    images = Images("any", 10, "")
-    planned = plan_runs([RECIPES["vgg_e-jitter"]], images, GEOMETRIES["paper"], start=Start("imported", "vgg_e"))
+    images, start = Images("any", 10, ""), Start("imported", ModelConfig("vgg_e", 10))
+    planned = plan_runs([RECIPES["vgg_e-jitter"]], images, GEOMETRIES["paper"], start=start)
     assert [(s.recipe, s.parent and s.parent.run) for s in planned] == [("vgg_e-jitter", "imported")]
     with pytest.raises(InputError, match="vgg_d-s256 can't start from imported: no run on the way there starts from"):
-        plan_runs([RECIPES["vgg_d-s256"]], images, GEOMETRIES["paper"], start=Start("imported", "vgg_e"))
+        plan_runs([RECIPES["vgg_d-s256"]], images, GEOMETRIES["paper"], start=start)
 
 
 def test_imported_runs_are_known_by_their_file() -> None:

@@ -28,7 +28,7 @@ Kind = Literal[
     "image",  # no decoder can read it
     "label",  # its label is none, no class, or not what the tar says
     "leak",  # it is in train and in val
-    "fingerprint",  # index and dataset.json don't belong together
+    "fingerprint",  # index, mean image and dataset.json don't belong together
 ]
 
 

@@ -5,6 +5,7 @@ only one of the two knows, and every image whose bytes, label or pixels aren't r
 offset. Equal images are found by content: one that is both in train and in val is a problem, too.
 """
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -12,9 +13,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from alexvgg.data.checking.check import CheckedShard, Place, Problem, check_shard
+from alexvgg.data.index import ShardIndex, digest_of, fingerprint
 from alexvgg.data.progress import Progress, Say
-from alexvgg.data.shards import ShardIndex, fingerprint, read_about
-from alexvgg.data.store import Store
+from alexvgg.data.shards import AGAIN, MEAN_IMAGE, read_about
+from alexvgg.data.store import MissingKeyError, Store, StoreError
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,26 @@ def verify(store: Store, say: Say = lambda line: None, threads: int | None = Non
         found = list(pool.map(check, todo))
     duplicates = _duplicates(found)
     problems = [problem for shard in found for problem in shard.problems]
+    problems += _check_mean_image(store, about)
     problems += _check_fingerprint(about, [split for split, _ in todo], found)
     problems += [_leak(group) for group in duplicates if len({place.split for place in group}) > 1]
     samples = sum(len(shard.images) for shard in found)
     size = sum(shard.size for shard in found)
     return Report(store.url, about["fingerprint"], len(todo), samples, size, problems, duplicates)
+
+
+def _check_mean_image(store: Store, about: Mapping[str, Any]) -> list[Problem]:
+    if about["mean_image"] is None:
+        return []
+    try:
+        data = store.get(MEAN_IMAGE)
+    except MissingKeyError:
+        return [Problem("missing", MEAN_IMAGE, None, None, f"the mean image isn't there. {AGAIN}")]
+    except StoreError as error:
+        return [Problem("unreadable", MEAN_IMAGE, None, None, str(error))]
+    if hashlib.sha256(data).hexdigest() == about["mean_image"]:
+        return []
+    return [Problem("fingerprint", MEAN_IMAGE, None, None, "it isn't the mean image that dataset.json names")]
 
 
 def _check_fingerprint(about: Mapping[str, Any], split_of: list[str], found: list[CheckedShard]) -> list[Problem]:
@@ -66,9 +83,12 @@ def _check_fingerprint(about: Mapping[str, Any], split_of: list[str], found: lis
         if shard.index is None:
             return []  # that was said already
         splits[split].append(shard.index)
-    if fingerprint(splits) == about["fingerprint"]:
+    if digest_of(splits) == about["samples"] and fingerprint(about) == about["fingerprint"]:
         return []
-    what = "its fingerprint isn't that of the index: one of them was changed after packing"
+    what = (
+        "its fingerprint isn't that of the index and of what it says of colours, mean and mirror images: something was "
+        "changed after packing"
+    )
     return [Problem("fingerprint", "dataset.json", None, None, what)]
 
 

@@ -10,10 +10,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from alexvgg.data.index import ShardIndex, index_shard, read_index, write_about, write_dataset, write_index
+from alexvgg.data.index import ShardIndex, index_shard, read_index, write_index
 from alexvgg.data.keyed import Ints
 from alexvgg.data.packing import colour
-from alexvgg.data.packing.commit import RECORD, Summary, begin, missing, summarise
+from alexvgg.data.packing.commit import RECORD, Summary, begin, finish, missing, summarise
 from alexvgg.data.packing.ilsvrc import is_ilsvrc
 from alexvgg.data.packing.imagefolder import is_imagefolder
 from alexvgg.data.progress import Progress, Say
@@ -79,9 +79,11 @@ def index_shards(store: Store, options: ShardOptions, threads: int, say: Say) ->
             indexes = {split: list(pool.map(index, shards)) for split, shards in splits.items()}
         finally:
             pool.shutdown(cancel_futures=True)
-    about, summary = _describe(store, indexes, options, threads, say)
-    write_dataset(store, about, indexes)
-    return summary
+    about, found = _describe(store, indexes, options, threads, say)
+    for shards in indexes.values():
+        for each in shards:
+            write_index(store, each)
+    return finish(store, about, splits, found)
 
 
 def copy_shards(folder: Path, store: Store, options: ShardOptions, threads: int, say: Say) -> Summary:
@@ -117,9 +119,8 @@ def copy_shards(folder: Path, store: Store, options: ShardOptions, threads: int,
             }
         finally:
             pool.shutdown(cancel_futures=True)
-    about, summary = _describe(store, indexes, options, threads, say)
-    write_about(store, about, splits, summary.fingerprint)
-    return summary
+    about, found = _describe(store, indexes, options, threads, say)
+    return finish(store, about, splits, found)
 
 
 def _describe(
@@ -144,11 +145,11 @@ def _describe(
         return (store.get_range(*places[image]) for image in images.tolist())
 
     colours, mean_image = colour.measure(read, drawn, threads)
-    write_mean_image(store, mean_image)
     about = {
         "name": options.name or known.get("name") or store.url.rpartition("/")[2],
         "flip": options.flip if options.flip is not None else known.get("flip", True), **kept,
-        **colours, "packed": {"source": "shards", "seed": options.seed},
+        **colours, "mean_image": write_mean_image(store, mean_image),
+        "packed": {"source": "shards", "seed": options.seed},
     }  # fmt: skip
     return about, summary
 

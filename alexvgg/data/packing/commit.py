@@ -6,10 +6,10 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from alexvgg.data.index import ShardIndex, fingerprint, index_key, read_index, write_about
+from alexvgg.data.index import ShardIndex, digest_of, index_key, read_index, write_about
 from alexvgg.data.store import Store
 from alexvgg.errors import InputError
 
@@ -41,15 +41,19 @@ def missing(store: Store, shards: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Summary:
-    """What was made. `images` and `bytes` (of the tars) are by split, `per_class` counts the training images."""
+    """What was made. `images` and `bytes` (of the tars) are by split, `per_class` counts the training images.
+
+    `samples` is their digest; there is a `fingerprint` when there is a `dataset.json`.
+    """
 
     url: str
-    fingerprint: str
+    samples: str
     shards: int
     images: dict[str, int]
     bytes: dict[str, int]
     per_class: tuple[int, ...]
     unreadable: tuple[str, ...]
+    fingerprint: str | None = None
 
     def lines(self) -> list[str]:
         """For people: counts, what is odd, and the fingerprint last."""
@@ -89,9 +93,9 @@ def summarise(url: str, splits: Mapping[str, Iterable[ShardIndex]], classes: int
     for split, indexes in splits.items():
         images[split] = sizes[split] = 0
         passed[split] = checked(split, indexes)
-    digest = fingerprint(passed)
+    samples = digest_of(passed)
     counts = tuple(per_class[label] for label in range(classes))
-    return Summary(url, digest, shards, dict(images), dict(sizes), counts, tuple(unreadable))
+    return Summary(url, samples, shards, dict(images), dict(sizes), counts, tuple(unreadable))
 
 
 def _check(index: ShardIndex, seen: set[str], classes: int) -> None:
@@ -110,8 +114,6 @@ def summary(store: Store, shards: Mapping[str, Sequence[str]], classes: int) -> 
         return summarise(store.url, indexes, classes)
 
 
-def finish(store: Store, about: Mapping[str, Any], shards: Mapping[str, Sequence[str]]) -> Summary:
-    """Write `dataset.json` from the indexes that lie in the store."""
-    found = summary(store, shards, len(about["classes"]))
-    write_about(store, about, shards, found.fingerprint)
-    return found
+def finish(store: Store, about: Mapping[str, Any], shards: Mapping[str, Sequence[str]], found: Summary) -> Summary:
+    """Write `dataset.json` of what was found in the shards' indexes."""
+    return replace(found, fingerprint=write_about(store, about, shards, found.samples))

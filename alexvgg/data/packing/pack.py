@@ -7,7 +7,7 @@ import io
 import tarfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -21,7 +21,7 @@ from alexvgg.data.packing import colour
 from alexvgg.data.packing.commit import Summary, begin, finish, missing, summary
 from alexvgg.data.packing.source import Reader, Source
 from alexvgg.data.progress import Progress, Say
-from alexvgg.data.shards import write_mean_image
+from alexvgg.data.shards import is_complete, read_about, write_mean_image
 from alexvgg.data.store import Store, Writer
 from alexvgg.data.tars import BLOCK
 from alexvgg.data.views import whole
@@ -192,9 +192,10 @@ def complete(
 ) -> Summary:
     """Measure the training images' colours and write `dataset.json`, when every shard is there."""
     names = {split: [s.name for s in shards if s.split == split] for split in source.splits}
-    if store.exists("dataset.json"):
+    found = summary(store, names, len(source.classes))
+    if is_complete(store):
         say("the dataset is complete already")
-        return summary(store, names, len(source.classes))
+        return replace(found, fingerprint=read_about(store)["fingerprint"])
     train = source.splits["train"]
     drawn = colour.chosen(len(train), options.colour_images, options.seed)
     say(f"measuring the colours of {len(drawn):,} training images")
@@ -205,9 +206,8 @@ def complete(
                 yield reader.read(image)
 
     colours, mean_image = colour.measure(read, drawn, threads)
-    write_mean_image(store, mean_image)
     about: Mapping[str, Any] = {
         "name": options.name or source.name, "classes": list(source.classes), "flip": options.flip,
-        **colours, "packed": record(source, options), **source.about,
+        **colours, "mean_image": write_mean_image(store, mean_image), "packed": record(source, options), **source.about,
     }  # fmt: skip
-    return finish(store, about, names)
+    return finish(store, about, names, found)

@@ -38,9 +38,11 @@ def pack_digits(store: Store, seed: int = 0) -> None:
             _pack_shard(store, f"{name}-{n:06d}.tar", pictures, labels, ids[start : start + SHARD_SAMPLES])
             for n, start in enumerate(range(0, len(ids), SHARD_SAMPLES))
         ]
-    write_mean_image(store, _mean_image(pictures[parts[0]]))
     rgb = np.repeat(pictures[parts[0]].reshape(-1, 1), 3, axis=1)
-    about = {"name": "digits", "classes": [str(d) for d in range(10)], "flip": False, **ColourSums.of(rgb).statistics()}
+    about = {
+        "name": "digits", "classes": [str(d) for d in range(10)], "flip": False, **ColourSums.of(rgb).statistics(),
+        "mean_image": write_mean_image(store, _mean_image(pictures[parts[0]])),
+    }  # fmt: skip
     write_dataset(store, about, splits)
 
 

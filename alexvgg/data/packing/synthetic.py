@@ -87,9 +87,11 @@ def pack_synthetic(store: Store, spec: SyntheticSpec) -> None:
                     for colours, centre in pool.map(_measured, samples):
                         sums += colours
                         mean.add(centre)
-    classes = [f"synthetic {c}" for c in range(spec.classes)]
-    write_mean_image(store, mean.mean)
-    write_dataset(store, {"name": "synthetic", "classes": classes, "flip": True, **sums.statistics()}, splits)
+    about = {
+        "name": "synthetic", "classes": [f"synthetic {c}" for c in range(spec.classes)], "flip": True,
+        **sums.statistics(), "mean_image": write_mean_image(store, mean.mean),
+    }  # fmt: skip
+    write_dataset(store, about, splits)
 
 
 def _measured(sample: _Sample) -> tuple[ColourSums, Pixels]:

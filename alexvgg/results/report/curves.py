@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from html import escape
+from itertools import groupby
 from statistics import median
 from typing import Any
 
@@ -99,7 +100,7 @@ def throughput(runs: Sequence[RunRecord]) -> str:
 def _speed(run: RunRecord, fastest: float) -> str:
     speed, wait = _median(run, "perf/images_per_s") or 0.0, _median(run, "perf/data_wait_share") or 0.0
     rate = _median(run, "perf/read_mb_per_s")
-    workers = " → ".join(dict.fromkeys(str(e["workers"]) for e in run.journal if e["event"] == "start"))
+    workers = " → ".join(n for n, _ in groupby(str(e["workers"]) for e in run.journal if e["event"] == "start"))
 
     def number(text: str) -> str:
         return f'<td class="number">{text}</td>'

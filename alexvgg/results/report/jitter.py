@@ -1,10 +1,11 @@
 """What training and test scales do to the error: VGG's sections 4.1 and 4.2 as a picture."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from html import escape
 
-from alexvgg.data.store import Store
-from alexvgg.evaluation.posteriors import Scoring, count, is_whole
+from alexvgg.data.store import Store, StoreError
+from alexvgg.evaluation.posteriors import Scoring, StaleError, count, is_whole
 from alexvgg.results.report.chart import Line, Panel, chart, legend
 from alexvgg.results.table import scale_text
 from alexvgg.runs import RunRecord
@@ -42,6 +43,7 @@ def errors_by_scale(run: RunRecord, storage: Store, *, flip: bool) -> dict[int, 
     }
     for q in sorted({q for row in run.spec.test_scales for q in row} - known.keys()):
         scoring = Scoring(run.name, run.weights, run.spec.data.fingerprint, flip, "dense", q)
-        if is_whole(storage, scoring):
-            known[q] = count(storage, [[scoring]]).top1_error
+        with suppress(StaleError, StoreError):  # what can't be read isn't shown
+            if is_whole(storage, scoring):
+                known[q] = count(storage, [[scoring]]).top1_error
     return known

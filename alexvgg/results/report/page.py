@@ -29,7 +29,8 @@ from alexvgg.tracking.describing import read_provenance, read_transplant
 class Material:
     """What a report is made of: started runs of one dataset, parents first, and the fusions of them.
 
-    `options`, like ` --profile lab`, are added to commands.
+    `options`, like ` --profile lab`, are added to commands. `others` are all stored runs: one of these may start from
+    one that isn't shown.
     """
 
     runs: Sequence[RunRecord]
@@ -38,6 +39,7 @@ class Material:
     dataset: Dataset
     geometry: Geometry
     options: str = ""
+    others: Sequence[RunRecord] = ()
 
 
 def page(material: Material, now: float) -> str:
@@ -105,7 +107,7 @@ def _about(m: Material, now: float) -> str:
         f"{m.dataset.name}: {len(m.dataset.train):,} training and {len(m.dataset.val):,} validation images",
         f"{m.geometry.name} geometry", date,
     )  # fmt: skip
-    reasons = why_not_comparable(m.dataset.name, m.geometry)
+    reasons = why_not_comparable(m.dataset, m.geometry)
     warning = (
         "<p class=warning><b>Not comparable with the papers’ numbers</b>, because "
         f"{escape('; '.join(reasons))}. It shows that the way there works, not where it ends.</p>"
@@ -118,10 +120,10 @@ def _about(m: Material, now: float) -> str:
 def _tables(m: Material) -> str:
     """Tables with at least one row of ours, and the others folded away: they say which commands fill them."""
     filled, empty = [], []
-    comparable = not why_not_comparable(m.dataset.name, m.geometry)
+    comparable = not why_not_comparable(m.dataset, m.geometry)
     note = f"{m.dataset.name}, {m.geometry.name} geometry{'' if comparable else ': not comparable with the paper'}"
     for table in ("table4", *(t for t in TITLES if t != "table4")):
-        rows = fill(table, m.runs, m.fusions, m.dataset.fingerprint, m.geometry, m.options)
+        rows = fill(table, m.runs, m.fusions, m.dataset, m.geometry, m.options, m.others)
         shown = to_html(table, rows, note)
         if any(r.run for r in rows):
             filled.append(shown)

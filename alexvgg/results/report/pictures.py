@@ -14,8 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from alexvgg.data.shards import Dataset
-from alexvgg.data.store import Store
-from alexvgg.evaluation.posteriors import Scoring, is_whole, read
+from alexvgg.data.store import Store, StoreError
+from alexvgg.evaluation.posteriors import Scoring, StaleError, is_whole, read
 from alexvgg.results.paper import own_method
 from alexvgg.runs import RunRecord
 
@@ -76,15 +76,18 @@ def data_url(image: Image.Image, kind: str) -> str:
 
 
 def predictions(run: RunRecord, dataset: Dataset, storage: Store) -> str:
-    """Validation images with the net's five best classes; empty if the run's posteriors aren't stored."""
+    """Validation images with the net's five best classes; empty if the run's posteriors aren't there or readable."""
     assert run.spec is not None
     assert run.weights is not None
     method, q = own_method(run.spec.model.name), run.spec.test_scales[0][0]
     assert method != "both"
     scoring = Scoring(run.name, run.weights, dataset.fingerprint, dataset.flip, method, q)
-    if not is_whole(storage, scoring):
+    try:
+        if not is_whole(storage, scoring):
+            return ""
+        stored = read(storage, scoring.key, scoring)
+    except (StaleError, StoreError):
         return ""
-    stored = read(storage, scoring.key, scoring)
     cards = [
         _prediction(dataset, int(stored.samples[i]), int(stored.labels[i]), stored.values[i])
         for i in choose_images(stored.labels, stored.values)

@@ -241,8 +241,19 @@ def test_equal_images_in_one_split_are_counted_and_in_two_are_a_leak(store: Stor
 
 def test_another_fingerprint(store: Store) -> None:
     about = json.loads(store.get("dataset.json"))
-    store.put("dataset.json", json.dumps({**about, "fingerprint": "0" * 64}).encode())
-    assert found(store) == [("fingerprint", "dataset.json", None, None)]
+    for change in ({"fingerprint": "0" * 64}, {"flip": False}, {"mean_rgb": [1, 0, 0]}, {"samples": "0" * 64}):
+        store.put("dataset.json", json.dumps({**about, **change}).encode())
+        assert found(store) == [("fingerprint", "dataset.json", None, None)]
+
+
+def test_another_mean_image(digits: Dataset, tmp_path: Path) -> None:
+    store = open_store(tmp_path.as_uri())
+    for key in digits.store.list(""):
+        store.put(key, digits.store.get(key))
+    store.put("mean.npy", b"another")
+    assert found(store) == [("fingerprint", "mean.npy", None, None)]
+    store.delete("mean.npy")
+    assert found(store) == [("missing", "mean.npy", None, None)]
 
 
 def test_no_dataset_and_a_damaged_one_are_sentences(store: Store, tmp_path: Path) -> None:

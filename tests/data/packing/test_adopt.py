@@ -13,7 +13,7 @@ from made import image, tar_of
 from alexvgg.data.fetch import read_all
 from alexvgg.data.packing.adopt import ShardOptions, assign, copy_shards, index_shards, is_shards
 from alexvgg.data.packing.commit import Summary
-from alexvgg.data.shards import Dataset, open_dataset
+from alexvgg.data.shards import Dataset, open_dataset, read_about
 from alexvgg.data.store import Store, open_store
 from alexvgg.errors import InputError
 
@@ -50,6 +50,11 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, s3: Callable[[str], st
     if request.param == "file":
         return open_store((tmp_path / "store").as_uri())
     return open_store(s3(request.getfixturevalue(request.param)) + f"/{tmp_path.name}")
+
+
+def digest(dataset: Dataset) -> str:
+    """Of the samples alone."""
+    return str(read_about(dataset.store)["samples"])
 
 
 def check(dataset: Dataset, summary: Summary) -> None:
@@ -142,6 +147,14 @@ def test_a_packed_dataset_is_not_described_anew(tmp_path: Path) -> None:
         copy_shards(tmp_path / "out", open_store((tmp_path / "third").as_uri()), OPTIONS, 1, quietly)
 
 
+@pytest.mark.parametrize("other", [{"flip": False}, {"colour_images": 5}, {"seed": 3}])
+def test_other_arithmetic_is_another_dataset(other: dict[str, int], tmp_path: Path) -> None:
+    store = fill(open_store(tmp_path.as_uri()))
+    first, again = (index_shards(store, OPTIONS, threads, quietly).fingerprint for threads in (1, 3))
+    assert first == again == open_dataset(store).fingerprint
+    assert index_shards(store, replace(OPTIONS, **other), 2, quietly).fingerprint != first  # type: ignore[arg-type]
+
+
 def test_a_large_shard_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as tar:
@@ -165,15 +178,19 @@ def test_a_large_shard_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_indexing_anew_keeps_what_was_said_before(digits: Dataset, tmp_path: Path) -> None:
-    """Digits are no mirror images of digits, and a run's name doesn't say which of both it was trained on."""
+    """Digits are no mirror images of digits."""
     folder = tmp_path / "again"
     shutil.copytree(digits.store.url.removeprefix("file://"), folder)
     store = open_store(folder.as_uri())
     index_shards(store, ShardOptions(), 2, lambda _: None)
     found = open_dataset(store)
     assert (found.name, found.classes, found.flip) == ("digits", digits.classes, False)
-    assert found.fingerprint == digits.fingerprint
-    index_shards(store, ShardOptions(name="other", flip=True), 2, lambda _: None)
+    assert digest(found) == digest(digits)
+    index_shards(store, ShardOptions(name="other"), 2, lambda _: None)
+    assert open_dataset(store).fingerprint == found.fingerprint, "it is only called otherwise"
+    index_shards(store, ShardOptions(flip=True), 2, lambda _: None)
+    assert digest(open_dataset(store)) == digest(found)
+    assert open_dataset(store).fingerprint != found.fingerprint
     assert (open_dataset(store).name, open_dataset(store).flip) == ("other", True)
     store.put("dataset.json", b"{")
     index_shards(store, ShardOptions(), 2, lambda _: None)

@@ -195,6 +195,16 @@ def test_other_datasets_are_not_written_over(digits: Dataset, tmp_path: Path) ->
         pack(open_source(tmp_path / "src", 1), digits.store, SMALL, 1, lambda _: None)
 
 
+def test_what_another_version_or_a_hand_wrote_is_written_anew(tmp_path: Path) -> None:
+    source = imagefolder(tmp_path / "src")
+    whole, file = packed(source, tmp_path / "out"), tmp_path / "out" / "dataset.json"
+    written = file.read_bytes()
+    for change in ({"format": 1}, {"flip": False}):
+        file.write_text(json.dumps(json.loads(written) | change))
+        assert packed(source, tmp_path / "out").fingerprint == whole.fingerprint
+        assert file.read_bytes() == written
+
+
 def test_a_failing_upload_stops_packing_and_a_rerun_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = imagefolder(tmp_path / "src")
     whole = packed(source, tmp_path / "whole")

@@ -112,7 +112,7 @@ def test_colour_statistics_are_the_training_pixels(tmp_path: Path) -> None:
     pixels = np.concatenate([np.asarray(decode(data)).reshape(-1, 3) for data in images])
     np.testing.assert_allclose(dataset.mean_rgb, pixels.mean(axis=0))
     axes, std = np.array(dataset.colour_axes), np.array(dataset.colour_std)
-    np.testing.assert_allclose(axes @ np.diag(std**2) @ axes.T, np.cov(pixels.T.astype(float)), rtol=1e-9)
+    np.testing.assert_allclose(axes @ np.diag(std**2) @ axes.T, np.cov(pixels.T.astype(float)), rtol=1e-5)
 
 
 def test_bytes_depend_on_the_spec_alone(

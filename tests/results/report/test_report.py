@@ -19,12 +19,13 @@ from results.conftest import Trained
 
 from alexvgg.cli import main
 from alexvgg.data.shards import Dataset
+from alexvgg.data.store import open_store
 from alexvgg.recipes import GEOMETRIES
-from alexvgg.results.report.curves import happenings
+from alexvgg.results.report.curves import epochs, happenings, throughput
 from alexvgg.results.report.graph import graph
 from alexvgg.results.report.jitter import errors_by_scale
 from alexvgg.results.report.page import Material, leaves, page
-from alexvgg.results.report.pictures import SHOWN, WRONG, choose_images, first_layer, grid_of, thumbnail
+from alexvgg.results.report.pictures import SHOWN, WRONG, choose_images, first_layer, grid_of, predictions, thumbnail
 from alexvgg.results.sync import sync
 from alexvgg.runs import list_runs, read_run
 from alexvgg.tracking.remote import RemoteRun, connect
@@ -160,6 +161,25 @@ def test_errors_at_one_scale_are_those_that_the_posteriors_give(three_runs: Trai
     assert sorted(stored) == [224, 256, 288]
     counted = errors_by_scale(replace(run, evaluation=[]), three_runs.storage, flip=digits.flip)
     assert counted == stored
+
+
+def test_posteriors_that_cannot_be_read_are_left_out(three_runs: Trained, digits: Dataset, tmp_path: Path) -> None:
+    stored, storage = read_run(three_runs.storage, three_runs.names[0]), open_store(tmp_path.as_uri())
+    for key in three_runs.storage.list(f"runs/{stored.name}/eval/posteriors/"):
+        storage.put(key, three_runs.storage.get(key))
+    cut, changed = (f"runs/{stored.name}/eval/posteriors/dense-q{q}.safetensors" for q in (224, 256))
+    run = replace(stored, evaluation=[])
+    storage.put(cut, storage.get(cut)[:-10])
+    assert sorted(errors_by_scale(run, storage, flip=digits.flip)) == [256, 288]
+    storage.put(changed, storage.get(changed)[:-1] + b"x")
+    storage.put(cut, b"short")
+    assert sorted(errors_by_scale(run, storage, flip=digits.flip)) == [288]
+    assert predictions(run, digits, storage) == "", "those at 256"
+
+
+def test_workers_are_shown_as_they_came_and_went(material: Material) -> None:
+    (run, *_), starts = material.runs, [{"event": "start", "workers": n} for n in (4, 4, 2, 4)]
+    assert ">4 → 2 → 4<" in throughput([replace(run, journal=[*starts, *epochs(run)])])
 
 
 def test_what_happened_on_the_way_is_marked() -> None:
