@@ -37,7 +37,7 @@ ALLOWED = {
     "alexvgg.profiles": CONFIG,
     "alexvgg.results.paper": CONFIG,
     "alexvgg.planning": CONFIG | {"alexvgg.data"},
-    "alexvgg.attempts": {"alexvgg.data.store"},
+    "alexvgg.attempts": BASE | {"alexvgg.data.store"},
     "alexvgg.lease": {"alexvgg.data.store"},
     "alexvgg.request": CONFIG | {"alexvgg.results.paper"},
     "alexvgg.campaign": CONFIG

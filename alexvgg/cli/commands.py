@@ -1,17 +1,18 @@
 """Groups of commands, and how what goes wrong in any of them is told."""
 
+import errno
 import sys
 from typing import Any
 
 import click
 
-from alexvgg.data.store import StoreError
-from alexvgg.errors import InputError
+from alexvgg.data.store import MissingKeyError
+from alexvgg.errors import InputError, StoreError
 
 
 class Commands(click.Group):
     """A group whose commands end in one sentence and an exit code of `alexvgg.cli.exits`, never in a traceback, when a
-    request can't be carried out, the storage fails for good, or Ctrl-C is pressed.
+    request can't be carried out, storage or system refuse something for good, or Ctrl-C is pressed.
 
     Help lists them by importance, not by letter, and wraps their summaries where click would cut them off.
     """
@@ -22,8 +23,10 @@ class Commands(click.Group):
         except InputError as error:
             click.echo(f"alexvgg: {error}", err=True)
             sys.exit(error.exit_code)
-        except StoreError as error:
-            click.echo(f"alexvgg: {error}", err=True)
+        except (StoreError, MissingKeyError, OSError) as error:
+            if isinstance(error, OSError) and error.errno == errno.EPIPE:  # click's own to end quietly
+                raise
+            click.echo(f"alexvgg: {_sentence(error)}", err=True)
             sys.exit(1)
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
@@ -36,3 +39,9 @@ class Commands(click.Group):
         rows = [(name, command.get_short_help_str(limit=1000)) for name, command in self.commands.items()]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)

@@ -127,6 +127,9 @@ PHASES = {
 
 
 def _campaign(c: CampaignView, teams: Mapping[str, Group]) -> Iterator[str]:
+    if c.error is not None:
+        yield f"{c.name}: {c.error}"
+        return
     done = sum(w.phase == "finished" for w in c.works)
     driver = f"driver {c.driver.job} {PHASES[c.driver.phase]}" if c.driver else "no driver yet"
     yield f"{c.name}: {done} of {len(c.works)} finished; {driver}"

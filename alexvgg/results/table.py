@@ -51,7 +51,7 @@ def fill(
     `options`, like ` --profile lab`, are added to the commands.
     """
     finished = [r for r in runs if r.state == "finished" and r.spec is not None and r.weights is not None]
-    finished.sort(key=lambda r: r.journal[-1]["time"])
+    finished.sort(key=lambda r: r.last_seen)
     usable = [
         _Run(r.name, r.spec, r.weights, r.evaluation)
         for r in finished

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from alexvgg.errors import InputError, reading
+
 Event = dict[str, Any]
 
 
@@ -43,8 +45,19 @@ class Journal:
 
 
 def read_journal(store: Objects, key: str) -> list[Event]:
-    """The events so far; empty for a run that hasn't started."""
-    return [json.loads(line) for line in store.get(key).splitlines()] if store.exists(key) else []
+    """The events so far; empty for a run that hasn't started. What isn't a number (NaN) is null.
+
+    A last line that was cut off is dropped. Raises InputError if another one is no event.
+    """
+    if not store.exists(key):
+        return []
+    text = store.get(key)
+    lines = text[: text.rfind(b"\n") + 1].splitlines()
+    with reading(key):
+        events = [json.loads(line, parse_constant=lambda _: None) for line in lines]
+        if not all(e.keys() >= {"event", "step", "time"} for e in events):
+            raise InputError("a line is no event")
+    return events
 
 
 @dataclass(frozen=True)
@@ -62,7 +75,7 @@ def points(events: Iterable[Mapping[str, Any]]) -> Iterator[Point]:
     for event in events:
         step = 0 if event["event"] == "final" else event["step"]
         for metric, value in event.get("metrics", {}).items():
-            if math.isfinite(value):
+            if value is not None and math.isfinite(value):
                 yield Point(metric, step, round(event["time"] * 1000), value)
 
 

@@ -164,7 +164,7 @@ def test_a_submission_starts_from_any_finished_run(elsewhere: Path) -> None:
         return run(*submit, "--model", model, "--scale", scale, "--parent", parent)
 
     assert "there is no 'nobody'" in answer("vgg_e", parent="nobody").stderr
-    store.put("runs/begun/transplant.json", b"[]")
+    store.put("runs/begun/attempts/1.stop.json", b"{}")
     assert "begun is planned but isn't finished" in answer("vgg_e", parent="begun").stderr
     assert "only final weights" in answer("vgg_e").stderr
     store.put(f"runs/{mine.name}/final/record.json", b'{"sha256": "0"}')
@@ -292,6 +292,9 @@ def test_output_is_plain_when_it_is_no_terminal() -> None:
         (("reproduce", "table4", "--set", "train.seed=abc", "--dry-run"), "train.seed=abc: a table's nets have whole"),
         (("submit", "--model", "vgg_a", "--set", "test_scales=[]", "--dry-run"), "test_scales has no Q to test at"),
         (("report", "-o", "nowhere/report.html"), "there is no folder nowhere"),
+        (("report", "-o", "r" * 300), "can't be written: File name too long"),
+        (("report", "-o", "/proc/report.html"), "/proc/report.html can't be written"),
+        (("cluster", "render", "aws", "-o", "/etc/hostname"), "is a file"),
         (("submit", "--model", "vgg16", "--dry-run"), "torchvision's vgg16 is 'vgg_d' here"),
         (("submit", "--model", "vgg_a", "--nodes", "65", "--dry-run"), "65 workers are more than the 64 among which"),
         (("submit", "--model", "vgg_a", "--set", "test_scales=[[5000]]", "--dry-run"), "Q=5000 is over 4096"),
