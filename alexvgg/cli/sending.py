@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alexvgg.cli.execution import Link, execution_options
+from alexvgg.cli.execution import Link, Number, execution_options
 from alexvgg.cli.jobs import follow_to_end
 from alexvgg.cli.place import insecure_option, place_to_submit, profile_option, say
 from alexvgg.cli.status import duration
@@ -62,7 +62,7 @@ OPTIONS = (
     click.option("--wait", is_flag=True, help="Show the log and wait for the end; exit code 100 if it fails."),
     click.option("--dry-run", is_flag=True, help="Print what would be started, and start nothing."),
     click.option("--link", type=Link(), help="Of each node, e.g. 25Gb, to say how long gradients travel."),
-    click.option("--price-per-gpu-hour", type=click.FloatRange(min=0), help="To estimate what it costs."),
+    click.option("--price-per-gpu-hour", type=Number(min=0), help="To estimate what it costs."),
     click.option("--json", "as_json", is_flag=True, help="Print JSON."),
 )
 

@@ -42,6 +42,6 @@ def errors_by_scale(run: RunRecord, storage: Store, *, flip: bool) -> dict[int, 
     }
     for q in sorted({q for row in run.spec.test_scales for q in row} - known.keys()):
         scoring = Scoring(run.name, run.weights, run.spec.data.fingerprint, flip, "dense", q)
-        if is_whole(storage, scoring):
-            known[q] = count(storage, [[scoring]]).top1_error
+        if is_whole(storage, scoring) and (error := count(storage, [[scoring]]).top1_error) is not None:
+            known[q] = error
     return known
