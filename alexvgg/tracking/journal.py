@@ -4,6 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -51,13 +52,19 @@ def read_journal(store: Objects, key: str) -> list[Event]:
     """
     if not store.exists(key):
         return []
-    text = store.get(key)
-    lines = text[: text.rfind(b"\n") + 1].splitlines()
+    whole, _, last = store.get(key).rpartition(b"\n")
     with reading(key):
-        events = [json.loads(line, parse_constant=lambda _: None) for line in lines]
-        if not all(e.keys() >= {"event", "step", "time"} for e in events):
-            raise InputError("a line is no event")
+        events = [_event(line) for line in whole.splitlines()]
+    with suppress(ValueError):
+        events.append(_event(last))
     return events
+
+
+def _event(line: bytes) -> Event:
+    event = json.loads(line, parse_constant=lambda _: None)
+    if not isinstance(event, dict) or not event.keys() >= {"event", "step", "time"}:
+        raise InputError("a line is no event")
+    return event
 
 
 @dataclass(frozen=True)
