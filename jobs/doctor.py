@@ -14,19 +14,19 @@ from jobs.client import client
 SECONDS = 10
 
 
-def check_ray(profile: Profile) -> Iterator[Finding]:
+def check_ray(profile: Profile, dashboard: str) -> Iterator[Finding]:
     """The Jobs API with this shell's token, and without any; versions; nodes."""
 
     def jobs_api() -> str:
-        return f"the Jobs API answers with {len(client(profile.dashboard).list_jobs())} jobs"
+        return f"the Jobs API answers with {len(client(dashboard).list_jobs())} jobs"
 
     reached = attempt("ray", jobs_api, "`alexvgg config show` says where the dashboard is looked for.")
     yield reached
     if reached.state != "ok":
         return
-    yield check_token(profile.dashboard)
+    yield check_token(dashboard)
     step = "Install the same version of Ray here and on every node: its interfaces change with every minor release."
-    yield attempt("ray version", lambda: _version(profile.dashboard), step)
+    yield attempt("ray version", lambda: _version(dashboard), step)
     yield attempt("ray nodes", lambda: _nodes(profile), "Add nodes, or correct gpus_per_node (`alexvgg config show`).")
 
 

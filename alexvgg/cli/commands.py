@@ -1,10 +1,12 @@
 """Groups of commands, and how what goes wrong in any of them is told."""
 
 import errno
+import shutil
 import sys
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from alexvgg.data.store import MissingKeyError
 from alexvgg.errors import InputError, StoreError
@@ -39,6 +41,16 @@ class Commands(click.Group):
         rows = [(name, command.get_short_help_str(limit=1000)) for name, command in self.commands.items()]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+
+
+def given(option: str) -> bool:
+    """Whether the command line has the option, so that its value isn't a default."""
+    return click.get_current_context().get_parameter_source(option) is ParameterSource.COMMANDLINE
+
+
+def terminal_width() -> int | None:
+    """In columns; None if the output goes elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def _sentence(error: Exception) -> str:

@@ -77,18 +77,25 @@ class Store(Protocol):
         """Remove the object if it exists."""
 
 
-def open_store(url: str) -> Store:
-    """The store at `url`. Raises InputError for other schemes and for a bucket that doesn't exist."""
+def check_url(url: str) -> None:
+    """Raise InputError if it is no storage URL."""
     parts = urlsplit(url)
     if parts.scheme == "file" and not parts.netloc:
         if parts.query or parts.fragment:
             raise InputError(f"{url!r}: write ? and # of a folder's name as %3F and %23")
-        return FileStore(url, Path(unquote(parts.path)))
-    if parts.scheme == "s3" and parts.netloc:
-        from alexvgg.data.s3 import S3Store
+    elif parts.scheme != "s3" or not parts.netloc:
+        raise InputError(f"{url!r} is no storage URL; write s3://bucket/prefix or file:///folder")
 
-        return S3Store(url, parts.netloc, parts.path.strip("/"))
-    raise InputError(f"{url!r} is no storage URL; write s3://bucket/prefix or file:///folder")
+
+def open_store(url: str) -> Store:
+    """The store at `url`. Raises InputError for other schemes and for a bucket that doesn't exist."""
+    check_url(url)
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return FileStore(url, Path(unquote(parts.path)))
+    from alexvgg.data.s3 import S3Store
+
+    return S3Store(url, parts.netloc, parts.path.strip("/"))
 
 
 class FileStore:

@@ -43,12 +43,13 @@ def fill(
     fingerprint: str,
     geometry: Geometry,
     options: str = "",
+    size: str = "",
 ) -> list[Row]:
     """The table's rows, from the finished runs on this dataset at this geometry only: others are never mixed in.
 
     If several runs of a recipe are finished, those with its own settings go before those with others, and of these the
     one counts that finished last; of several fusions the last one.
-    `options`, like ` --profile lab`, are added to the commands.
+    `options`, like ` --profile lab`, are added to the commands, and `size`, like ` --geometry small`, to submissions.
     """
     finished = [r for r in runs if r.state == "finished" and r.spec is not None and r.weights is not None]
     finished.sort(key=lambda r: r.last_seen)
@@ -61,12 +62,13 @@ def fill(
         and r.spec.model.width == geometry.width
         and r.spec.model.crop in (geometry.crop, geometry.alexnet_crop)
     ]
-    return [_fill_row(paper, usable, fusions, geometry, options) for paper in TABLES[table]]
+    return [_fill_row(paper, usable, fusions, geometry, options, size) for paper in TABLES[table]]
 
 
 def _fill_row(
-    paper: PaperRow, usable: Sequence[_Run], fusions: Sequence[Mapping[str, Any]], geometry: Geometry, options: str
-) -> Row:
+    paper: PaperRow, usable: Sequence[_Run], fusions: Sequence[Mapping[str, Any]], geometry: Geometry, options: str,
+    size: str,
+) -> Row:  # fmt: skip
     if not paper.nets:
         return Row(paper)
     if len(paper.nets) == 1:
@@ -85,7 +87,7 @@ def _fill_row(
             filled.append(Row(paper, name, d["images"], d["top1_error"], d["top5_error"], tuple(sorted(changed))))
     if filled:
         return next((row for row in filled if not row.changed), filled[0])
-    return Row(paper, command=_command(paper, usable) + options)
+    return Row(paper, command=_command(paper, usable, size) + options)
 
 
 def changed_settings(spec: RunSpec, geometry: Geometry) -> list[str]:
@@ -130,7 +132,7 @@ def _members(document: Mapping[str, Any], usable: Sequence[_Run]) -> Counter[tup
         return None
 
 
-def _command(paper: PaperRow, usable: Sequence[_Run]) -> str:
+def _command(paper: PaperRow, usable: Sequence[_Run], size: str) -> str:
     """Train what is missing, one run after the other; then evaluate."""
     same_scales = len({net.test_scales for net in paper.nets}) == 1
     chosen: list[str] = []
@@ -143,7 +145,7 @@ def _command(paper: PaperRow, usable: Sequence[_Run]) -> str:
         ]
         free = [r.name for r in reversed(runs) if r.name not in chosen]
         if not free:
-            return _submit(net, taken={r.spec.train.seed for r in runs})
+            return _submit(net, taken={r.spec.train.seed for r in runs}) + size
         chosen.append(free[0])
     scales = f" --test-scales {','.join(map(str, paper.nets[0].test_scales))}" if same_scales else ""
     fuse = " --fuse" if len(chosen) > 1 else ""
