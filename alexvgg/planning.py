@@ -81,7 +81,10 @@ def plan_runs(
         spec_of(target)
     if start is not None and not any(s.parent and s.parent.run == start.run for s in specs.values()):
         names = ", ".join(t.name for t in targets)
-        raise InputError(f"{names} can't start from {start.run}: no run on the way there starts from a {start.model}")
+        why = f"no run on the way there starts from a {start.model}"
+        if init != "auto":
+            why += f", as --init {init} leaves the parents of other nets out"
+        raise InputError(f"{names} can't start from {start.run}: {why}")
     return list(specs.values())
 
 

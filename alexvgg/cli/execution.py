@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40,
          "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}  # fmt: skip
@@ -52,13 +53,32 @@ class Link(click.ParamType[float]):
         return float(found[1]) * {"M": 1e6, "G": 1e9, "T": 1e12}[found[2]]
 
 
+def of_a_cache(ctx: click.Context, _parameter: click.Parameter, size: int) -> int:
+    """`--cache-bytes`, if it is given, with `--cache`."""
+    if ctx.get_parameter_source("cache_bytes") is ParameterSource.COMMANDLINE and not ctx.params.get("cache_dir"):
+        raise click.UsageError("--cache-bytes bounds the cache in --cache FOLDER; give that, too", ctx)
+    return size
+
+
 LOADER_OPTIONS = (
     click.option("--decode-threads", type=click.IntRange(min=1), help="Of each worker; default: its share of cores."),
     click.option(
         "--prefetch-bytes", type=Bytes(), default="1GiB", show_default=True, help="Of each worker, read ahead."
     ),
-    click.option("--cache", "cache_dir", help="Folder on the nodes to keep images in, shared by jobs; default: none."),
-    click.option("--cache-bytes", type=Bytes(), default="100GiB", show_default=True, help="Most bytes of the cache."),
+    click.option(
+        "--cache",
+        "cache_dir",
+        is_eager=True,
+        help="Folder on the nodes to keep images in, shared by jobs; default: none.",
+    ),
+    click.option(
+        "--cache-bytes",
+        type=Bytes(),
+        default="100GiB",
+        show_default=True,
+        callback=of_a_cache,
+        help="Most bytes of the cache.",
+    ),
 )
 
 OPTIONS = (
