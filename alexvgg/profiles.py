@@ -60,7 +60,7 @@ class Profile:
         int, Field(ge=0, description="GPUs of each node, one worker for each; 0: one worker on the node's CPUs")
     ] = 0
     gpu: Annotated[
-        Literal["A100", "A100-80GB", "A10G", "H100", "H200", "L4", "L40S", "RTX3090", "T4", "V100"] | None,
+        Literal["A100", "A100-80GB", "A10G", "H100", "H200", "L4", "L40S", "RTX3090", "T4"] | None,
         Field(description="Of which kind they are: for estimates of durations before the first run has measured any"),
     ] = None
 

@@ -164,7 +164,10 @@ class _Run:
         )  # fmt: skip
         e, t = self.execution, self.spec.train
         cache = None if e.cache_dir is None else Cache(Path(e.cache_dir), e.cache_bytes)
-        return Loader(d, augmentation, t.seed, self.world.rank, self.world.size, self.prefetch, self.undecodable, cache)
+        return Loader(
+            d, augmentation, t.seed, self.world.rank, self.world.size, self.prefetch, self.undecodable, cache,
+            pinned=self.world.device.type == "cuda",
+        )  # fmt: skip
 
     def fit(self, progress: Progress) -> None:
         """Train to the last epoch or step, with a checkpoint after each epoch and every few minutes."""

@@ -5,12 +5,25 @@ import os
 import urllib.error
 import urllib.parse
 import urllib.request
-from http.client import HTTPResponse
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
 from alexvgg.errors import InputError
 
 INSECURE = "ALEXVGG_INSECURE"  # environment variable; what --insecure sets
+
+
+class TokenError(InputError):
+    """Ray lets this shell not in: it has shown no token, or one that isn't the cluster's."""
+
+    def __init__(self, dashboard: str, *, shown: bool) -> None:
+        if shown:
+            self.what = f"Ray at {dashboard} refuses this shell's token, which is another cluster's or an old one"
+            self.next_step = "Put this cluster's into RAY_AUTH_TOKEN, or into the file that RAY_AUTH_TOKEN_PATH names."
+        else:
+            self.what = f"Ray at {dashboard} asks for a token, and this shell shows none"
+            self.next_step = "Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to a file that holds it."
+        super().__init__(f"{self.what}. {self.next_step}")
 
 
 def refuse_if_open(dashboard: str) -> None:
@@ -34,12 +47,13 @@ def _on_loopback(dashboard: str) -> bool:
 def _lets_anyone_in(dashboard: str) -> bool:
     try:
         return not asks_for_token(dashboard)
-    except OSError:  # nothing is there, which is said by whoever connects
+    except (OSError, HTTPException):  # nothing is there, or no Ray, which is said by whoever connects
         return False
 
 
 def asks_for_token(dashboard: str) -> bool:
-    """Whether the jobs are kept from one who shows no token. Raises OSError, of which urllib's errors are."""
+    """Whether the jobs are kept from one who shows no token. Raises OSError, of which urllib's errors are, and
+    HTTPException of what speaks no HTTP."""
     try:
         with urllib.request.urlopen(f"{dashboard.rstrip('/')}/api/jobs/", timeout=10):
             return False

@@ -14,6 +14,7 @@ import ray
 from alexvgg.attempts import BEAT_SECONDS, Attempt
 from alexvgg.config import Execution, from_dict
 from alexvgg.engine.wishes import EXIT_STOPPED, Stopped
+from alexvgg.errors import InputError
 
 LOOK_SECONDS = 1.0
 
@@ -21,20 +22,22 @@ LOOK_SECONDS = 1.0
 def carry_out(attempt: Attempt, work: Callable[[Execution], None], on_stop: Callable[[], None] = lambda: None) -> int:
     """Call `work` with how the claim says to do it; the exit code of its job is returned.
 
-    `work` returns when it is done, or has written down itself how the attempt ended. Anything else that it raises
-    counts as lost: it will be tried again. SIGTERM becomes a wish in the storage, and `on_stop` is called.
+    `work` returns when it is done, or has written down itself how the attempt ended. An InputError that it raises fails
+    the attempt; anything else counts as lost: it will be tried again. SIGTERM becomes a wish in the storage, and
+    `on_stop` is called.
     """
     if not attempt.begin() or attempt.signs()[1]:
         print(f"attempt {attempt.number} at {attempt.folder} is over; nothing to do", flush=True)
         return 1
     claim = attempt.read()
-    execution = replace(from_dict(Execution, claim.execution), job=claim.job)
     ray.init(logging_level=logging.WARNING)
     with _living(attempt, on_stop):  # after ray.init, which sets its own handler of SIGTERM
         try:
-            work(execution)
+            work(replace(from_dict(Execution, claim.execution), job=claim.job))
         except Stopped as stopped:
             attempt.end("stopped", str(stopped))
+        except InputError as error:  # what another version of this package has written, say
+            attempt.end("failed", str(error))
         except Exception as error:  # Ray raises many types
             traceback.print_exc()
             attempt.end("lost", str(error))

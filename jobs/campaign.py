@@ -10,6 +10,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 from alexvgg.campaign.driver import Driver
@@ -23,26 +25,35 @@ TICK_SECONDS = 1.0
 PATIENCE_SECONDS = 900.0  # with a storage or a cluster that doesn't answer
 
 
-def drive(storage: Store, campaign: Campaign, jobs: RayJobs, lease: Lease, stop: threading.Event) -> int:
-    """Carry the campaign to its end, or until `stop` is set and what it started has ended. Returns the exit code.
+class _Patience:
+    """What goes wrong in a look at storage or cluster is tried again; after PATIENCE_SECONDS of that it is raised."""
 
-    What goes wrong in a look at storage or cluster is tried again; after PATIENCE_SECONDS of that it is raised.
-    """
-    driver, over, asked, healthy = Driver(storage, campaign, jobs, lease, say=_say), False, False, time.monotonic()
+    def __init__(self) -> None:
+        self._healthy = time.monotonic()
+
+    @contextmanager
+    def look(self) -> Iterator[None]:
+        try:
+            yield
+            self._healthy = time.monotonic()
+        except LeaseLostError:
+            raise
+        except Exception as error:  # of many types: the storage's, the Jobs API's
+            if time.monotonic() - self._healthy > PATIENCE_SECONDS:
+                raise
+            _say(f"trying again: {error}")
+
+
+def drive(storage: Store, campaign: Campaign, jobs: RayJobs, lease: Lease, stop: threading.Event) -> int:
+    """Carry the campaign to its end, or until `stop` is set and what it started has ended. Returns the exit code."""
+    driver, over, asked, patience = Driver(storage, campaign, jobs, lease, say=_say), False, False, _Patience()
     began = time.monotonic()
     while not over:
-        try:
+        with patience.look():
             if stop.is_set() and not asked:
                 driver.stop()
                 asked = True
             over = driver.tick()
-            healthy = time.monotonic()
-        except LeaseLostError:
-            raise
-        except Exception as error:  # of many types: the storage's, the Jobs API's
-            if time.monotonic() - healthy > PATIENCE_SECONDS:
-                raise
-            _say(f"trying again: {error}")
         if not over:
             stop.wait(TICK_SECONDS) if not asked else time.sleep(TICK_SECONDS)
     _say(f"{driver.summary()}, {time.monotonic() - began:.0f} s")
@@ -56,12 +67,14 @@ def drive(storage: Store, campaign: Campaign, jobs: RayJobs, lease: Lease, stop:
 
 def stand_by(storage: Store, newcomer: Newcomer, campaign: str, stop: threading.Event) -> Lease | None:
     """The lease, once it is free; None if this driver was stopped meanwhile, or the one that it waited for."""
-    waited = False
-    while (lease := newcomer.take()) is None:
-        if not waited:
-            _say(f"another driver is at work on {campaign}; this one takes over if that one is lost")
-        waited = True
-        if stop.wait(TICK_SECONDS):
+    lease, waited, patience = None, False, _Patience()
+    while lease is None:
+        with patience.look():
+            lease = newcomer.take()
+            if lease is None and not waited:
+                _say(f"another driver is at work on {campaign}; this one takes over if that one is lost")
+                waited = True
+        if lease is None and stop.wait(TICK_SECONDS):
             return None
     if waited and outcome_of(storage, campaign, lease.fence - 1) == "stopped":
         lease.end("stopped")

@@ -22,7 +22,8 @@ from alexvgg.campaign.driver import JobState
 from alexvgg.campaign.plan import Training, Work
 from alexvgg.config import Execution, from_dict
 from alexvgg.errors import InputError, NotFoundError, resolve
-from jobs.access import refuse_if_open
+from alexvgg.profiles import Profile
+from jobs.access import TokenError, refuse_if_open
 
 ENDED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED)
 
@@ -48,20 +49,23 @@ ELASTIC_ENVIRONMENT = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15"}
 def client(dashboard: str) -> JobSubmissionClient:
     """The Jobs API.
 
-    Raises InputError if nothing answers there, if it asks for a token that this shell hasn't, or if it is on another
-    machine and asks for none.
+    Raises TokenError if it lets this shell not in, InputError if nothing answers there, or if it is on another machine
+    and asks for no token.
     """
     refuse_if_open(dashboard)
-    os.environ.pop("RAY_ADDRESS", None)  # Ray would take it instead of the dashboard given
+    _take_addresses_as_given()
     try:
         return JobSubmissionClient(dashboard)
     except AuthenticationError as error:
-        raise InputError(
-            f"Ray at {dashboard} asks for a token: {str(error).splitlines()[0]}. Set RAY_AUTH_MODE=token and "
-            "RAY_AUTH_TOKEN_PATH to a file that holds it."
-        ) from None
+        raise TokenError(dashboard, shown="Authentication required" not in str(error)) from None
     except (ConnectionError, RuntimeError) as error:
         raise InputError(f"no Ray cluster answers at {dashboard}: {error}") from None
+
+
+def _take_addresses_as_given() -> None:
+    """From here on: Ray would take these instead of any dashboard that it is given."""
+    for variable in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
+        os.environ.pop(variable, None)
 
 
 def jobs_of(
@@ -155,7 +159,7 @@ def follow(jobs: JobSubmissionClient, job_id: str, say: Callable[[str], None] = 
                 if ended:
                     closed.add(name)
             broken = None
-        except (OSError, RuntimeError) as error:  # requests' errors, and Ray's for what the dashboard refuses
+        except (OSError, RuntimeError, AuthenticationError) as error:  # requests' errors, and Ray's for a refusal
             if broken is None:
                 broken = time.monotonic()
                 say(f"{jobs.get_address()} doesn't answer; trying again. The job goes on meanwhile")
@@ -179,22 +183,41 @@ def _grown(
 
 
 def worker_slots(execution: Execution, address: str | None = None) -> dict[str, int]:
-    """How many workers each living node could hold if it were empty; `address` is the dashboard's, if not our own."""
+    """How many workers each living node could hold if it were empty: without GPUs one, which takes all its CPUs.
+
+    `address` is the dashboard's, if not our own.
+    """
     gpus = execution.gpus_per_worker
     slots = {}
-    for node in list_nodes(address=address, limit=10_000, raise_on_missing_output=False):
-        if node.state == "ALIVE":
-            cpu, gpu = node.resources_total.get("CPU", 0), node.resources_total.get("GPU", 0)
-            slots[node.node_id] = int(min(cpu, gpu // gpus) if gpus else cpu)
+    for node in living_nodes(address):
+        cpu, gpu = node.resources_total.get("CPU", 0), node.resources_total.get("GPU", 0)
+        slots[node.node_id] = int(min(cpu, gpu // gpus if gpus else 1))
     return slots
+
+
+def living_nodes(address: str | None = None) -> list[Any]:
+    """Of the cluster with this dashboard, or of our own."""
+    nodes = list_nodes(address=address, limit=10_000, raise_on_missing_output=False)
+    return [n for n in nodes if n.state == "ALIVE"]
+
+
+def forgotten_gpus(profile: Profile) -> str | None:
+    """What to say if the nodes have GPUs and the profile has none."""
+    if profile.gpus_per_node:
+        return None
+    most = max((int(n.resources_total.get("GPU", 0)) for n in living_nodes(profile.dashboard)), default=0)
+    if not most:
+        return None
+    return f"nodes have up to {most} GPUs, but the profile's gpus_per_node is 0: runs train on CPUs"
 
 
 class RayJobs:
     """The cluster that this process runs on, as a campaign's driver needs it (`alexvgg.campaign.driver.Jobs`)."""
 
     def __init__(self, storage_url: str, execution: Execution) -> None:
+        os.environ.pop("RAY_API_SERVER_ADDRESS", None)
         self._client = JobSubmissionClient()  # finds the cluster of the job that this process is, by RAY_ADDRESS
-        os.environ.pop("RAY_ADDRESS", None)  # it is asked for the dashboard once, not at every look
+        _take_addresses_as_given()  # that one is asked for the dashboard once, not at every look
         self._storage_url, self._execution = storage_url, execution
         self._jobs: list[Any] = []
 

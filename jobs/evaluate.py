@@ -33,9 +33,9 @@ def _stop() -> None:
 def main() -> None:
     storage_url, name, number = sys.argv[1:]
     storage = open_store(storage_url)
-    request = from_dict(Request, json.loads(storage.get(f"evaluations/{name}/request.json")))
 
     def run(execution: Execution) -> None:
+        request = from_dict(Request, json.loads(storage.get(f"evaluations/{name}/request.json")))
         config = {"request": to_dict(request), "execution": to_dict(execution), "attempt": int(number)}
         run_workers(worker, config, execution)
 

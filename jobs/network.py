@@ -54,7 +54,13 @@ def _meeting_point() -> tuple[str, int]:
 
 def _describe_group(address: str, port: int) -> None:
     use_interface(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
-    me = get_context()
+    me, about = get_context(), ray.get_runtime_context()
+    if not about.get_accelerator_ids()["GPU"]:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves the machine's GPUs in sight of workers that asked for none
+        nodes = ray.nodes()  # type: ignore[no-untyped-call]
+        (cpus,) = [n["Resources"]["CPU"] for n in nodes if n["NodeID"] == about.get_node_id()]
+        # By Ray's own it would be 1, the share that a worker books. Torch, which reads it, isn't loaded yet.
+        os.environ["OMP_NUM_THREADS"] = str(max(1, int(cpus) // me.get_local_world_size()))
     os.environ.update(
         MASTER_ADDR=address, MASTER_PORT=str(port), RANK=str(me.get_world_rank()), WORLD_SIZE=str(me.get_world_size()),
         LOCAL_RANK=str(me.get_local_rank()), LOCAL_WORLD_SIZE=str(me.get_local_world_size()),

@@ -8,6 +8,7 @@ that is killed and submitted again packs only the shards that aren't in the stor
 
 import json
 import logging
+import secrets
 import shlex
 import sys
 from dataclasses import asdict, dataclass
@@ -24,7 +25,6 @@ from alexvgg.data.packing.source import Source, open_source
 from alexvgg.data.progress import Progress
 from alexvgg.data.store import open_store
 from alexvgg.errors import InputError
-from jobs.client import jobs_of
 
 TARGET = "pack"  # what `alexvgg status` calls these jobs
 
@@ -47,7 +47,7 @@ def submit(jobs: JobSubmissionClient, source: Path, url: str, options: PackOptio
     job = PackJob(str(source.resolve()), url, options, threads, nodes)
     return jobs.submit_job(
         entrypoint=shlex.join(["python", "-m", "jobs.pack", json.dumps(asdict(job))]),
-        submission_id=f"{TARGET}-a{len(jobs_of(jobs, TARGET)) + 1}",
+        submission_id=f"{TARGET}-{secrets.token_hex(4)}",  # two may be sent at once
         metadata={"alexvgg": TARGET, "nodes": str(nodes)},
     )
 

@@ -4,11 +4,13 @@ The only module of these that needs torch; the jobs themselves and Ray Train's c
 """
 
 import logging
+import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
+import torch
 from ray.train import PreemptionInfo, get_preemption_info
 
 from alexvgg.attempts import BEAT_SECONDS, Attempt, SupersededError
@@ -31,11 +33,10 @@ HOPELESS = (InputError, DivergedError, DamagedError)
 
 def train_rank(spec: RunSpec, execution: Execution, number: int) -> None:
     """This rank's part of attempt `number` at a run."""
-    _quiet()
     attempt = Attempt(open_store(execution.storage_url), f"runs/{spec.name}/", number)
     if attempt.signs()[1]:  # another rank ended it before Ray restarted the group
         return
-    with World.launched() as world:
+    with _failing(attempt), _world(execution) as world:
         wishes, gauges = Wishes(look=look_around()), Gauges(spec.name, world.rank)
         try:
             with listening(attempt, wishes if world.rank == 0 else None):
@@ -44,8 +45,6 @@ def train_rank(spec: RunSpec, execution: Execution, number: int) -> None:
             if world.rank == 0:
                 print(f"{spec.name}: {stopped}", flush=True)
                 attempt.end("stopped", str(stopped))
-        except HOPELESS as error:
-            attempt.end("failed", str(error))
         except Exception:
             if not attempt.signs()[1]:  # whatever goes wrong in an attempt that was given up is no failure
                 raise
@@ -53,23 +52,36 @@ def train_rank(spec: RunSpec, execution: Execution, number: int) -> None:
 
 def evaluate_rank(request: Request, execution: Execution, number: int) -> None:
     """This rank's part of attempt `number` at an evaluation."""
-    _quiet()
     attempt = Attempt(open_store(execution.storage_url), f"evaluations/{request.name}/", number)
-    with World.launched() as world:
+    with _failing(attempt), _world(execution) as world:
 
         def say(line: str) -> None:
             if world.rank == 0:
                 print(line, flush=True)
 
-        try:
-            for document in evaluate(request, execution, world, say):
-                print(describe(document), flush=True)
-        except HOPELESS as error:
-            attempt.end("failed", str(error))
+        for document in evaluate(request, execution, world, say):
+            print(describe(document), flush=True)
 
 
-def _quiet() -> None:
+@contextmanager
+def _failing(attempt: Attempt) -> Iterator[None]:
+    """What is hopeless inside ends the attempt as failed."""
+    try:
+        yield
+    except HOPELESS as error:
+        attempt.end("failed", str(error))
+
+
+def _world(execution: Execution) -> AbstractContextManager[World]:
+    """The world that this rank belongs to. Raises InputError if it has no GPU, but was promised one."""
     logging.getLogger("botocore").setLevel(logging.WARNING)  # Ray Train shows every library's INFO
+    if execution.gpus_per_worker and not torch.cuda.is_available():
+        raise InputError(
+            f"torch sees no GPU on {socket.gethostname()}, where Ray has promised this worker one: its container was "
+            "started without the host's GPUs, or the driver is older than this torch needs. Start it as `alexvgg "
+            "cluster render` writes it and look at `nvidia-smi` inside, or take gpus_per_node out of the profile."
+        )
+    return World.launched()
 
 
 def reporter(spec: RunSpec, world: World, gauges: Gauges) -> Callable[[dict[str, Any]], None]:

@@ -1,6 +1,7 @@
 """Deciding what a submission would start, and checking that it can."""
 
 import functools
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,9 +18,11 @@ from alexvgg.errors import InputError
 from alexvgg.profiles import Profile
 from alexvgg.request import Request
 from alexvgg.runs import RunRecord, list_runs, read_run
-from jobs.client import worker_slots
+from jobs.client import forgotten_gpus, worker_slots
 
 Nodes = tuple[int, int]  # the least and the most
+
+LOOK_SECONDS = 5.0  # between looks for nodes that are waited for
 
 
 @dataclass(frozen=True)
@@ -179,14 +182,26 @@ def _failed_before(name: str, error: str) -> InputError:
     )
 
 
-def check_cluster(profile: Profile, nodes: int) -> None:
-    """Raise InputError if fewer nodes than `nodes` can hold the workers: they would wait for ever."""
-    gpus = profile.gpus_per_node
+def check_cluster(profile: Profile, nodes: int, minutes: float = 0.0, say: Callable[[str], None] = print) -> None:
+    """Raise InputError if fewer nodes than `nodes` can hold the workers, and go on to do so for so many minutes."""
+    deadline, said = time.monotonic() + 60 * minutes, None
+    while (fitting := _fitting(profile, nodes)) < nodes:
+        if time.monotonic() >= deadline:
+            each = f"{profile.gpus_per_node} GPUs" if profile.gpus_per_node else "a free CPU"
+            fewer = f"use --nodes {fitting}, or {fitting}:{nodes} if it grows by itself; " if fitting else ""
+            raise InputError(
+                f"the cluster at {profile.dashboard} has {fitting} nodes with {each}, {nodes} were asked for. Add "
+                f"nodes; {fewer}or wait for those that are coming: --wait-for-nodes MINUTES."
+            )
+        if fitting != said:
+            say(f"waiting for nodes: {fitting} of {nodes}")
+        said = fitting
+        time.sleep(LOOK_SECONDS)
+    if (warning := forgotten_gpus(profile)) is not None:
+        say(f"warning: {warning}")
+
+
+def _fitting(profile: Profile, nodes: int) -> int:
+    """How many nodes can hold their share of workers."""
     slots = worker_slots(execution_on(profile, (nodes, nodes)), profile.dashboard)
-    fitting = sum(slot >= profile.workers_per_node for slot in slots.values())
-    if fitting < nodes:
-        each = f"{gpus} GPUs" if gpus else "a free CPU"
-        raise InputError(
-            f"the cluster at {profile.dashboard} has {fitting} nodes with {each}, {nodes} were asked for. "
-            f"Use --nodes {max(1, fitting)}, or add nodes."
-        )
+    return sum(slot >= profile.workers_per_node for slot in slots.values())

@@ -27,9 +27,9 @@ def worker(config: dict[str, Any]) -> None:
 def main() -> None:
     storage_url, run, number = sys.argv[1:]
     storage = open_store(storage_url)
-    spec = from_dict(RunSpec, json.loads(storage.get(f"runs/{run}/spec.json")))
 
     def fit(execution: Execution) -> None:
+        spec = from_dict(RunSpec, json.loads(storage.get(f"runs/{run}/spec.json")))
         config = {"spec": to_dict(spec), "execution": to_dict(execution), "attempt": int(number)}
         run_workers(worker, config, execution)
 

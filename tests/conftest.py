@@ -25,6 +25,7 @@ TOGETHER = ("tests/cluster/", "tests/results/")  # one cluster; one MLflow serve
 
 
 def pytest_configure() -> None:
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # golden losses are a CPU's, and ranks share this machine
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is loaded
 
 

@@ -41,7 +41,7 @@ def mixed_dataset(
                 label = str(int(random.integers(classes))).encode()
                 writer.write({"__key__": f"{i:06d}", "jpg": body, "cls": label})
         splits[split] = [index_shard(path.name, path.read_bytes())]
-    statistics = ColourSums.of(random.integers(0, 256, (1000, 3))).statistics()
+    statistics = ColourSums.of(random.integers(0, 256, (1000, 3)).astype(np.uint8)).statistics()
     about = {"name": "mixed", "classes": [str(c) for c in range(classes)], "flip": flip, **statistics}
     write_mean_image(store, np.full((3, MEAN_SIDE, MEAN_SIDE), 125, np.float32))
     write_dataset(store, about, splits)

@@ -6,12 +6,13 @@ import json
 import sys
 import textwrap
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
 from alexvgg.cli.commands import terminal_width
-from alexvgg.cli.place import open_place, profile_option
+from alexvgg.cli.place import insecure_option, open_place, profile_option
 
 if TYPE_CHECKING:
     from alexvgg.doctor.finding import Finding
@@ -23,8 +24,10 @@ INDENT = 37  # columns before a finding's detail
 
 @click.command()
 @profile_option
+@insecure_option
+@click.option("--nodes", is_flag=True, help="Let every node try its GPUs, storage and dataset, too, in a Ray job.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def doctor(profile: str | None, as_json: bool) -> None:
+def doctor(profile: str | None, nodes: bool, as_json: bool) -> None:
     """Try all that a submission needs, and say what to do about what fails.
 
     Package versions, GPUs and NCCL, disk, and of the profile: ports, Ray with its token and version, the storage's
@@ -33,10 +36,11 @@ def doctor(profile: str | None, as_json: bool) -> None:
     \b
     Examples:
       alexvgg doctor
+      alexvgg doctor --profile lab --nodes
       alexvgg doctor --profile lab --json
     """
     found = []
-    for finding in _findings(profile):
+    for finding in _findings(profile, nodes):
         found.append(finding)
         if not as_json:
             click.echo(_lines(finding))
@@ -46,7 +50,7 @@ def doctor(profile: str | None, as_json: bool) -> None:
     sys.exit(1 if failed else 0)
 
 
-def _findings(name: str | None) -> Iterator[Finding]:
+def _findings(name: str | None, nodes: bool) -> Iterator[Finding]:
     from alexvgg.doctor.finding import Finding
     from alexvgg.doctor.machine import check_disk, check_free_ports, check_gpus
     from alexvgg.doctor.versions import check_versions
@@ -72,10 +76,10 @@ def _findings(name: str | None) -> Iterator[Finding]:
             f"profile {chosen}", "failed", str(error), f"`alexvgg config show --profile {chosen}` lists its settings."
         )
         return
-    yield from _of_place(place)
+    yield from _of_place(place, nodes)
 
 
-def _of_place(place: Profile) -> Iterator[Finding]:
+def _of_place(place: Profile, nodes: bool) -> Iterator[Finding]:
     from alexvgg.doctor.finding import Finding
     from alexvgg.doctor.machine import check_port
     from alexvgg.doctor.places import check_clock, check_dataset, check_mlflow, check_storage, service_url
@@ -85,15 +89,20 @@ def _of_place(place: Profile) -> Iterator[Finding]:
     for service, url in services.items():
         if url is not None:
             port = check_port(service, url)
+            if service == "storage" and port.state == "failed":
+                port = replace(port, state="warning")  # a proxy may lead there: it is tried, whatever its port says
             yield port
             if port.state == "ok":
                 answering[service] = url
     if "dashboard" in answering:
-        from jobs.doctor import check_ray  # only now: Ray reads where its token lies when it is imported
+        from jobs.doctor import check_nodes, check_ray  # only now: importing Ray, it reads where its token lies
 
-        yield from check_ray(place, answering["dashboard"])
-    if services["storage"] is None or "storage" in answering:
-        yield from check_storage(place.storage)
+        dashboard = answering["dashboard"]
+        ray = list(check_ray(place, dashboard))
+        yield from ray
+        if nodes and ray[0].state == "ok" and place.dataset is not None:
+            yield from check_nodes(dashboard, place.storage, place.dataset)
+    yield from check_storage(place.storage)
     if place.dataset is not None:
         yield from check_dataset(place.dataset)
     if "mlflow" in answering:

@@ -11,7 +11,7 @@ import click
 
 from alexvgg.cli.commands import given
 from alexvgg.cli.names import run_names
-from alexvgg.cli.place import connect, insecure_option, need, open_place, place_options
+from alexvgg.cli.place import connect, insecure_option, need, open_place, place_options, say
 from alexvgg.cli.progress import telling
 from alexvgg.cli.scales import test_scales_option
 
@@ -83,7 +83,7 @@ def evaluate(
     from jobs.submit import send_evaluation
 
     kept, images = open_store(place.storage), open_dataset(open_store(need(profile, place, "dataset")))
-    check_cluster(place, nodes)
+    check_cluster(place, nodes, say=say)
     # Whatever is wrong with the request is said before anything starts.
     found = [find_finished(kept, name) for name in request.runs]
     request = replace(request, runs=tuple(run.name for run in found))

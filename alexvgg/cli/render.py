@@ -19,13 +19,18 @@ TARGETS = ("aws", "kuberay", "skypilot")
 
 # What to do with the files.
 NEXT = {
-    "aws": """Then, with roles {name}-head (both policies) and {name}-worker (iam-storage.json):
+    "aws": """Then, with roles and instance profiles {name}-head (both policies) and {name}-worker (iam-storage.json):
+  export RAY_AUTH_MODE=token
   (umask 077; ray get-auth-token --generate > /dev/null)   # once: ~/.ray/auth_token is the cluster's token, too
   ray up {folder}/cluster.yaml && ray dashboard {folder}/cluster.yaml
-Add {folder}/alexvgg.toml to yours and submit with --profile {name}; `ray down {folder}/cluster.yaml` ends it.""",
+Add {folder}/alexvgg.toml to yours and submit with --profile {name}; `ray down {folder}/cluster.yaml` ends it.
+An account's first spot machine needs `aws iam create-service-linked-role --aws-service-name spot.amazonaws.com`.
+`alexvgg data pack --nodes` writes the dataset, which iam-storage.json only lets nodes read.""",
     "kuberay": """Then, with KubeRay 1.6 or newer in the cluster:
-  kubectl apply -f {folder}/common.yaml -f {folder}/rayjob.yaml       # one job, on a cluster of its own
-  kubectl apply -f {folder}/common.yaml -f {folder}/raycluster.yaml   # or a cluster to submit to:
+  kubectl apply -f {folder}/common.yaml
+  kubectl annotate serviceaccount {name} {name}-worker eks.amazonaws.com/role-arn=ROLE   # of iam-storage.json, on EKS
+  kubectl apply -f {folder}/rayjob.yaml       # one job, on a cluster of its own; again: kubectl delete rayjob {name}
+  kubectl apply -f {folder}/raycluster.yaml   # or a cluster to submit to:
   kubectl port-forward service/{name}-head-svc 8265
   export RAY_AUTH_MODE=token
   export RAY_AUTH_TOKEN="$(kubectl get secret {name} -o jsonpath='{{.data.auth_token}}' | base64 -d)"

@@ -56,6 +56,14 @@ OPTIONS = (
     insecure_option,
     click.option("--retry", is_flag=True, help="Go on with runs that failed before."),
     execution_options,
+    click.option(
+        "--wait-for-nodes",
+        "node_minutes",
+        type=click.FloatRange(min=0),
+        default=0.0,
+        metavar="MINUTES",
+        help="Wait so long for nodes that are still coming; default: not at all.",
+    ),
     click.option("--wait", is_flag=True, help="Show the log and wait for the end; exit code 100 if it fails."),
     click.option("--dry-run", is_flag=True, help="Print what would be started, and start nothing."),
     click.option("--link", type=Link(), help="Of each node, e.g. 25Gb, to say how long gradients travel."),
@@ -81,6 +89,7 @@ def plan_and_send(
     dataset: str | None,
     geometry: str | None,
     retry: bool,
+    node_minutes: float,
     wait: bool,
     dry_run: bool,
     link: float | None,
@@ -125,7 +134,7 @@ def plan_and_send(
             return
         jobs, job, new = client(need(profile, place, "dashboard")), None, False
         if not submission.is_done:
-            check_cluster(place, nodes[0])
+            check_cluster(place, nodes[0], node_minutes, say)
             job, new = send(submission.campaign, kept, jobs, say=say)
     _sent(submission, place, job, new, as_json)
     if wait and job is not None:

@@ -39,7 +39,10 @@ class Cache:
         self._lock = threading.Lock()
         self._unchecked = limit // CHECKS  # bytes kept since the folder was measured; at first, as good as full
         self._full = self._warned = False
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            self._refused(error)
 
     def find(self, store: Store, split: Split, samples: Sequence[int]) -> Iterator[tuple[int, bytes]]:
         """(sample, its bytes) for those of a shard's samples that are kept here."""
@@ -70,10 +73,14 @@ class Cache:
             finally:
                 os.close(file)
         except OSError as error:
-            with self._lock:
-                first, self._warned, self._full = not self._warned, True, True
-            if first:
-                log.warning("the cache in %s takes no more images: %s. Training goes on.", self._folder, error)
+            self._refused(error)
+
+    def _refused(self, error: OSError) -> None:
+        """Say so, once."""
+        with self._lock:
+            first, self._warned, self._full = not self._warned, True, True
+        if first:
+            log.warning("the cache in %s takes no more images: %s. Training goes on.", self._folder, error)
 
     def _path(self, store: Store, split: Split, samples: Sequence[int]) -> Path:
         shard = split.shards[split.shard_of[samples[0]]]

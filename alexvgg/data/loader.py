@@ -54,8 +54,10 @@ class _Memory:
     def __init__(self) -> None:
         self._free: list[Pixels] = []
 
-    def take(self, *shape: int) -> Tensor:
-        """uint8 of that shape, with any content."""
+    def take(self, shape: tuple[int, ...], pinned: bool) -> Tensor:
+        """uint8 of that shape, with any content. Of page-locked memory PyTorch keeps a pool, and knows of copies."""
+        if pinned:
+            return torch.empty(shape, dtype=torch.uint8, pin_memory=True)
         size = math.prod(shape)
         while self._free:
             if (memory := self._free.pop()).size >= size:
@@ -79,6 +81,7 @@ class Loader:
     prefetch: Prefetch
     undecodable: Undecodable
     cache: Cache | None = None
+    pinned: bool = False  # images come in page-locked memory, from which a GPU copies them itself
     meters: Meters = field(default_factory=Meters)
     _memory: _Memory = field(default_factory=_Memory, init=False, repr=False)
 
@@ -125,7 +128,7 @@ class Loader:
         ids = plan.batch(step, self.rank, self.world)
         keys = sample_keys(self.seed, epoch, ids)
         draws = self.augmentation.draw(keys)
-        batch = _empty(len(ids), self.augmentation.side, self._memory)
+        batch = self._empty(len(ids))
         if len(ids) == 0:
             batch.images.zero_()
         else:
@@ -139,6 +142,15 @@ class Loader:
             batch,
             [decoders.submit(self._fill, batch, rows, fetcher, draws) for _ in range(self.prefetch.decode_threads)],
         )
+
+    def _empty(self, n: int) -> Batch:
+        """n rows of weight 0; at least one, as every rank takes part in every step. Images lie channels last."""
+        n, side = max(1, n), self.augmentation.side
+        return Batch(
+            images=self._memory.take((n, side, side, 3), self.pinned).permute(0, 3, 1, 2),
+            colour=torch.zeros((n, 3)), labels=torch.zeros(n, dtype=torch.int64),
+            weights=torch.zeros(n), keys=torch.zeros(n, dtype=torch.int64), samples=torch.full((n,), -1),
+        )  # fmt: skip
 
     def _fill(self, batch: Batch, rows: Iterator[tuple[int, int]], fetcher: Fetcher, draws: Draws) -> None:
         for row, sample in rows:
@@ -164,12 +176,3 @@ class _Pending:
         for thread in self.threads:
             thread.result()
         return self.batch
-
-
-def _empty(n: int, side: int, memory: _Memory) -> Batch:
-    """n rows of weight 0; at least one, as every rank takes part in every step."""
-    n = max(1, n)
-    return Batch(
-        images=memory.take(n, 3, side, side), colour=torch.zeros((n, 3)), labels=torch.zeros(n, dtype=torch.int64),
-        weights=torch.zeros(n), keys=torch.zeros(n, dtype=torch.int64), samples=torch.full((n,), -1),
-    )  # fmt: skip

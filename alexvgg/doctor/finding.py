@@ -22,5 +22,10 @@ def attempt(name: str, act: Callable[[], str], next_step: str | None = None) -> 
     try:
         return Finding(name, "ok", act())
     except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        return Finding(name, "failed", reason[0], next_step)
+        return failed(name, error, next_step)
+
+
+def failed(name: str, error: Exception, next_step: str | None = None) -> Finding:
+    """Failed with an error's first line."""
+    reason = str(error).strip().splitlines() or [type(error).__name__]
+    return Finding(name, "failed", reason[0], next_step)

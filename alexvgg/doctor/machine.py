@@ -38,11 +38,13 @@ def check_gpus() -> Iterator[Finding]:
 
 
 def _multiply(device: torch.device) -> str:
-    ones = torch.ones(256, 256, device=device, dtype=torch.bfloat16)
+    with torch.cuda.device(device):
+        dtype = torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    ones = torch.ones(256, 256, device=device, dtype=dtype)
     if (ones @ ones).sum().item() != 256**3:
         raise RuntimeError("a product of matrices came out wrong")
     about = torch.cuda.get_device_properties(device)
-    return f"{about.name}, {about.total_memory / 2**30:.0f} GiB, multiplies in bf16"
+    return f"{about.name}, {about.total_memory / 2**30:.0f} GiB, multiplies in {str(dtype).removeprefix('torch.')}"
 
 
 def _add_up(devices: list[torch.device]) -> str:

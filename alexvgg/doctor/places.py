@@ -8,6 +8,7 @@ import urllib.request
 import zlib
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
+from http.client import HTTPException
 
 from alexvgg.data.decode import decode
 from alexvgg.data.shards import open_dataset
@@ -40,7 +41,7 @@ def check_storage(url: str) -> Iterator[Finding]:
     yield reached
     if not opened:
         return
-    (store,), key, data = opened, f"doctor/{secrets.token_hex(8)}", secrets.token_bytes(1000)
+    (store,), key, data = opened, f"doctor-{secrets.token_hex(8)}", secrets.token_bytes(1000)
     start, length = RANGE
 
     def put() -> str:
@@ -49,7 +50,7 @@ def check_storage(url: str) -> Iterator[Finding]:
         return f"{1000 * (time.monotonic() - began):.0f} ms"
 
     def get() -> str:
-        if store.get(key) != data or key not in store.list("doctor/"):
+        if store.get(key) != data or store.list(key) != [key]:
             raise RuntimeError("what was read isn't what was written")
         return "the same bytes, and listed"
 
@@ -128,7 +129,7 @@ def check_clock(name: str, url: str) -> Finding:
             date = answer.headers["Date"]
     except urllib.error.HTTPError as error:
         date = error.headers["Date"]
-    except OSError as error:
+    except (OSError, HTTPException) as error:
         return Finding(f"clock of {name}", "skipped", str(error))
     if date is None:
         return Finding(f"clock of {name}", "skipped", "its answers bear no date")

@@ -1,5 +1,6 @@
 """Batches on their way to the device, and numbers on their way back, without either waiting for the other."""
 
+import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import fields
@@ -12,20 +13,42 @@ from alexvgg.batch import Batch
 LAG = 2  # steps after which a number is read: a GPU that is one step behind the host never waits for it
 
 
-def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
-    """The batches on `device`. On a GPU each is copied, as bytes, on a stream of its own beside the step before."""
-    if device.type == "cpu":
-        yield from batches
-        return
-    copies: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    compute = torch.cuda.current_stream(device)
-    for batch in batches:
-        with torch.cuda.stream(copies):
-            copied = batch.to(device)
-        compute.wait_stream(copies)
+class OnDevice:
+    """The batches on `device`. On a GPU each is copied, as bytes, on a stream of its own beside the step before.
+
+    `waited` are the seconds that the device has had nothing to do for lack of batches: on a GPU from the end of its
+    work to the end of the copy, known some steps later, and none as long as the host is ahead of it.
+    """
+
+    def __init__(self, batches: Iterator[Batch], device: torch.device) -> None:
+        self._batches, self._device, self.waited = batches, device, 0.0
+        if device.type == "cuda":
+            self._copies: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            self._moves: deque[tuple[torch.cuda.Event, torch.cuda.Event]] = deque()  # work's end, copy's end
+
+    def __next__(self) -> Batch:
+        if self._device.type == "cuda":
+            return self._moved()
+        began = time.perf_counter()
+        batch = next(self._batches)
+        self.waited += time.perf_counter() - began
+        return batch
+
+    def _moved(self) -> Batch:
+        compute = torch.cuda.current_stream(self._device)
+        idle = compute.record_event(torch.cuda.Event(enable_timing=True))  # type: ignore[no-untyped-call]
+        batch = next(self._batches)
+        with torch.cuda.stream(self._copies):
+            copied = batch.to(self._device)
+            here = self._copies.record_event(torch.cuda.Event(enable_timing=True))  # type: ignore[no-untyped-call]
+        compute.wait_event(here)
         for field in fields(copied):
             getattr(copied, field.name).record_stream(compute)
-        yield copied
+        self._moves.append((idle, here))
+        while self._moves and all(event.query() for event in self._moves[0]):  # type: ignore[no-untyped-call]
+            ended, arrived = self._moves.popleft()
+            self.waited += max(0.0, ended.elapsed_time(arrived) / 1000)
+        return copied
 
 
 class Readback:
@@ -41,7 +64,8 @@ class Readback:
             return
         host = torch.empty_like(numbers, device="cpu", pin_memory=True)
         host.copy_(numbers, non_blocking=True)
-        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        # Blocking: to wait by spinning would take a core from decoding.
+        event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         event.record()
         self._queue.append((step, host, event))
 

@@ -89,23 +89,28 @@ def agree(net: nn.Module, world: World, asked: Exchange, global_batch: int, rows
 
 def distributed(net: nn.Module, world: World, agreed: Agreement | None = None, *, compiled: bool = False) -> nn.Module:
     """`net` with gradients averaged over ranks, by an all-reduce unless `agreed` otherwise; in a world of one itself.
+    Compiled or not, `net` itself stays as it is: it is evaluated at other sizes.
 
     DDP's own bucket size: fc6, 400 MB of gradient, is a bucket of its own whatever the cap, and with gloo caps from 10
     to 400 MB made no difference beyond noise. `static_graph` would gain nothing: every parameter gets a gradient.
     """
     if world.size == 1:
-        return net
+        return cast(nn.Module, torch.compile(net)) if compiled else net
     if agreed is not None and agreed.method == "factors":
         return ByFactors(net, world, agreed, compiled=compiled)
-    ddp = _ddp(net, world)
+    ddp = _ddp(net, world, compiled)
     if agreed is not None and agreed.method == "bf16":
         ddp.register_comm_hook(None, bf16_compress_hook)
     return ddp
 
 
-def _ddp(module: nn.Module, world: World) -> DistributedDataParallel:
+def _ddp(module: nn.Module, world: World, compiled: bool) -> DistributedDataParallel:
+    """Compiled from outside: dynamo then cuts the net at DDP's buckets, so that gradients still travel meanwhile."""
     devices = [world.device] if world.device.type == "cuda" else None
-    return DistributedDataParallel(module, device_ids=devices, gradient_as_bucket_view=True)
+    ddp = DistributedDataParallel(module, device_ids=devices, gradient_as_bucket_view=True)
+    if compiled:
+        ddp.compile()
+    return ddp
 
 
 class Trunk(nn.Module):
@@ -132,7 +137,8 @@ class ByFactors(nn.Module):
 
     def __init__(self, net: nn.Module, world: World, agreed: Agreement, *, compiled: bool = False) -> None:
         super().__init__()
-        group = dist.new_group(timeout=collective_timeout())
+        # NCCL's groups mustn't be under way at the same time; gloo's may, and so don't wait for one another.
+        group = dist.group.WORLD if world.device.type == "cuda" else dist.new_group(timeout=collective_timeout())
         assert isinstance(group, dist.ProcessGroup), "every rank is a member"
         parts = cast(Net, net)
         chosen = [layer for name, layer in _linears(net) if name.rpartition(".")[2] in agreed.layers]
@@ -141,9 +147,7 @@ class ByFactors(nn.Module):
             parameter.requires_grad_(False)
         self.classifier = parts.classifier
         trunk = Trunk(parts, [layer for _, layer in _linears(parts.classifier) if layer not in chosen])
-        if compiled:
-            trunk.compile()
-        self.trunk = _ddp(trunk, world)
+        self.trunk = _ddp(trunk, world, compiled)
         peers, rows = Peers.of(agreed.hosts, world), world.size * agreed.rows
         shares = [share(layer, rows, world, peers) if peers is not None else None for layer in chosen]
         self._factors = [

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from alexvgg.batch import Batch
 from alexvgg.config import TrainConfig
 from alexvgg.engine.checkpoint import Checkpoint
-from alexvgg.engine.device import Readback, on_device
+from alexvgg.engine.device import OnDevice, Readback
 from alexvgg.engine.exchange import Net, agree, distributed
 from alexvgg.engine.guards import StallWatch, StuckStart, check_finite
 from alexvgg.engine.pace import Pace
@@ -69,8 +69,6 @@ class Trainer:
             self.net, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay,
             decay_biases=config.decay_biases,
         )  # fmt: skip
-        if compiled:
-            self.net.compile()
         rows = most_rows or config.global_batch
         self.exchange = agree(self.net, world, exchange, config.global_batch, rows)
         model = distributed(self.net, world, self.exchange, compiled=compiled)
@@ -91,21 +89,19 @@ class Trainer:
         Raises Stopped, after a checkpoint, if any rank was asked to stop, and DivergedError.
         """
         self.net.train()
-        started, waited, first = time.perf_counter(), 0.0, self.consumed
+        started, first = time.perf_counter(), self.consumed
         watch, self._pace = StallWatch(self._stage), Pace()
         try:
-            moved = on_device(batches, self.world.device)
+            moved = OnDevice(batches, self.world.device)
             for left in reversed(range(steps)):
-                before = time.perf_counter()
+                before = moved.waited
                 with watch:
                     batch = next(moved)
-                waiting = time.perf_counter() - before
-                waited += waiting
                 share, flags = self.update(batch, self.wishes.flags())
                 self.step += 1
                 images = min(self.config.global_batch, samples - self.consumed % samples)
                 self.consumed += images
-                self._pace.add(images, waiting)
+                self._pace.add(images, moved.waited - before)
                 self._tail.append(share)
                 self.recorder.step(batch, share)
                 self._flags.push(self.step, flags)
@@ -122,7 +118,7 @@ class Trainer:
             "train/loss_epoch": mean_loss,
             "train/lr": self.schedule.lr,
             "perf/images_per_s": (self.consumed - first) / seconds,
-            "perf/data_wait_share": waited / seconds,
+            "perf/data_wait_share": moved.waited / seconds,
         }
 
     def observe(self, error: float) -> None:

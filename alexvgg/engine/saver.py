@@ -83,6 +83,7 @@ class Saver:
             with torch.cuda.stream(torch.cuda.Stream(device)):  # type: ignore[no-untyped-call]
                 for name, group in copies.items():
                     self._files[name].fill(group)
+            copies.clear()  # the GPU's memory is free again before the upload
 
         return fill
 

@@ -46,7 +46,7 @@ class Normalisation:
 
 def autocast(device: torch.device, precision: Precision = "auto") -> torch.autocast:
     """Matrix products in bf16 or not, with float32 weights; auto: only on a GPU that has it, so that CPUs give exact
-    resumes. (Older ones, like V100 and T4, emulate it, slower than float32.)"""
+    resumes. (Older ones, like T4, emulate it, slower than float32.)"""
     has = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     bf16 = precision == "bf16" or (precision == "auto" and has)
     return torch.autocast(device.type, torch.bfloat16, enabled=bf16)

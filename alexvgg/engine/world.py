@@ -14,6 +14,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from alexvgg.errors import InputError
+
 COLLECTIVE_SECONDS = 180  # a rank that is silent for longer is lost; torch's default is half an hour
 COLLECTIVE_VARIABLE = "ALEXVGG_COLLECTIVE_SECONDS"  # of the environment, overrides it
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -43,13 +45,18 @@ class World:
 
         `jobs.network` describes the workers of Ray Train like this, too.
         """
+        if torch.cuda.is_available():
+            torch.set_num_threads(1)  # else each thread that decodes would have a team of its own
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             yield cls.current()
             return
         if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        backend = "nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, timeout=collective_timeout())
+            device = torch.device("cuda", _own_gpu(int(os.environ["LOCAL_RANK"])))
+            torch.cuda.set_device(device)
+            # With its device named, NCCL connects the ranks now, and groups of them later share these connections.
+            dist.init_process_group("nccl", timeout=collective_timeout(), device_id=device)
+        else:
+            dist.init_process_group("gloo", timeout=collective_timeout())
         yield cls.current()
         dist.destroy_process_group()  # not after an error, when it could wait for ranks that are lost
 
@@ -96,6 +103,16 @@ class World:
         """Wait until every rank is here."""
         if self.size > 1:
             dist.barrier()
+
+
+def _own_gpu(local_rank: int) -> int:
+    """The GPU of a rank. Raises InputError if a machine has fewer than it has ranks: NCCL takes one rank on each."""
+    if local_rank < (gpus := torch.cuda.device_count()):
+        return local_rank
+    raise InputError(
+        f"rank {local_rank} of this machine needs a GPU of its own, and the machine has {gpus}. Start at most {gpus} "
+        'here, or set CUDA_VISIBLE_DEVICES="" to train on the CPU.'
+    )
 
 
 def collective_timeout() -> timedelta:

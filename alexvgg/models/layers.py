@@ -20,9 +20,11 @@ class LocalResponseNorm(nn.Module):
     k, n, alpha, beta = 2.0, 5, 1e-4, 0.75
 
     def forward(self, a: Tensor) -> Tensor:
-        channel = torch.arange(a.shape[1], device=a.device)
-        band = ((channel[:, None] - channel).abs() <= self.n // 2).to(a.dtype) * self.alpha
-        return a * (self.k + F.conv2d(a * a, band[:, :, None, None])).pow(-self.beta)
+        with torch.autocast(a.device.type, enabled=False):  # near k, bf16 has steps of 1/64
+            x = a.to(torch.promote_types(a.dtype, torch.float32))
+            channel = torch.arange(x.shape[1], device=x.device)
+            band = ((channel[:, None] - channel).abs() <= self.n // 2).to(x.dtype) * self.alpha
+            return (x * (self.k + F.conv2d(x * x, band[:, :, None, None])).pow(-self.beta)).to(a.dtype)
 
 
 class Head(nn.Module):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from alexvgg.errors import InputError
-from cluster.manifests.iam import MACHINE_IMAGE
+from cluster.manifests.iam import MACHINE_IMAGE, registry_of
 from cluster.manifests.spec import GPUS, ClusterSpec
 from cluster.network import network_settings
 
@@ -12,6 +12,7 @@ HOME = "/home/ray"  # in the image: cluster/Dockerfile
 HEAD_INSTANCE = "m6i.xlarge"
 DISK_GIB = 200  # the image takes 10
 IDLE_MINUTES = 15
+NVME, CACHE = "/opt/dlami/nvme", "/local/nvme"  # where AWS's image has a machine's own disks; where --cache finds them
 
 
 def ray_cluster(spec: ClusterSpec, environment: Mapping[str, str]) -> dict[str, Any]:
@@ -21,6 +22,10 @@ def ray_cluster(spec: ClusterSpec, environment: Mapping[str, str]) -> dict[str, 
     whoever calls `ray up`, and no port but SSH's is open to the outside (Ray's own security group).
     """
     instance, cpus = _machine(spec)
+    login = [] if (registry := registry_of(spec)) is None else [
+        f"aws ecr get-login-password --region {registry.region} | "
+        f"docker login --username AWS --password-stdin {registry.host}"
+    ]  # fmt: skip
     workers: dict[str, Any] = _node(f"{spec.name}-worker", instance)
     if spec.spot:
         workers["InstanceMarketOptions"] = {"MarketType": "spot"}
@@ -36,7 +41,9 @@ def ray_cluster(spec: ClusterSpec, environment: Mapping[str, str]) -> dict[str, 
             "image": spec.image,
             "container_name": spec.name,
             "run_options": ["--ulimit nofile=65536:65536", *(f"--env {k}={v}" for k, v in variables.items())],
+            "worker_run_options": ["--gpus all", f"--volume {NVME}:{CACHE}"],
         },
+        "initialization_commands": login,
         "head_node_type": "head",
         "available_node_types": {
             "head": {
@@ -47,6 +54,11 @@ def ray_cluster(spec: ClusterSpec, environment: Mapping[str, str]) -> dict[str, 
                 "min_workers": spec.nodes, "max_workers": spec.most_nodes,
                 "resources": {"CPU": cpus, "GPU": spec.gpus_per_node},
                 "node_config": workers,
+                # The disks are mounted while the machine boots.
+                "initialization_commands": [
+                    *login, "systemctl is-system-running --wait || true",
+                    f"sudo mkdir -p {NVME} && sudo chown 1000:1000 {NVME}",
+                ],
             },
         },
         "file_mounts": {f"{HOME}/.ray/auth_token": "~/.ray/auth_token"},
@@ -57,7 +69,11 @@ def ray_cluster(spec: ClusterSpec, environment: Mapping[str, str]) -> dict[str, 
             "ray start --head --port=6379 --num-cpus=0 --num-gpus=0 --dashboard-host=127.0.0.1 "
             "--autoscaling-config=~/ray_bootstrap_config.yaml --disable-usage-stats",
         ],
-        "worker_start_ray_commands": ["ray stop", "ray start --address=$RAY_HEAD_IP:6379 --disable-usage-stats"],
+        "worker_start_ray_commands": [
+            "ray stop",
+            "ray start --address=$RAY_HEAD_IP:6379 --disable-usage-stats",
+            *(["setsid --fork python -m cluster.spot > /tmp/spot.log 2>&1 < /dev/null"] if spec.spot else []),
+        ],
     }  # fmt: skip
 
 

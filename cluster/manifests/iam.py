@@ -1,6 +1,8 @@
 """AWS policies that allow what a run needs and no more."""
 
 import json
+import re
+from dataclasses import dataclass
 from typing import Any
 
 from cluster.manifests.spec import ClusterSpec, bucket_of
@@ -11,8 +13,23 @@ Policy = dict[str, Any]
 MACHINE_IMAGE = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-22.04/latest/ami-id"
 
 
+@dataclass(frozen=True)
+class Registry:
+    """Amazon's own container registry of one account."""
+
+    host: str
+    account: str
+    region: str
+
+
+def registry_of(spec: ClusterSpec) -> Registry | None:
+    """Where the image lies, if Amazon has it and wants a login."""
+    found = re.match(r"(\d+)\.dkr\.ecr\.([a-z0-9-]+)\.amazonaws\.com(?=/)", spec.image)
+    return found and Registry(found[0], found[1], found[2])
+
+
 def storage_policy(spec: ClusterSpec) -> Policy:
-    """For every node: read the dataset, read and write the runs, each below its prefix only."""
+    """For every node: read the dataset, read and write the runs, each below its prefix only, and pull the image."""
     statements = [
         _list("ListDataset", spec.dataset), _list("ListRuns", spec.storage),
         _allow("ReadDataset", ["s3:GetObject"], _objects(spec.dataset)),
@@ -21,6 +38,12 @@ def storage_policy(spec: ClusterSpec) -> Policy:
             _objects(spec.storage),
         ),
     ]  # fmt: skip
+    if (registry := registry_of(spec)) is not None:
+        images = f"arn:aws:ecr:{registry.region}:{registry.account}:repository/*"
+        statements += [
+            _allow("LogInForImage", ["ecr:GetAuthorizationToken"], "*"),
+            _allow("PullImage", ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"], images),
+        ]
     return {"Version": "2012-10-17", "Statement": statements}
 
 

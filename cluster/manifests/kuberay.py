@@ -1,8 +1,10 @@
 """KubeRay (ray.io/v1, from 1.6 on): a cluster that stays, and a job that brings its own and takes it away again."""
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from alexvgg.errors import InputError
 from cluster.manifests.spec import GPUS, ClusterSpec
 from cluster.network import network_settings
 
@@ -11,16 +13,26 @@ Manifest = dict[str, Any]
 CPUS_PER_GPU, GIB_PER_GPU = 8, 32  # that a worker asks for
 HEAD_CPUS, HEAD_GIB = 2, 8
 IDLE_SECONDS = 900
-RETRIES = 3  # of a job, each on a new cluster; it goes on from its checkpoints
+RETRIES = 1  # of a job, on a new cluster; it goes on from its checkpoints
 KEEP_SECONDS = 600  # a finished job's cluster, for its logs
 STOP_SECONDS = 120  # between a pod's notice and its end: a checkpoint takes less
-SETTINGS = "/home/ray/project"  # where a pod finds alexvgg.toml
+DRAIN_SECONDS = 100  # of these, until Ray takes the node down; its own value is 30
+SETTINGS = "/home/ray/.config/alexvgg"  # of the user as whom a pod runs: its config.toml holds the profile
+CACHE = "/local/nvme"  # for --cache
+STOPPED = 103  # the exit code of `submit --wait` after `alexvgg stop`
 
 
 def common(spec: ClusterSpec) -> list[Manifest]:
-    """What both need: an identity for the pods, to which a role on AWS can be given, and the profile."""
+    """What both need: identities for the pods, to which a role on AWS can be given, and the profile.
+
+    The head's gets rights from KubeRay, to add and remove pods; the workers' has none.
+    """
     return [
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": spec.name}},
+        {
+            "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": _workers(spec)},
+            "automountServiceAccountToken": False,
+        },
         {
             "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": spec.name},
             "data": {"alexvgg.toml": spec.profile()},
@@ -36,11 +48,16 @@ def ray_cluster(spec: ClusterSpec, environment: Mapping[str, str]) -> Manifest:
 
 
 def ray_job(spec: ClusterSpec, environment: Mapping[str, str]) -> Manifest:
-    """`spec.entrypoint` on a cluster of its own. In SidecarMode the head's pod submits, so nothing else can be lost."""
+    """`spec.entrypoint` on a cluster of its own. In SidecarMode the head's pod submits, so nothing else can be lost.
+
+    KubeRay writes the entrypoint as it is into a script, after `ray job submit --`: it has to be one command, quoted.
+    One that was stopped counts as done, or KubeRay would begin it again.
+    """
+    command = f"{spec.entrypoint} || [ $? = {STOPPED} ]"
     return {
         "apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": {"name": spec.name},
         "spec": {
-            "entrypoint": f"cd {SETTINGS} && {spec.entrypoint}",
+            "entrypoint": f"bash -c {shlex.quote(command)}",
             "submissionMode": "SidecarMode",
             "backoffLimit": RETRIES,
             "shutdownAfterJobFinishes": True,
@@ -75,10 +92,12 @@ def _pod(
     spec: ClusterSpec, name: str, cpus: int, gib: int, environment: Mapping[str, str], gpus: int = 0
 ) -> dict[str, Any]:
     resources = {"cpu": str(cpus), "memory": f"{gib}Gi"} | ({"nvidia.com/gpu": str(gpus)} if gpus else {})
+    variables = {"AWS_DEFAULT_REGION": spec.region, **network_settings(environment)}
+    settings = {"name": spec.name, "items": [{"key": "alexvgg.toml", "path": "config.toml"}]}
     container: dict[str, Any] = {
         "name": name,
         "image": spec.image,
-        "env": [{"name": k, "value": v} for k, v in _variables(spec, environment).items()],
+        "env": [{"name": k, "value": v} for k, v in variables.items()],
         "resources": {"requests": resources, "limits": resources},
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         "volumeMounts": [{"name": "settings", "mountPath": SETTINGS, "readOnly": True}],
@@ -87,17 +106,37 @@ def _pod(
         "serviceAccountName": spec.name,
         "restartPolicy": "Never",  # a lost pod is replaced by a new one, as autoscaler v2 and SidecarMode want it
         "terminationGracePeriodSeconds": STOP_SECONDS,
-        "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
+        "securityContext": {
+            "runAsNonRoot": True, "runAsUser": 1000, "fsGroup": 1000, "seccompProfile": {"type": "RuntimeDefault"},
+        },
         "containers": [container],
-        "volumes": [{"name": "settings", "configMap": {"name": spec.name}}],
-    }
+        "volumes": [{"name": "settings", "configMap": settings}],
+    }  # fmt: skip
     if gpus:
-        pod["nodeSelector"] = {"nvidia.com/gpu.product": GPUS[spec.gpu].product}
+        pod["serviceAccountName"] = _workers(spec)
+        container["env"].append({"name": "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "value": str(DRAIN_SECONDS)})
+        container["volumeMounts"].append({"name": "cache", "mountPath": CACHE})
+        pod["volumes"].append({"name": "cache", "emptyDir": {}})
+        pod["nodeSelector"] = _machines(spec)
         pod["tolerations"] = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
-        if spec.spot:  # as Karpenter labels its machines
-            pod["nodeSelector"]["karpenter.sh/capacity-type"] = "spot"
     return {"spec": pod}
 
 
-def _variables(spec: ClusterSpec, environment: Mapping[str, str]) -> dict[str, str]:
-    return {"AWS_DEFAULT_REGION": spec.region, **network_settings(environment)}
+def _workers(spec: ClusterSpec) -> str:
+    """Their ServiceAccount."""
+    return f"{spec.name}-worker"
+
+
+def _machines(spec: ClusterSpec) -> dict[str, str]:
+    """The labels of machines for workers. Spot ones are Karpenter's, which has to find them before they have a GPU's.
+
+    Raises InputError if EC2 has none with so many GPUs.
+    """
+    gpu = GPUS[spec.gpu]
+    if not spec.spot:
+        return {"nvidia.com/gpu.product": gpu.product}
+    enough = [count for count in gpu.instances if count >= spec.gpus_per_node]
+    if not enough:
+        raise InputError(f"EC2 has at most {max(gpu.instances)} {spec.gpu} a machine: --gpus-per-node")
+    instance, _, _ = gpu.instances[min(enough)]
+    return {"node.kubernetes.io/instance-type": instance, "karpenter.sh/capacity-type": "spot"}

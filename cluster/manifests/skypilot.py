@@ -16,7 +16,8 @@ uv python install 3.12
 make PYTHON="$(uv python find 3.12)" .venv/ready
 """
 
-# SkyPilot's own Ray has the ports 6380 and 8266. The token goes into a file that only this user can read, and out of
+# SkyPilot's own Ray has the ports 6380, 8266 and on every machine 52365, its agent's; without an agent of ours, which
+# needs a moment, Ray takes no jobs. The token goes into a file that only this user can read, and out of
 # the environment of everything that is started.
 RUN = """\
 umask 077 && mkdir -p ~/.ray && printenv RAY_AUTH_TOKEN > ~/.ray/auth_token && unset RAY_AUTH_TOKEN
@@ -24,10 +25,12 @@ export PATH="$PWD/.venv/bin:$PATH"
 head=$(echo "$SKYPILOT_NODE_IPS" | head -n 1)
 if [ "$SKYPILOT_NODE_RANK" -ne 0 ]; then
   until ray health-check --address "$head:6379" > /dev/null 2>&1; do sleep 2; done
-  ray start --address "$head:6379" --disable-usage-stats
+  ray start --address "$head:6379" --dashboard-agent-listen-port 52366 --disable-usage-stats
+  sleep 5
   exit
 fi
-ray start --head --port 6379 --dashboard-host 127.0.0.1 --disable-usage-stats
+ray start --head --port 6379 --dashboard-host 127.0.0.1 --dashboard-agent-listen-port 52366 --disable-usage-stats
+sleep 5
 until [ "$(ray list nodes --filter state=ALIVE --format json | grep -c '"node_id"')" -ge "$SKYPILOT_NUM_NODES" ]; do
   sleep 2
 done

@@ -57,7 +57,7 @@ class ClusterSpec:
     region: Annotated[str, Field(pattern=r"^[a-z]{2,}(-[a-z]+)+-\d$")] = "us-east-1"
     storage: Url = "s3://my-bucket/alexvgg"
     dataset: Url = "s3://my-bucket/imagenet"
-    command: str = "alexvgg submit --model vgg_e --nodes {nodes} --profile {name} --wait"
+    command: str = "alexvgg submit --model vgg_e --nodes {nodes} --profile {name} --wait-for-nodes 30 --wait"
     ray: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")] = version("ray")
 
     def __post_init__(self) -> None:
@@ -73,7 +73,8 @@ class ClusterSpec:
     @property
     def entrypoint(self) -> str:
         """`command` with this cluster's nodes and name."""
-        return self.command.replace("{nodes}", str(self.nodes)).replace("{name}", self.name)
+        nodes = f"{self.nodes}" if self.most_nodes == self.nodes else f"{self.nodes}:{self.most_nodes}"
+        return self.command.replace("{nodes}", nodes).replace("{name}", self.name)
 
     def profile(self, dashboard: str = "http://127.0.0.1:8265") -> str:
         """The cluster as a profile of alexvgg.toml."""

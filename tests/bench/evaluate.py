@@ -78,8 +78,8 @@ def main() -> None:
         for q in SCALES:
             alone, _ = ours(dataset, net, (q,), folder / f"q{q}")
             print(f"{q:>4} {1000 * alone / IMAGES:>14.1f} {1000 * one_by_one[0][q] / IMAGES:>14.1f}")
-    per_image = [[1000 * pair[i] / IMAGES for pair in pairs] for i in (0, 1)]
-    report("evaluate", *per_image, "ms/image", ("in batches of one shape", "one image after the other"))
+    mine, theirs = ([1000 * pair[i] / IMAGES for pair in pairs] for i in (0, 1))
+    report("evaluate", mine, theirs, "ms/image", ("in batches of one shape", "one image after the other"))
 
 
 main()

@@ -42,6 +42,7 @@ class Ranks:
     def __init__(self, net: str, size: int, hosts: Hosts | None, exchanges: list[str]) -> None:
         master, self._interface = ("127.0.0.1", "lo") if hosts is None else (address(0), LINK)
         world = {"WORLD_SIZE": str(size), "MASTER_ADDR": master, "MASTER_PORT": str(free_port()), "LOCAL_RANK": "0"}
+        world["CUDA_VISIBLE_DEVICES"] = ""  # gloo's exchange is what is measured
         self._processes = []
         for rank in range(size):
             command = [sys.executable, str(RANK), net, str(STEPS), self._interface, *exchanges]
@@ -77,7 +78,7 @@ def measure(net: str, size: int, *, apart: bool) -> tuple[dict[Key, Measured], f
         try:
             hidden = min(ranks.measured()["seconds"])
             ranks.go_on()
-            found = {("none", None): ranks.measured()}
+            found: dict[Key, Measured] = {("none", None): ranks.measured()}
             for how, rate in itertools.product(EXCHANGES, rates):
                 if hosts is not None:
                     hosts.limit(rate)

@@ -91,7 +91,7 @@ def hidden(net: Any, images: Tensor, batch: Batch) -> float:
     """Seconds that the convolutions' backward pass takes: what an exchange hides behind."""
     maps, began = net.maps(images), []
     maps.register_hook(lambda _: began.append(time.perf_counter()))
-    F.cross_entropy(net.classifier(maps.flatten(1), batch.keys), batch.labels).backward()
+    F.cross_entropy(net.classifier(maps.flatten(1), batch.keys), batch.labels).backward()  # type: ignore[no-untyped-call]
     return time.perf_counter() - began[0]
 
 
@@ -113,7 +113,7 @@ def main() -> None:
                 model = distributed(net, world, agree(net, world, how, GLOBAL_BATCH, mine))  # type: ignore[arg-type]
             update = Updater(model, optimizer, normalise, world)
             for _ in range(int(rates)):
-                measured(how, meter, steps, lambda update=update: update(batch))  # type: ignore[misc]
+                measured(how, meter, steps, lambda update=update: update(batch))
             optimizer.zero_grad()
             del model, update
             gc.collect()

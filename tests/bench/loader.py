@@ -154,7 +154,7 @@ def main() -> None:
             ways["Hugging Face datasets, 1 core"] = (lambda: by_datasets(urls), 1)
         for work, cores in ways.values():
             rate(work, cores)
-        rates = {name: [] for name in ways}
+        rates: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(ROUNDS):
             for name, (work, cores) in ways.items():
                 rates[name].append(rate(work, cores))

@@ -77,7 +77,7 @@ def main() -> None:
         held = working_set(split, plan, lanes, 0)
         next(plan_reads(split, plan, lanes, 0, 1 << 30))
         reading.append(time.perf_counter() - began)
-        sampler = DistributedSampler(range(SAMPLES), num_replicas=4, rank=0)  # type: ignore[arg-type]
+        sampler: DistributedSampler[int] = DistributedSampler(range(SAMPLES), num_replicas=4, rank=0)  # type: ignore[arg-type]
         began = time.perf_counter()
         list(sampler)
         sampling.append(time.perf_counter() - began)

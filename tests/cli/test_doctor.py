@@ -59,6 +59,17 @@ def test_each_failure_has_its_next_step(here: Path, digits_url: str, golden: Cal
     assert all(f["next_step"] for f in failed)
 
 
+def test_storage_is_tried_even_if_its_port_is_closed(here: Path, localbucket: str, s3: Callable[[str], str]) -> None:
+    """It may be reached through a proxy; here `listens` says that every port is closed."""
+    url = s3(localbucket)
+    (here / "alexvgg.toml").write_text(
+        f'[profile.lab]\ndashboard = "http://ray-head:8265"\nstorage = "{url}"\ndataset = "{url}"\n'
+    )
+    document = json.loads(CliRunner().invoke(main, ["doctor", "--profile", "lab", "--json"]).stdout)
+    states = {f["name"]: f["state"] for f in document["findings"]}
+    assert (states["port of storage"], states["storage write"]) == ("warning", "ok")
+
+
 def test_a_profile_that_is_not_there_is_a_finding(here: Path) -> None:
     result = CliRunner().invoke(main, ["doctor", "--profile", "lab"])
     assert result.exit_code == 1

@@ -1,7 +1,11 @@
 """What is written for clusters elsewhere, held against what those who read it publish."""
 
 import json
+import os
 import re
+import shlex
+import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +23,7 @@ from moto import mock_aws
 from alexvgg.cli import main
 from alexvgg.config import from_dict
 from alexvgg.errors import InputError
-from alexvgg.profiles import read_profile
+from alexvgg.profiles import read_profile, user_file
 from cluster.manifests.files import render
 from cluster.manifests.iam import head_policy, policy_text, storage_policy
 from cluster.manifests.spec import GPUS, ClusterSpec
@@ -60,6 +64,20 @@ def test_ray_takes_the_aws_manifest(spot: bool) -> None:
     assert head["resources"] == {"CPU": 0, "GPU": 0}, "the head doesn't train"
     assert workers["resources"]["GPU"] == 8
     assert (workers["node_config"].get("InstanceMarketOptions") == {"MarketType": "spot"}) == spot
+
+
+def test_amazons_own_registry_gets_a_login() -> None:
+    host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
+    spec = ClusterSpec(image=f"{host}/alexvgg:0.1.0")
+    (config,) = documents("aws", "cluster.yaml", spec)
+    for commands in (
+        config["initialization_commands"],
+        config["available_node_types"]["gpu"]["initialization_commands"],
+    ):
+        assert commands[0].endswith(f"docker login --username AWS --password-stdin {host}")
+    (pull,) = [s for s in storage_policy(spec)["Statement"] if s["Sid"] == "PullImage"]
+    assert pull["Resource"] == "arn:aws:ecr:eu-west-1:123456789012:repository/*"
+    assert documents("aws", "cluster.yaml")[0]["initialization_commands"] == []
 
 
 @pytest.mark.parametrize(("gpu", "count"), [(gpu, count) for gpu, kind in GPUS.items() for count in kind.instances])
@@ -103,8 +121,9 @@ def test_kuberay_and_kubernetes_know_every_field() -> None:
     (cluster,), (job,) = documents("kuberay", "raycluster.yaml"), documents("kuberay", "rayjob.yaml")
     check_kuberay("RayCluster", cluster, "RayCluster")
     check_kuberay("RayJob", job, "RayJob")
-    account, settings = documents("kuberay", "common.yaml")
-    check_kubernetes("V1ServiceAccount", account)
+    *accounts, settings = documents("kuberay", "common.yaml")
+    for account in accounts:
+        check_kubernetes("V1ServiceAccount", account)
     check_kubernetes("V1ConfigMap", settings)
 
 
@@ -129,10 +148,42 @@ def test_kuberays_rules_for_a_job_in_a_sidecar_are_kept() -> None:
     assert cluster["workerGroupSpecs"][0]["maxReplicas"] == 8
 
 
-def test_a_jobs_command_may_hold_anything() -> None:
-    spec = ClusterSpec(command="for i in {a..b}; do alexvgg reproduce ${TABLE} --nodes {nodes}; done")
-    (job,) = documents("kuberay", "rayjob.yaml", spec)
-    assert job["spec"]["entrypoint"].endswith("for i in {a..b}; do alexvgg reproduce ${TABLE} --nodes 4; done")
+@pytest.mark.parametrize(("code", "counts_as"), [(0, 0), (100, 1), (103, 0)])
+def test_a_jobs_command_may_hold_anything_and_a_stop_ends_it(tmp_path: Path, code: int, counts_as: int) -> None:
+    """Through both shells that it meets: KubeRay's script, and that of the job which Ray makes of the words in it."""
+    (tmp_path / "alexvgg").write_text(f'#!/bin/bash\nprintf "<%s>" "$@"\nexit {code}\n')
+    (tmp_path / "alexvgg").chmod(0o755)
+    command = 'for i in {a..b}; do alexvgg reproduce "${TABLE}  $i" --nodes {nodes} --set \'x="y"\'; done'
+    (job,) = documents("kuberay", "rayjob.yaml", ClusterSpec(command=command))
+    submit = shlex.join([sys.executable, "-c", "import shlex, sys; print(shlex.join(sys.argv[1:]))"])
+    script = f"{submit} -- {job['spec']['entrypoint']} ;"
+    joined = subprocess.run(["bash", "-ce", script], capture_output=True, text=True, check=True).stdout
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TABLE": "table4"}
+    done = subprocess.run(["bash", "-c", joined[3:]], env=environment, capture_output=True, text=True)
+    assert done.stdout == "".join(f'<reproduce><table4  {i}><--nodes><4><--set><x="y">' for i in "ab"), done.stderr
+    assert done.returncode == counts_as
+
+
+def test_a_pod_finds_the_profile_as_its_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ray")
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    (job,) = documents("kuberay", "rayjob.yaml")
+    pod = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+    (mount,), (volume,) = pod["containers"][0]["volumeMounts"], pod["volumes"]
+    (item,) = volume["configMap"]["items"]
+    assert user_file() == Path(mount["mountPath"]) / item["path"]
+
+
+def test_karpenter_can_find_spot_machines_that_have_no_gpus_yet() -> None:
+    def labels(**described: Any) -> Any:
+        (cluster,) = documents("kuberay", "raycluster.yaml", ClusterSpec(**described))
+        return cluster["spec"]["workerGroupSpecs"][0]["template"]["spec"]["nodeSelector"]
+
+    assert labels(gpu="L4", gpus_per_node=2) == {"nvidia.com/gpu.product": "NVIDIA-L4"}
+    spot = {"node.kubernetes.io/instance-type": "g6.12xlarge", "karpenter.sh/capacity-type": "spot"}
+    assert labels(gpu="L4", gpus_per_node=2, spot=True) == spot
+    with pytest.raises(InputError, match="EC2 has at most 8 L4 a machine"):
+        labels(gpu="L4", gpus_per_node=16, spot=True)
 
 
 def test_skypilot_knows_every_field() -> None:
@@ -184,7 +235,7 @@ def test_the_profile_is_one_that_submit_reads(tmp_path: Path, monkeypatch: pytes
         path.write_text(ClusterSpec(gpu=gpu, gpus_per_node=max(kind.instances)).profile())
         assert read_profile("alexvgg").gpu == gpu
     path.write_text(SPEC.profile())
-    settings = documents("kuberay", "common.yaml")[1]["data"]["alexvgg.toml"]
+    settings = documents("kuberay", "common.yaml")[-1]["data"]["alexvgg.toml"]
     assert tomllib.loads(settings) == tomllib.loads(path.read_text())
 
 

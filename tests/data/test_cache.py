@@ -133,6 +133,15 @@ def test_a_folder_that_refuses_to_be_measured_costs_the_cache_but_not_the_run(
     assert caplog.text.count("takes no more images") == 1
 
 
+def test_a_folder_that_cannot_be_made_costs_the_cache_but_not_the_run(
+    counted: tuple[Dataset, Counting], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()  # nobody can make a folder in it, root included
+    with caplog.at_level(logging.WARNING):
+        assert len(pixels(counted[0], Cache(tmp_path / "file" / "nvme", 2_010_000))) == 1437
+    assert caplog.text.count("takes no more images") == 1
+
+
 def test_a_full_cache_looks_again(counted: tuple[Dataset, Counting], tmp_path: Path) -> None:
     """What others left there becomes stale while a job runs."""
     dataset, store = counted

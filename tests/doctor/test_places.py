@@ -1,5 +1,7 @@
 """What doctor tries on a storage, a dataset and a clock."""
 
+import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +18,7 @@ STORAGE = ["storage", "storage write", "storage read", "storage ranged read", "s
 def test_an_s3_service_that_has_all(localbucket: str, s3: Callable[[str], str]) -> None:
     url = s3(localbucket)
     assert [(f.name, f.state) for f in check_storage(url)] == [(name, "ok") for name in STORAGE]
-    assert open_store(url).list("doctor/") == []
+    assert open_store(url).list("doctor") == []
     assert service_url(url) == localbucket
     clock = check_clock("storage", localbucket)
     assert clock.state == "ok"
@@ -40,6 +42,25 @@ def test_storage_that_overwrites_what_it_should_not(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(FileStore, "put_new", overwrite)
     states = {f.name: f.state for f in check_storage(tmp_path.as_uri())}
     assert states == {**dict.fromkeys(STORAGE, "ok"), "storage conditional write": "failed"}
+
+
+def test_nothing_is_left_in_a_folder(tmp_path: Path) -> None:
+    assert {f.state for f in check_storage(tmp_path.as_uri())} == {"ok"}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_port_that_speaks_no_http_has_no_clock() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def greet() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+                connection.recv(1000)
+
+        threading.Thread(target=greet, daemon=True).start()
+        finding = check_clock("mlflow", f"http://127.0.0.1:{server.getsockname()[1]}")
+    assert finding.state == "skipped"
 
 
 def test_a_dataset_down_to_the_pixels(tmp_path: Path) -> None:

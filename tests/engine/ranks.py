@@ -121,12 +121,8 @@ def net_of(case: Case, seed: int = 0) -> nn.Module:
 @contextmanager
 def dynamo_alone() -> Iterator[None]:
     """Inside, modules are compiled without code being generated, which takes minutes."""
-    compiling = nn.Module.compile
-    nn.Module.compile = functools.partialmethod(compiling, backend="aot_eager")  # type: ignore[assignment,method-assign]
-    try:
+    with patched("compile", functools.partial(torch.compile, backend="aot_eager"), torch):
         yield
-    finally:
-        nn.Module.compile = compiling  # type: ignore[method-assign]
 
 
 def gradients(world: World, case: Case) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterator
-from functools import partialmethod
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from alexvgg.batch import Batch
 from alexvgg.config import TrainConfig
-from alexvgg.engine.device import LAG, Readback, on_device
+from alexvgg.engine.device import LAG, OnDevice, Readback
 from alexvgg.engine.guards import DivergedError, StuckStart
 from alexvgg.engine.loop import STEPS_PER_POINT, Trainer
 from alexvgg.engine.pace import Pace
@@ -84,7 +84,7 @@ def test_points_and_the_epochs_mean_hold_every_step_once() -> None:
 
 def test_a_compiled_net_has_the_losses_of_the_eager_one(monkeypatch: pytest.MonkeyPatch) -> None:
     # Without code being generated, which would take a C++ compiler and a minute.
-    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="aot_eager"))
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     losses = []
     for compiled in (False, True):
         made = trainer(Notes(), compiled=compiled)
@@ -166,7 +166,8 @@ def test_numbers_are_read_two_steps_later_and_none_is_lost() -> None:
 
 def test_on_a_cpu_batches_are_passed_on_as_they_are() -> None:
     made = list(batches(3))
-    assert all(a is b for a, b in zip(on_device(iter(made), CPU), made, strict=True))
+    moved = OnDevice(iter(made), CPU)
+    assert all(next(moved) is batch for batch in made)
 
 
 @pytest.mark.parametrize(

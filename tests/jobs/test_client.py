@@ -12,9 +12,12 @@ import ray
 from click.testing import CliRunner
 
 from alexvgg.cli import main
+from alexvgg.config import Execution
 from alexvgg.errors import InputError
-from jobs.access import INSECURE
-from jobs.client import client
+from alexvgg.profiles import Profile
+from jobs.access import INSECURE, TokenError
+from jobs.client import RayJobs, client
+from jobs.doctor import check_ray
 
 ANSWERS = {
     "/api/version": {"version": "4", "ray_version": ray.__version__, "ray_commit": "", "session_name": ""},
@@ -39,6 +42,19 @@ class ClosedRay(OpenRay):
     def do_GET(self) -> None:
         self.send_response(401)
         self.end_headers()
+
+
+class RefusingRay(OpenRay):
+    def do_GET(self) -> None:
+        self.send_response(403)
+        self.end_headers()
+
+
+class NoRay(OpenRay):
+    """Something else that listens there, and speaks no HTTP."""
+
+    def do_GET(self) -> None:
+        self.wfile.write(b"SSH-2.0-OpenSSH_9.2\r\n")
 
 
 @pytest.fixture
@@ -91,7 +107,48 @@ def test_loopback_and_a_ray_that_asks_are_none_of_that(elsewhere: str) -> None:
             server.server_close()
 
 
-@pytest.mark.parametrize("command", ["submit", "status", "logs", "stop"])
+def test_the_shells_own_addresses_do_not_replace_the_profiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = serve("127.0.0.1", OpenRay)
+    url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        for act in (lambda: client(url).list_jobs(), lambda: RayJobs("s3://b/s", Execution("d", "s")).states()):
+            monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:1")
+            monkeypatch.setenv("RAY_ADDRESS", url)
+            assert not act()
+            assert {"RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"}.isdisjoint(os.environ)
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "detail", "next_step"),
+    [
+        (ClosedRay, "asks for a token, and this shell shows none", "Set RAY_AUTH_MODE=token"),
+        (RefusingRay, "refuses this shell's token", "Put this cluster's into RAY_AUTH_TOKEN"),
+        (NoRay, "no Ray cluster answers at", "`alexvgg config show`"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::urllib3.exceptions.HTTPWarning")
+def test_each_refusal_has_its_own_next_step(
+    elsewhere: str, answer: type[BaseHTTPRequestHandler], detail: str, next_step: str
+) -> None:
+    server = serve(elsewhere, answer)
+    url = f"http://{elsewhere}:{server.server_port}"
+    try:
+        (finding,) = check_ray(Profile("s3://b/s", dashboard=url), url)
+        assert finding.state == "failed"
+        assert detail in finding.detail
+        assert str(finding.next_step).startswith(next_step)
+        if answer is not NoRay:
+            with pytest.raises(TokenError, match=f"{detail}.*{next_step}"):
+                client(url)
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("command", ["submit", "status", "logs", "stop", "doctor"])
 def test_the_option_reaches_the_client(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(INSECURE, "")  # so that it is restored
     CliRunner().invoke(main, [command, "--insecure", "--profile", "none"])

@@ -39,7 +39,8 @@ class Jobs:
 def test_what_is_submitted(tmp_path: Path) -> None:
     jobs, source = Jobs(), ilsvrc(tmp_path / "src")
     ids = [submit(jobs, source, "s3://b/x", OPTIONS, threads=8, nodes=4) for _ in range(2)]  # type: ignore[arg-type]
-    assert ids == ["pack-a1", "pack-a2"]
+    assert len(set(ids)) == 2, "two may be sent at once"
+    assert all(name.startswith("pack-") for name in ids)
     assert jobs.sent[0]["metadata"] == {"alexvgg": "pack", "nodes": "4"}
     *command, job = shlex.split(jobs.sent[0]["entrypoint"])
     assert command == ["python", "-m", "jobs.pack"]
