@@ -216,6 +216,12 @@ def test_no_local_cluster_names_the_command_that_starts_it(elsewhere: Path) -> N
     assert "alexvgg cluster up" in result.stderr
 
 
+def test_a_folder_in_the_place_of_the_settings_is_named(elsewhere: Path) -> None:
+    (elsewhere / "alexvgg.toml").mkdir()
+    result = run("config", "show")
+    assert (result.exit_code, result.stderr) == (1, "alexvgg: alexvgg.toml: Is a directory\n")
+
+
 def test_dataset_that_is_not_there(elsewhere: Path) -> None:
     here = elsewhere.as_uri()
     places = {"dashboard": "http://127.0.0.1:1", "storage": f"{here}/s", "dataset": f"{here}/d"}
