@@ -18,9 +18,10 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import takewhile
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from alexvgg.data.store import MissingKeyError, Store
+from alexvgg.errors import reading
 
 BEAT_SECONDS = 5.0
 DEAD_SECONDS = 20.0  # without a beat, of a job that Ray doesn't know
@@ -29,6 +30,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 2.0, 300.0  # seconds between a lost attempt and th
 
 Outcome = Literal["finished", "failed", "lost", "stopped"]  # trying again mends what was lost, not what failed
 Standing = Literal["open", "live", "finished", "failed", "stopped"]
+T = TypeVar("T")
 
 
 class SupersededError(RuntimeError):
@@ -128,20 +130,25 @@ class Attempt:
 
 
 def history(storage: Store, folder: str, present: Iterable[str] | None = None) -> list[Record]:
-    """All attempts, the first one first; `present` spares a listing if the storage's keys are known already."""
+    """All attempts, the first one first; `present` spares a listing if the storage's keys are known already.
+
+    Raises InputError if what another version wrote can't be read.
+    """
     prefix = f"{folder}attempts/"
     keys = {
         k.removeprefix(prefix) for k in (storage.list(prefix) if present is None else present) if k.startswith(prefix)
     }
 
-    def document(name: str) -> Any:
-        return json.loads(storage.get(prefix + name))
+    def document(name: str, kind: type[T]) -> T:
+        data = storage.get(prefix + name)
+        with reading(prefix + name):
+            return kind(**json.loads(data))
 
     def record(n: int) -> Record:
-        end = End(**document(f"{n}.end.json")) if f"{n}.end.json" in keys else None
-        return Record(n, Claim(**document(f"{n}.json")), end, f"{n}.forgiven.json" in keys)
+        end = document(f"{n}.end.json", End) if f"{n}.end.json" in keys else None
+        return Record(n, document(f"{n}.json", Claim), end, f"{n}.forgiven.json" in keys)
 
-    numbers = sorted(int(stem) for k in keys if (stem := k.removesuffix(".json")).isdigit())
+    numbers = sorted(int(stem) for k in keys if (stem := k.removesuffix(".json")).isdecimal())
     return [record(n) for n in numbers]
 
 

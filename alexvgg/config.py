@@ -22,7 +22,7 @@ Scale = int | tuple[int, int]  # S: the shorter side, fixed or drawn per image f
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
-_strict = ConfigDict(extra="forbid", strict=True)
+_strict = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 def pixels(scale: int, crop: int) -> int:
@@ -95,7 +95,7 @@ class TrainConfig:
     plateau_patience: Annotated[int, Field(ge=0)] = 2  # epochs without a better validation error before lr / 10
     plateau_threshold: Annotated[float, Field(ge=0)] = 1e-3  # what counts as better, as a share of all images
     max_steps: Positive | None = None  # the run ends here or after its epochs, whichever comes first
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     decay_biases: bool = False  # L2 on biases too; neither paper says, both papers' own configurations say no
 
 
@@ -139,8 +139,9 @@ class RunSpec:
     imported: Imported | None = None
 
     def __post_init__(self) -> None:
-        smallest = self.data.train_scale if isinstance(self.data.train_scale, int) else self.data.train_scale[0]
-        _check_scale("S", smallest, "256, 384 and 256 to 512")
+        scale = self.data.train_scale
+        for s in (scale,) if isinstance(scale, int) else scale:
+            _check_scale("S", s, "256, 384 and 256 to 512")
         check_test_scales(q for row in self.test_scales for q in row)
         if isinstance(self.data.train_scale, tuple) and self.data.train_scale[0] > self.data.train_scale[1]:
             raise InputError(f"S range {self.data.train_scale} is empty; write the smaller number first")

@@ -1,7 +1,8 @@
 """The exceptions that are meant for the person at the keyboard, and what their sentences have in common."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class InputError(ValueError):
@@ -17,6 +18,21 @@ class NotFoundError(InputError):
     """What was named isn't there."""
 
     exit_code = 102
+
+
+class StoreError(RuntimeError):
+    """The storage failed for good, or what lies there isn't what was written: what, where, and why."""
+
+
+@contextmanager
+def reading(document: str) -> Iterator[None]:
+    """Inside, a stored document is made sense of. Raises InputError that names it if there is none in it."""
+    try:
+        yield
+    except ValueError as error:
+        raise InputError(f"{document}: {error}") from None
+    except (LookupError, TypeError, AttributeError) as error:
+        raise InputError(f"{document} isn't what alexvgg writes: {error!r}") from None
 
 
 def did_you_mean(word: str, known: Iterable[str], all_of_them: str = "there are") -> str:

@@ -84,8 +84,11 @@ def plan_runs(
     for target in targets:
         spec_of(target)
     if start is not None and not any(s.parent and s.parent.run == start.run for s in specs.values()):
-        names, net = ", ".join(t.name for t in targets), start.model.name
-        raise InputError(f"{names} can't start from {start.run}: no run on the way there starts from a {net}")
+        names = ", ".join(t.name for t in targets)
+        why = f"no run on the way there starts from a {start.model.name}"
+        if init != "auto":
+            why += f", as --init {init} leaves the parents of other nets out"
+        raise InputError(f"{names} can't start from {start.run}: {why}")
     return list(specs.values())
 
 

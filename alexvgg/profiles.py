@@ -44,9 +44,14 @@ SECRETS = {
 class Profile:
     """One place to run. With GPUs, a node has one worker for each; without, one worker."""
 
-    dashboard: Annotated[str, Field(description="Ray's dashboard, which has its Jobs API: http://ray-head:8265")]
     storage: Annotated[str, Field(description="Where runs and their results lie: s3://bucket/prefix or file:///folder")]
-    dataset: Annotated[str, Field(description="The packed dataset: s3://bucket/prefix or file:///folder")]
+    dataset: Annotated[
+        str | None, Field(description="The packed dataset: s3://bucket/prefix or file:///folder; `status` needs none")
+    ] = None
+    dashboard: Annotated[
+        str | None,
+        Field(description="Ray's dashboard, which has its Jobs API: http://ray-head:8265; what only reads needs none"),
+    ] = None
     mlflow: Annotated[str | None, Field(description="An MLflow server; without one, nothing is logged to MLflow")] = (
         None
     )
@@ -65,7 +70,8 @@ class Profile:
         for name in SECRETS:
             check_no_login(name, getattr(self, name))
         for name in ("dashboard", "mlflow"):
-            _check_url(name, getattr(self, name) or "")
+            if (url := getattr(self, name)) is not None:
+                _check_url(name, url)
 
     @property
     def workers_per_node(self) -> int:
@@ -82,10 +88,10 @@ def check_no_login(name: str, url: str | None) -> None:
 
 
 def _check_url(name: str, url: str) -> None:
-    """Raise InputError if it isn't empty, of a cluster that isn't up, and no http URL."""
+    """Raise InputError if it is no http URL."""
     try:
         parts = urlsplit(url)
-        sane = not url or (parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0)
+        sane = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:  # of a port that is no number
         sane = False
     if not sane:

@@ -191,7 +191,7 @@ def find_recipe(model: str, scale: str) -> Recipe:
             f"there is no model {model!r}; torchvision's {model.lower()} is {ours!r} here, as in VGG Table 1"
         )
     scales = choose(by_model, model, "model")
-    if scale.isdigit() and int(scale) < PAPER_CROP:
+    if scale.isdecimal() and int(scale) < PAPER_CROP:
         raise InputError(
             f"S={scale} is smaller than the {PAPER_CROP}-pixel crop: no crop fits. Use {', '.join(scales)}"
         )

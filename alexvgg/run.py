@@ -11,6 +11,7 @@ Everything a run leaves behind lies under `runs/<name>/` of its storage:
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -54,9 +55,11 @@ Progress = Callable[[dict[str, Any]], None]
 
 def epoch_line(event: Mapping[str, Any], epochs: int) -> str:
     """What `progress` is called with, in a line."""
+    error = event.get("val/top1_error")
     return (
         f"{event['run']}: epoch {event['epoch']}/{epochs}, step {event['step']}, "
-        f"loss {event['train/loss_epoch']:.3f}, top-1 error {event['val/top1_error']:.1f} %, "
+        f"loss {event['train/loss_epoch']:.3f}, "
+        f"{'no validation image' if error is None else f'top-1 error {error:.1f} %'}, "
         f"{event['perf/images_per_s']:.0f} images/s"
     )
 
@@ -183,16 +186,17 @@ class _Run:
             with closing(self.loader.training(plan, epoch, first_step)) as batches:
                 metrics = trainer.epoch(batches, len(split), steps)
             metrics |= self.loader.metrics() | self._validate()
-            trainer.observe(metrics["val/top1_error"] / 100)
+            error = metrics.get("val/top1_error")
+            trainer.observe(math.nan if error is None else error / 100)
             self.recording.metrics(trainer.step, metrics)
-            self._save(metrics["val/top1_error"])
+            self._save(error)
             progress({"run": self.spec.name, "epoch": epoch + 1, "step": trainer.step, **metrics})
             trainer.stop_if_wished()
         self.world.wait_until(lambda: self.saver is None or self.saver.idle)
         trainer.stop_if_wished()  # before the evaluation, which is long
 
     def _validate(self) -> dict[str, float]:
-        """The centre crop at the single test scale: what the schedule watches.
+        """The centre crop at the single test scale: what the schedule watches. Empty if no image could be decoded.
 
         In float32: in bf16 the best two scores of many an image are the same number, which counts as wrong.
         """
@@ -203,7 +207,8 @@ class _Run:
                 batch = batch.to(self.world.device)
                 counts += Counts.of(self.net(self.normalise(batch)), batch.labels, batch.weights)
         total = self._total(counts)
-        return {"val/top1_error": total.top1_error, "val/top5_error": total.top5_error}
+        errors = {"val/top1_error": total.top1_error, "val/top5_error": total.top5_error}
+        return {metric: error for metric, error in errors.items() if error is not None}
 
     def _total(self, counts: Counts) -> Counts:
         return Counts(*self.world.sum(counts.tensor(self.world.device)).tolist())

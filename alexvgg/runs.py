@@ -1,18 +1,22 @@
 """What the storage says about runs: it alone is enough to rebuild every status and every table."""
 
 import json
-from collections.abc import Iterable
+import logging
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from alexvgg import attempts
 from alexvgg.attempts import Record
 from alexvgg.config import RunSpec, from_dict
 from alexvgg.data.store import Store
-from alexvgg.errors import InputError, resolve
+from alexvgg.errors import InputError, reading, resolve
 from alexvgg.tracking.journal import read_journal
 
+log = logging.getLogger(__name__)
+
 State = Literal["finished", "failed", "started", "planned"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,22 +43,37 @@ class RunRecord:
         """The newest `epoch` event of the journal."""
         return next((e for e in reversed(self.journal) if e["event"] == "epoch"), None)
 
+    @property
+    def last_seen(self) -> float:
+        """When the journal's newest event was written, in seconds since 1970; 0 without any."""
+        return max((e["time"] for e in self.journal), default=0.0)
+
 
 def read_run(storage: Store, name: str, present: Iterable[str] | None = None) -> RunRecord:
-    """The record of one run; `present` spares a listing if the storage's keys are known already."""
+    """The record of one run; `present` spares a listing if the storage's keys are known already.
+
+    Raises InputError, naming the document, if one can't be read: it is damaged, or a newer version wrote it.
+    """
     folder = f"runs/{name}/"
     files = {key.removeprefix(folder) for key in (present or storage.list(folder)) if key.startswith(folder)}
 
-    def document(file: str) -> Any:
-        return json.loads(storage.get(folder + file)) if file in files else None
+    def document(file: str, part: Callable[[Any], T]) -> T | None:
+        if file not in files:
+            return None
+        data = storage.get(folder + file)
+        with reading(folder + file):
+            return part(json.loads(data))
 
-    spec, final = document("spec.json"), document("final/record.json")
+    weights: str | None = document("final/record.json", lambda record: record["sha256"])
+    rows = [
+        document(f, lambda row: row if is_row(row) and row["members"][0]["weights"] == weights else None)
+        for f in sorted(files)
+        if f.startswith("eval/") and f.endswith(".json")
+    ]
     tried = attempts.history(storage, folder, [folder + file for file in files])
     failure = attempts.failure(tried)
-    weights = final["sha256"] if final else None
-    rows = [document(f) for f in sorted(files) if f.startswith("eval/") and f.endswith(".json")]
     state: State = "planned"
-    if final is not None:
+    if weights is not None:
         state = "finished"
     elif failure is not None:
         state = "failed"
@@ -63,18 +82,26 @@ def read_run(storage: Store, name: str, present: Iterable[str] | None = None) ->
     return RunRecord(
         name=name,
         state=state,
-        spec=None if spec is None else from_dict(RunSpec, spec),
+        spec=document("spec.json", lambda spec: from_dict(RunSpec, spec)),
         journal=read_journal(storage, folder + "journal.jsonl") if "journal.jsonl" in files else [],
-        evaluation=[row for row in rows if row["members"][0]["weights"] == weights],
+        evaluation=[row for row in rows if row is not None],
         error=failure,
         weights=weights,
         attempts=tuple(tried),
     )
 
 
+def is_row(document: Any) -> bool:
+    """Whether it is an evaluation's document, and not someone else's."""
+    return isinstance(document, dict) and bool(document.get("members"))
+
+
 def read_spec(storage: Store, name: str) -> RunSpec:
-    """What a run is. Raises MissingKeyError if nobody has begun it."""
-    return from_dict(RunSpec, json.loads(storage.get(f"runs/{name}/spec.json")))
+    """What a run is. Raises MissingKeyError if nobody has begun it, and InputError if it can't be read."""
+    key = f"runs/{name}/spec.json"
+    data = storage.get(key)
+    with reading(key):
+        return from_dict(RunSpec, json.loads(data))
 
 
 def is_finished(storage: Store, run: str) -> bool:
@@ -88,20 +115,31 @@ def run_names(storage: Store) -> list[str]:
 
 
 def names_in(keys: Iterable[str]) -> list[str]:
-    """Of every run that some of the keys belong to: not of files that someone else put there."""
-    return sorted({key.split("/")[1] for key in keys if key.count("/") > 1})
+    """Of every run that some of the keys belong to, by its spec or a claim: not of what someone else put there."""
+    parts = (key.split("/") for key in keys)
+    return sorted({p[1] for p in parts if p[2:] == ["spec.json"] or (p[2:3] == ["attempts"] and len(p) == 4)})
 
 
 def list_runs(storage: Store) -> list[RunRecord]:
-    """Every run under the storage URL, by name."""
+    """Every run under the storage URL, by name. One that can't be read is left out, with a warning that says why."""
     keys = storage.list("runs/")
-    return [read_run(storage, name, keys) for name in names_in(keys)]
+    records = []
+    for name in names_in(keys):
+        try:
+            records.append(read_run(storage, name, keys))
+        except InputError as error:
+            log.warning("%s is left out: %s", name, error)
+    return records
 
 
 def list_fusions(storage: Store) -> list[dict[str, Any]]:
     """The documents of all rows that fuse several runs, the oldest first."""
-    keys = (k for k in storage.list("fusions/") if k.endswith(".json"))
-    documents = [json.loads(storage.get(key)) | {"name": key[8:-5]} for key in keys]
+    documents = []
+    for key in (k for k in storage.list("fusions/") if k.endswith(".json")):
+        data = storage.get(key)
+        with reading(key):
+            if is_row(document := json.loads(data)):
+                documents.append(document | {"name": key[8:-5]})
     return sorted(documents, key=lambda d: d["time"])
 
 

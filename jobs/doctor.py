@@ -18,10 +18,10 @@ SECONDS = 10
 JOB_SECONDS = 300.0
 
 
-def check_ray(profile: Profile) -> Iterator[Finding]:
+def check_ray(profile: Profile, dashboard: str) -> Iterator[Finding]:
     """The Jobs API with this shell's token, and without any; versions; nodes."""
     try:
-        known = client(profile.dashboard).list_jobs()
+        known = client(dashboard).list_jobs()
     except TokenError as error:
         yield Finding("ray", "failed", error.what, error.next_step)
         return
@@ -29,9 +29,9 @@ def check_ray(profile: Profile) -> Iterator[Finding]:
         yield failed("ray", error, "`alexvgg config show` says where the dashboard is looked for.")
         return
     yield Finding("ray", "ok", f"the Jobs API answers with {len(known)} jobs")
-    yield check_token(profile.dashboard)
+    yield check_token(dashboard)
     step = "Install the same version of Ray here and on every node: its interfaces change with every minor release."
-    yield attempt("ray version", lambda: _version(profile.dashboard), step)
+    yield attempt("ray version", lambda: _version(dashboard), step)
     correct = "correct gpus_per_node (`alexvgg config show`)."
     nodes = attempt("ray nodes", lambda: _nodes(profile), f"Add nodes, or {correct}")
     yield nodes
@@ -39,11 +39,10 @@ def check_ray(profile: Profile) -> Iterator[Finding]:
         yield Finding("ray gpus", "warning", warning, correct.capitalize())
 
 
-def check_nodes(profile: Profile) -> Iterator[Finding]:
+def check_nodes(dashboard: str, storage: str, dataset: str) -> Iterator[Finding]:
     """What every node says of itself, asked by a Ray job (`jobs.nodes`)."""
-    jobs = client(profile.dashboard)
-    ours = [profile.storage, profile.dataset, version("alexvgg")]
-    job = jobs.submit_job(entrypoint=shlex.join(["python", "-m", "jobs.nodes", *ours]))
+    jobs = client(dashboard)
+    job = jobs.submit_job(entrypoint=shlex.join(["python", "-m", "jobs.nodes", storage, dataset, version("alexvgg")]))
     deadline = time.monotonic() + JOB_SECONDS
     while jobs.get_job_status(job) not in ENDED and time.monotonic() < deadline:
         time.sleep(1.0)

@@ -71,7 +71,8 @@ def test_which_profile_counts(project: Path, user: Path, monkeypatch: pytest.Mon
         ('profile = "lab"', r"profiles are tables; write \[profile.NAME\]"),
         (LAB + "gpu_per_node = 1", "gpu_per_node is not a setting of .profile.lab.; did you mean 'gpus_per_node'"),
         (LAB + 'gpus_per_node = "8"', "gpus_per_node: Input should be a valid integer, not '8'"),
-        ('[profile.lab]\nstorage = "s3://b"', "dashboard is missing; dataset is missing"),
+        ('[profile.lab]\ndataset = "s3://b"', "storage is missing"),
+        (LAB + 'mlflow = ""', "the profile's mlflow is ''; write it as http://HOST:PORT"),
         (LAB.replace("lab", "lap"), "alexvgg.toml has no .profile.lab.; did you mean 'lap'"),
     ],
 )

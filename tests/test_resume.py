@@ -15,11 +15,12 @@ from processes import free_port, wait_for
 import alexvgg.run as run
 from alexvgg.config import Execution, RunSpec
 from alexvgg.data.shards import Dataset
-from alexvgg.data.store import FileStore, Store, StoreError, open_store
+from alexvgg.data.store import FileStore, Store, open_store
 from alexvgg.engine import checkpoint
 from alexvgg.engine.saver import UploadError
 from alexvgg.engine.wishes import Stopped, Wishes
 from alexvgg.engine.world import World
+from alexvgg.errors import StoreError
 from alexvgg.planning import images_of, plan_runs
 from alexvgg.recipes import GEOMETRIES, RECIPES
 from alexvgg.runs import read_run

@@ -14,11 +14,12 @@ import pytest
 import safetensors.torch
 import torch
 from processes import free_port
+from smalldata import members_of, pack
 
 import alexvgg.run as run
 from alexvgg.attempts import Attempt, Claim
 from alexvgg.config import Execution, Parent, RunSpec
-from alexvgg.data.shards import Dataset
+from alexvgg.data.shards import Dataset, open_dataset
 from alexvgg.data.store import open_store
 from alexvgg.engine.saver import UploadError
 from alexvgg.engine.step import Updater
@@ -26,6 +27,7 @@ from alexvgg.engine.world import World
 from alexvgg.errors import InputError
 from alexvgg.planning import images_of, plan_runs
 from alexvgg.recipes import GEOMETRIES, RECIPES
+from alexvgg.results.report.curves import cards, overview
 from alexvgg.runs import read_run
 from alexvgg.tracking.describing import read_provenance
 from alexvgg.tracking.provenance import remember_code
@@ -91,6 +93,25 @@ def test_any_number_of_ranks_computes_the_same(digits_url: str, tmp_path: Path) 
         assert {step: samples for step, (samples, _) in several.items()} == {s: ids for s, (ids, _) in one.items()}
         for step, (_, loss) in several.items():
             assert loss == pytest.approx(one[step][1], abs=1e-4), f"{ranks} ranks, step {step}"
+
+
+def test_without_a_validation_image_there_is_no_error(tmp_path: Path) -> None:
+    """Nothing is NaN, which no JSON has: not in the journal, the documents, nor in what is made of them."""
+    broken = {name: b"no image" if name.endswith("jpg") else data for name, data in members_of("val-0.tar").items()}
+    dataset = open_dataset(pack(open_store(f"{tmp_path.as_uri()}/d"), {"val-0.tar": broken}))
+    spec = spec_of(dataset, train__global_batch="4", train__epochs="2")
+    lines: list[str] = []
+    execution = Execution(dataset.store.url, f"{tmp_path.as_uri()}/s")
+    run.train(spec, execution, ALONE, lambda event: lines.append(run.epoch_line(event, 2)))
+    assert all(", no validation image, " in line for line in lines)
+    storage = open_store(execution.storage_url)
+    for key in storage.list(f"runs/{spec.name}/"):
+        for document in storage.get(key).splitlines() if key.endswith(".jsonl") else [storage.get(key)]:
+            if not key.endswith(".safetensors"):
+                json.loads(document, parse_constant=pytest.fail)
+    found = read_run(storage, spec.name)
+    assert found.state == "finished"
+    assert "nan" not in overview([found]) + cards([found])
 
 
 class CrashError(Exception):

@@ -14,16 +14,18 @@ from alexvgg.attempts import Record
 from alexvgg.campaign.dag import State, kept_back
 from alexvgg.campaign.plan import Campaign, Evaluation, Training, Work
 from alexvgg.data.store import Store
-from alexvgg.errors import resolve
+from alexvgg.errors import InputError, resolve
 from alexvgg.runs import RunRecord, read_run, read_spec
 from alexvgg.tracking.live import read_live
 
 READERS = 16
 
-# gone: it hasn't ended, and the cluster doesn't know its job any more.
+# gone: it hasn't ended, and the cluster doesn't know its job any more. started: by a plain process, of which nobody
+# knows whether it lives. unreadable: by this version.
 Phase = Literal[
-    "planned", "kept back", "starting", "running", "evaluating", "gone", "finished", "failed", "stopped", "lost"
-]
+    "planned", "kept back", "started", "starting", "running", "evaluating", "gone", "finished", "failed", "stopped",
+    "lost", "unreadable",
+]  # fmt: skip
 STATES: Mapping[Phase, State] = {"finished": "finished", "failed": "failed", "stopped": "stopped"}  # the others: open
 Jobs = Mapping[str, bool]  # job id -> whether it is still going
 
@@ -66,11 +68,12 @@ class DriverView:
 
 @dataclass(frozen=True)
 class CampaignView:
-    """A campaign with all its works, parents first."""
+    """A campaign with all its works, parents first; `error` is why its plan can't be read, if it can't."""
 
     name: str
     driver: DriverView | None
     works: tuple[WorkView, ...]
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -101,20 +104,40 @@ def overview(storage: Store, jobs: Jobs | None = None) -> Overview:
     """Look at the storage; `jobs` are those that the cluster knows, None if it wasn't asked."""
     chosen = _named(storage.list("campaigns/"), "plan.json")
     with ThreadPoolExecutor(READERS) as pool:
-        plans = list(pool.map(lambda name: Campaign.load(storage, name), chosen))
-        works = {work.node.name: work for plan in plans for work in plan.works}
-        stored = [name for name in _named(storage.list("runs/"), "spec.json") if name not in works]
-        loose = pool.map(lambda name: Training(read_spec(storage, name)), stored)
-        works |= {work.node.name: work for work in loose}
-        views = dict(zip(works, pool.map(lambda work: _look(storage, work, jobs), works.values()), strict=True))
+        plans = list(pool.map(lambda name: _plan(storage, name), chosen))
+        works = {w.node.name: w for plan in plans if isinstance(plan, Campaign) for w in plan.works}
+        loose = [name for name in _named(storage.list("runs/"), "spec.json") if name not in works]
+        names = [*works, *loose]
+        views = dict(zip(names, pool.map(lambda n: _view(storage, n, works.get(n), jobs), names), strict=True))
         drivers = list(pool.map(lambda name: _driver(storage, name, jobs), chosen))
     campaigns = [
-        CampaignView(plan.name, driver, _with_culprits(plan, views))
-        for plan, (driver, _) in zip(plans, drivers, strict=True)
+        CampaignView(name, driver, _with_culprits(plan, views))
+        if isinstance(plan, Campaign)
+        else CampaignView(name, driver, (), plan)
+        for name, plan, (driver, _) in zip(chosen, plans, drivers, strict=True)
     ]
     order = sorted(range(len(campaigns)), key=lambda i: drivers[i][1])
-    in_campaigns = {work.node.name for plan in plans for work in plan.works}
-    return Overview(tuple(campaigns[i] for i in order), tuple(v for n, v in views.items() if n not in in_campaigns))
+    return Overview(tuple(campaigns[i] for i in order), tuple(views[name] for name in loose))
+
+
+def _plan(storage: Store, name: str) -> Campaign | str:
+    """A campaign, or why it can't be read."""
+    try:
+        return Campaign.load(storage, name)
+    except InputError as error:
+        return str(error)
+
+
+def _view(storage: Store, name: str, work: Work | None, jobs: Jobs | None) -> WorkView:
+    """A work of a campaign, or the run of that name."""
+    try:
+        return _look(storage, Training(read_spec(storage, name)) if work is None else work, jobs)
+    except InputError as error:
+        return WorkView(name, _kind(work), "unreadable", error=str(error))
+
+
+def _kind(work: Work | None) -> Literal["training", "evaluation"]:
+    return "evaluation" if isinstance(work, Evaluation) else "training"
 
 
 def _named(keys: Iterable[str], file: str) -> list[str]:
@@ -143,7 +166,7 @@ def _look(storage: Store, work: Work, jobs: Jobs | None) -> WorkView:
     progress = None if record is None else _progress(storage, record, work.folder)
     return WorkView(
         name=work.node.name,
-        kind="evaluation" if isinstance(work, Evaluation) else "training",
+        kind=_kind(work),
         phase="finished" if finished else _phase(records, progress, jobs),
         needs=work.node.needs,
         attempt=len(records),
@@ -163,7 +186,7 @@ def _phase(records: Sequence[Record], progress: Progress | None, jobs: Jobs | No
                 return "starting"
             return "evaluating" if progress.seconds_left == 0 else "running"
         case "open":
-            return "lost" if records else "planned"
+            return "lost" if records else "planned" if progress is None else "started"
         case ended:
             return ended
 

@@ -15,6 +15,7 @@ from typing import Any
 from alexvgg.campaign.dag import Node, Workers, among
 from alexvgg.config import Execution, RunSpec, from_dict, to_dict
 from alexvgg.data.store import Store
+from alexvgg.errors import reading
 from alexvgg.request import Request
 from alexvgg.runs import is_finished
 
@@ -112,14 +113,18 @@ class Campaign:
 
     @classmethod
     def load(cls, storage: Store, name: str) -> "Campaign":
-        document = json.loads(storage.get(f"campaigns/{name}/plan.json"))
-        works = tuple(
-            Training(from_dict(RunSpec, w["spec"]), w["cost"])
-            if "spec" in w
-            else Evaluation(from_dict(Request, w["request"]))
-            for w in document["works"]
-        )
-        return cls(name, works, from_dict(Execution, document["execution"]))
+        """Raises InputError, naming the plan, if it can't be read."""
+        key = f"campaigns/{name}/plan.json"
+        data = storage.get(key)
+        with reading(key):
+            document = json.loads(data)
+            works = tuple(
+                Training(from_dict(RunSpec, w["spec"]), w["cost"])
+                if "spec" in w
+                else Evaluation(from_dict(Request, w["request"]))
+                for w in document["works"]
+            )
+            return cls(name, works, from_dict(Execution, document["execution"]))
 
 
 def name_of(target: str, works: Sequence[Work]) -> str:

@@ -1,17 +1,20 @@
 """Groups of commands, and how what goes wrong in any of them is told."""
 
+import errno
+import shutil
 import sys
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
-from alexvgg.data.store import StoreError
-from alexvgg.errors import InputError
+from alexvgg.data.store import MissingKeyError
+from alexvgg.errors import InputError, StoreError
 
 
 class Commands(click.Group):
     """A group whose commands end in one sentence and an exit code of `alexvgg.cli.exits`, never in a traceback, when a
-    request can't be carried out, the storage fails for good, or Ctrl-C is pressed.
+    request can't be carried out, storage or system refuse something for good, or Ctrl-C is pressed.
 
     Help lists them by importance, not by letter, and wraps their summaries where click would cut them off.
     """
@@ -22,8 +25,10 @@ class Commands(click.Group):
         except InputError as error:
             click.echo(f"alexvgg: {error}", err=True)
             sys.exit(error.exit_code)
-        except StoreError as error:
-            click.echo(f"alexvgg: {error}", err=True)
+        except (StoreError, MissingKeyError, OSError) as error:
+            if isinstance(error, OSError) and error.errno == errno.EPIPE:  # click's own to end quietly
+                raise
+            click.echo(f"alexvgg: {_sentence(error)}", err=True)
             sys.exit(1)
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
@@ -36,3 +41,19 @@ class Commands(click.Group):
         rows = [(name, command.get_short_help_str(limit=1000)) for name, command in self.commands.items()]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+
+
+def given(option: str) -> bool:
+    """Whether the command line has the option, so that its value isn't a default."""
+    return click.get_current_context().get_parameter_source(option) is ParameterSource.COMMANDLINE
+
+
+def terminal_width() -> int | None:
+    """In columns; None if the output goes elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)

@@ -5,15 +5,17 @@ import json
 import click
 
 from alexvgg.cli.names import run_names
-from alexvgg.cli.place import find_run, open_place, profile_option
+from alexvgg.cli.place import find_run, open_place, place_options
 
 
 @click.command()
 @click.argument("runs", nargs=-1, shell_complete=run_names, required=True, metavar="RUN RUN…")
 @click.option("--baseline", metavar="RUN", help="The run that the others are held against; the first by default.")
-@profile_option
+@place_options("storage")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def compare(runs: tuple[str, ...], baseline: str | None, profile: str | None, as_json: bool) -> None:
+def compare(
+    runs: tuple[str, ...], baseline: str | None, profile: str | None, storage: str | None, as_json: bool
+) -> None:
     """Show what two or more runs have different: settings, results, code and packages, lineage.
 
     The beginning of a run's name is enough if no other run begins so.
@@ -29,11 +31,11 @@ def compare(runs: tuple[str, ...], baseline: str | None, profile: str | None, as
     from alexvgg.runs import list_runs
     from alexvgg.tracking.describing import read_provenance
 
-    storage = open_store(open_place(profile).storage)
-    known = list_runs(storage)
+    store = open_store(open_place(profile, storage=storage).storage)
+    known = list_runs(store)
     names = [*([baseline] if baseline is not None else []), *runs]
-    chosen = list({r.name: r for r in (find_run(known, name, storage.url) for name in names)}.values())
+    chosen = list({r.name: r for r in (find_run(known, name, store.url) for name in names)}.values())
     if len(chosen) < 2:
         raise InputError(f"comparing needs two runs, and there is only {chosen[0].name}; name another one")
-    comparison = compare(chosen, [read_provenance(storage, r.name) for r in chosen], known)
+    comparison = compare(chosen, [read_provenance(store, r.name) for r in chosen], known)
     click.echo(json.dumps(to_json(comparison), indent=2) if as_json else to_text(comparison))

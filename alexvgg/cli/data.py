@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from alexvgg.cli.commands import Commands
-from alexvgg.cli.execution import loader_options
+from alexvgg.cli.execution import Number, loader_options
 from alexvgg.cli.files import OutputFile
 from alexvgg.cli.pack import index, pack
 from alexvgg.cli.place import dataset_argument, dataset_url
@@ -67,7 +67,7 @@ def sample(
 @click.option("--crop", type=click.IntRange(min=1), default=224, show_default=True, help="Side of the crop in pixels.")
 @click.option("--batch", type=click.IntRange(min=1), default=256, show_default=True, help="The global batch.")
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="That would share the batch.")
-@click.option("--seconds", type=click.FloatRange(min=0.1), default=20.0, show_default=True, help="How long.")
+@click.option("--seconds", type=Number(min=0.1), default=20.0, show_default=True, help="How long.")
 @loader_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def bench(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from alexvgg.cli.commands import terminal_width
 from alexvgg.cli.place import insecure_option, open_place, profile_option
 
 if TYPE_CHECKING:
@@ -97,23 +97,27 @@ def _of_place(place: Profile, nodes: bool) -> Iterator[Finding]:
     if "dashboard" in answering:
         from jobs.doctor import check_nodes, check_ray  # only now: importing Ray, it reads where its token lies
 
-        ray = list(check_ray(place))
+        dashboard = answering["dashboard"]
+        ray = list(check_ray(place, dashboard))
         yield from ray
-        if nodes and ray[0].state == "ok":
-            yield from check_nodes(place)
+        if nodes and ray[0].state == "ok" and place.dataset is not None:
+            yield from check_nodes(dashboard, place.storage, place.dataset)
     yield from check_storage(place.storage)
-    yield from check_dataset(place.dataset)
-    if place.mlflow is None:
-        yield Finding("mlflow", "skipped", "this profile has none", 'Name one: mlflow = "http://…" in alexvgg.toml')
-    elif "mlflow" in answering:
-        yield check_mlflow(place.mlflow)
+    if place.dataset is not None:
+        yield from check_dataset(place.dataset)
+    if "mlflow" in answering:
+        yield check_mlflow(answering["mlflow"])
+    for setting, example in (("dashboard", "http://…"), ("dataset", "s3://…"), ("mlflow", "http://…")):
+        if getattr(place, setting) is None:
+            step = f'Name one: {setting} = "{example}" in alexvgg.toml'
+            yield Finding(setting, "skipped", "this profile has none", step)
     for service, url in answering.items():
         yield check_clock(service, url)
 
 
 def _lines(finding: Finding) -> str:
     """A finding for people; on a terminal wrapped to its width."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
+    width = terminal_width() or 10_000
     state = click.style(f"{finding.state:<8}", fg=COLOURS[finding.state])
     texts = [finding.detail, *([f"→ {finding.next_step}"] if finding.next_step else [])]
     lines = [line for text in texts for line in textwrap.wrap(text, max(40, width - INDENT), break_on_hyphens=False)]

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from alexvgg.cli.commands import given
 from alexvgg.cli.names import run_names
-from alexvgg.cli.place import connect, insecure_option, open_place, profile_option, say
+from alexvgg.cli.place import connect, insecure_option, need, open_place, place_options, say
 from alexvgg.cli.progress import telling
 from alexvgg.cli.scales import test_scales_option
 
@@ -32,10 +33,8 @@ METHODS = ("dense", "multicrop", "both", "tencrop")  # of alexvgg.evaluation.sco
 )
 @test_scales_option
 @click.option("--fuse", is_flag=True, help="One result: the mean of all runs' posteriors.")
-@profile_option
+@place_options("storage", "dataset")
 @insecure_option
-@click.option("--storage", help="Storage URL instead of the profile's.")
-@click.option("--dataset", help="Dataset URL instead of the profile's; with --storage no profile is needed.")
 @click.option("--nodes", type=click.IntRange(min=1), help="Evaluate on that many nodes of the profile's cluster.")
 @click.option("--wait", is_flag=True, help="With --nodes: show the log and wait for the end.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -69,6 +68,8 @@ def evaluate(
     if nodes is None:
         if wait:
             raise InputError("--wait belongs to --nodes N: without it this process computes, and waits anyway")
+        if given("insecure"):
+            raise InputError("--insecure belongs to --nodes N: without it this process computes, and talks to no Ray")
         _here(request, profile, storage, dataset, as_json)
         return
     from alexvgg.cli.jobs import follow_to_end
@@ -81,7 +82,7 @@ def evaluate(
     from jobs.submission import check_cluster, execution_on
     from jobs.submit import send_evaluation
 
-    kept, images = open_store(place.storage), open_dataset(open_store(place.dataset))
+    kept, images = open_store(place.storage), open_dataset(open_store(need(profile, place, "dataset")))
     check_cluster(place, nodes, say=say)
     # Whatever is wrong with the request is said before anything starts.
     found = [find_finished(kept, name) for name in request.runs]
@@ -96,7 +97,7 @@ def evaluate(
         click.echo(f"  follow         alexvgg logs {job} -f")
         click.echo(f"  stop           alexvgg stop {job}")
     if wait:
-        sys.exit(follow_to_end(jobs, job))
+        sys.exit(follow_to_end(jobs, job, aside=as_json))
 
 
 def _here(request: Request, profile: str | None, storage: str | None, dataset: str | None, as_json: bool) -> None:
@@ -104,12 +105,11 @@ def _here(request: Request, profile: str | None, storage: str | None, dataset: s
     from alexvgg.engine.world import World
     from alexvgg.evaluate import describe, evaluate
 
-    mlflow = None
-    if storage is None or dataset is None:
-        place = open_place(profile, storage=storage, dataset=dataset)
-        storage, dataset, mlflow = place.storage, place.dataset, place.mlflow
+    place = open_place(profile, storage=storage, dataset=dataset)
+    images = need(profile, place, "dataset")
+    mlflow = None if storage and dataset else place.mlflow  # the profile's, of the profile's runs or images
     with World.launched() as world:
-        execution = Execution(dataset, storage, mlflow, workers=world.size)
+        execution = Execution(images, place.storage, mlflow, workers=world.size)
         with telling(aloud=world.rank == 0) as tell:
             documents = evaluate(request, execution, world, tell)
         if world.rank == 0:

@@ -36,7 +36,10 @@ def logs(name: str | None, follow: bool, attempt: int | None, rank: int | None, 
       alexvgg logs vgg_e-s256 --rank 3 -f
     """
     from alexvgg.data.store import open_store
+    from alexvgg.errors import InputError
 
+    if name is None and (attempt, rank) != (None, None):
+        raise InputError("--attempt and --rank are of a run; name it: `alexvgg status` shows the runs")
     place, jobs = connect(profile)
     from jobs.client import find_job, logs_of
     from jobs.groups import worker_log
@@ -44,7 +47,7 @@ def logs(name: str | None, follow: bool, attempt: int | None, rank: int | None, 
     job = find_job(jobs, open_store(place.storage).url, name, attempt, workers=rank is not None)
     if rank is not None:
         silent = True
-        for text in worker_log(place.dashboard, job, rank, follow=follow):
+        for text in worker_log(jobs.get_address(), job, rank, follow=follow):
             click.echo(text, nl=False)
             silent = False
         if silent:
@@ -139,15 +142,18 @@ def _go_on(name: str | None, profile: str | None, *, forgive: bool) -> None:
         say(f"`alexvgg logs {job} -f` follows it")
 
 
-def follow_to_end(jobs: JobSubmissionClient, job: str) -> int:
-    """Print a job's log until it ends and return the exit code that says how. Ctrl-C detaches."""
+def follow_to_end(jobs: JobSubmissionClient, job: str, *, aside: bool = False) -> int:
+    """Print a job's log until it ends and return the exit code that says how. Ctrl-C detaches.
+
+    `aside` prints it to stderr: stdout has something else.
+    """
     from ray.job_submission import JobStatus
 
     from jobs.client import follow
 
     try:
         for text in follow(jobs, job, say):
-            click.echo(text, nl=False)
+            click.echo(text, nl=False, err=aside)
     except KeyboardInterrupt:
         say(f"detached; {job} goes on. `alexvgg logs {job} -f` shows it again, `alexvgg stop {job}` stops it.")
         return 130

@@ -5,14 +5,14 @@ import json
 import click
 
 from alexvgg.cli.names import run_names
-from alexvgg.cli.place import find_run, open_place, profile_option
+from alexvgg.cli.place import find_run, open_place, place_options
 
 
 @click.command()
 @click.argument("run", shell_complete=run_names)
-@profile_option
+@place_options("storage")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with the origin and hash of every layer.")
-def lineage(run: str, profile: str | None, as_json: bool) -> None:
+def lineage(run: str, profile: str | None, storage: str | None, as_json: bool) -> None:
     """Show what a run started from and what started from it, with the layers that were copied.
 
     The beginning of a run's name is enough if no other run begins so.
@@ -27,8 +27,8 @@ def lineage(run: str, profile: str | None, as_json: bool) -> None:
     from alexvgg.runs import list_runs
     from alexvgg.tracking.describing import read_transplant
 
-    storage = open_store(open_place(profile).storage)
-    runs = list_runs(storage)
-    chosen = find_run(runs, run, storage.url)
-    origins = {r.name: read_transplant(storage, r.name) for r in family(chosen, runs)}
+    store = open_store(open_place(profile, storage=storage).storage)
+    runs = list_runs(store)
+    chosen = find_run(runs, run, store.url)
+    origins = {r.name: read_transplant(store, r.name) for r in family(chosen, runs)}
     click.echo(json.dumps(to_json(chosen, runs, origins), indent=2) if as_json else to_text(chosen, runs, origins))

@@ -10,7 +10,7 @@ import click
 
 from alexvgg.cli.commands import Commands
 from alexvgg.cli.names import run_names
-from alexvgg.cli.place import find_run, open_place, profile_option
+from alexvgg.cli.place import find_run, open_place, place_options
 
 
 @click.group(cls=Commands)
@@ -20,10 +20,10 @@ def mlflow() -> None:
 
 @mlflow.command()
 @click.argument("runs", nargs=-1, shell_complete=run_names, metavar="[RUN…]")
-@profile_option
+@place_options("storage")
 @click.option("--url", help="The MLflow server instead of the profile's.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def sync(runs: tuple[str, ...], profile: str | None, url: str | None, as_json: bool) -> None:
+def sync(runs: tuple[str, ...], profile: str | None, storage: str | None, url: str | None, as_json: bool) -> None:
     """Make MLflow say what the storage says: of all runs, or of those named.
 
     It adds the points that MLflow missed while it was down, makes runs that it lost, and ends those that died. Doing
@@ -40,21 +40,21 @@ def sync(runs: tuple[str, ...], profile: str | None, url: str | None, as_json: b
     from alexvgg.results.sync import sync
     from alexvgg.runs import list_fusions, list_runs
 
-    place = open_place(profile)
+    place = open_place(profile, storage=storage)
     server = url or place.mlflow
     if server is None:
         raise InputError("this profile has no MLflow server; name one with --url, or as mlflow = … in alexvgg.toml")
     check_no_login("mlflow", server)
-    storage = open_store(place.storage)
-    known, fusions = list_runs(storage), list_fusions(storage)
+    store = open_store(place.storage)
+    known, fusions = list_runs(store), list_fusions(store)
     if runs:
-        known, fusions = [find_run(known, name, storage.url) for name in runs], []
-    done = []
-    for one in sync(server, storage, known, fusions, time.time()):
+        known, fusions = [find_run(known, name, store.url) for name in runs], []
+    done, width = [], max((len(name) for name in (*(r.name for r in known), *(f["name"] for f in fusions))), default=0)
+    for one in sync(server, store, known, fusions, time.time()):
         done.append(one)
         if not as_json:
-            click.echo(f"{one.run:<30}{one.action:<11}{one.status:<10}{one.points:>7} points added")
+            click.echo(f"{one.run:<{width}}  {one.action:<9}  {one.status:<8}  {one.points:>5} points added")
     if as_json:
         click.echo(json.dumps([asdict(one) for one in done], indent=2))
     elif not done:
-        click.echo(f"no run in {storage.url} has started yet")
+        click.echo(f"no run in {store.url} has started yet")

@@ -24,7 +24,7 @@ def run_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     from alexvgg.data.store import open_store
 
     try:
-        storage = open_store(open_place(ctx.params.get("profile")).storage)
+        storage = open_store(open_place(ctx.params.get("profile"), storage=ctx.params.get("storage")).storage)
         names = runs.run_names(storage)
     except Exception:  # whatever it is, it is said when the command runs
         return []

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -20,10 +21,17 @@ if TYPE_CHECKING:
 
 BUCKET = "s3://alexvgg"  # in the local cluster's object storage
 DIGITS = f"{BUCKET}/datasets/digits"
+NEVER_UP = "local cluster, which isn't up"  # the origin of what it would have
 NOT_UP = (
     "no local cluster of this folder is up; start one with `alexvgg cluster up --nodes 4`, or go to the folder whose "
     ".alexvgg/ has yours"
 )
+
+FLAGS = {
+    "storage": "Storage URL instead of the profile's.",
+    "dataset": "Dataset URL instead of the profile's.",
+    "geometry": "paper or small, instead of the profile's.",
+}
 
 
 def profile_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -31,21 +39,28 @@ def profile_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--profile", help="A [profile.NAME] of alexvgg.toml; the local cluster by default.")(command)
 
 
-def storage_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--profile`, and `--storage` and `--dataset`, which together make one needless."""
-    command = click.option("--dataset", help="Dataset URL instead of the profile's.")(command)
-    command = click.option("--storage", help="Storage URL instead of the profile's.")(command)
-    return profile_option(command)
+def place_options(*settings: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """`--profile`, and flags that replace these settings of it; what they name needs no profile."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for setting in reversed(settings):
+            command = click.option(f"--{setting}", help=FLAGS[setting])(command)
+        return profile_option(command)
+
+    return add
 
 
-def open_stores(profile: str | None, storage: str | None, dataset: str | None) -> tuple[Store, Store]:
-    """Storage and dataset, by URL or as the profile has them. With both URLs no profile is needed."""
+def flags_of(**given: str | None) -> str:
+    """What `place_options` were given, for the end of another command: ` --profile lab`."""
+    return "".join(f" --{flag} {shlex.quote(value)}" for flag, value in given.items() if value is not None)
+
+
+def open_stores(profile: str | None, **changes: str | None) -> tuple[Store, Store]:
+    """Storage and dataset, by URL or as the profile has them."""
     from alexvgg.data.store import open_store
 
-    if storage is None or dataset is None:
-        place = open_place(profile, storage=storage, dataset=dataset)
-        storage, dataset = place.storage, place.dataset
-    return open_store(storage), open_store(dataset)
+    place = open_place(profile, **changes)
+    return open_store(place.storage), open_store(need(profile, place, "dataset"))
 
 
 def insecure_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -66,7 +81,7 @@ def dataset_argument(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def dataset_url(url: str | None, profile: str | None) -> str:
     """What `dataset_argument` says."""
-    return url if url is not None else open_place(profile).dataset
+    return url if url is not None else need(profile, open_place(profile), "dataset")
 
 
 def find_run(runs: Sequence[RunRecord], name: str, where: str) -> RunRecord:
@@ -83,55 +98,71 @@ def say(message: str) -> None:
 
 
 def open_place(name: str | None, **changes: str | None) -> Profile:
-    """The profile, with the given fields replaced.
+    """The profile, with the given fields replaced. Raises InputError if nothing says where its storage is.
 
-    Of a local cluster that isn't up it has no dashboard, but the folders in which its storage lies. Raises InputError
-    if there never was one.
+    Of a local cluster that isn't up it has no dashboard, but the folders in which its storage lies.
     """
-    from alexvgg.profiles import LOCAL, chosen_profile, settings_of, to_profile
-
-    name = chosen_profile(name)
-    return to_profile(settings_of(name, changes, _local() if name == LOCAL else None))
-
-
-def settings_here(name: str | None) -> dict[str, Setting]:
-    """The profile's settings with their origins; of a local cluster that isn't up, those that don't need it."""
     from alexvgg.errors import InputError
-    from alexvgg.profiles import LOCAL, Source, chosen_profile, settings_of
+    from alexvgg.profiles import to_profile
+
+    settings = settings_here(name, **changes)
+    there = {key: s for key, s in settings.items() if s.origin != NEVER_UP or key == "geometry"}
+    if "storage" not in there and "storage" in settings:
+        raise InputError(NOT_UP)
+    return to_profile(there)
+
+
+def need(name: str | None, place: Profile, setting: Literal["dataset", "dashboard"]) -> str:
+    """A setting that not every command needs. Raises InputError if the place of that name hasn't it."""
+    from alexvgg.errors import InputError
+    from alexvgg.profiles import LOCAL, PREFIX, chosen_profile
+
+    value: str | None = getattr(place, setting)
+    if value is not None:
+        return value
+    chosen = chosen_profile(name)
+    if chosen == LOCAL and setting == "dashboard":
+        raise InputError(NOT_UP)
+    variable = PREFIX + setting.upper()
+    raise InputError(f"profile {chosen} has no {setting}; name it with {variable}, or as {setting} = … in alexvgg.toml")
+
+
+def settings_here(name: str | None, **changes: str | None) -> dict[str, Setting]:
+    """The profile's settings with their origins; of a local cluster that never was up, what it would have.
+
+    This process's environment becomes that of the local cluster's services among them.
+    """
+    from alexvgg.profiles import LOCAL, chosen_profile, settings_of
 
     name = chosen_profile(name)
     if name != LOCAL:
-        return settings_of(name)
-    try:
-        return settings_of(name, built_in=_local())
-    except InputError:
-        places = {"storage": BUCKET, "dataset": DIGITS, "geometry": "small"}
-        return settings_of(name, built_in=Source("local cluster, which isn't up", places))
+        return settings_of(name, changes)
+    cluster, environment = _local()
+    settings = settings_of(name, changes, cluster)
+    for setting, prefix in (("storage", "AWS_"), ("dataset", "AWS_"), ("dashboard", "RAY_")):
+        if setting in cluster.values and settings[setting].origin == cluster.origin:
+            os.environ.update({key: value for key, value in environment.items() if key.startswith(prefix)})
+    return settings
 
 
 def connect(name: str | None, **changes: str | None) -> tuple[Profile, JobSubmissionClient]:
     """`open_place`, and the Jobs API of its cluster."""
-    from alexvgg.errors import InputError
-
     place = open_place(name, **changes)
-    if not place.dashboard:
-        raise InputError(NOT_UP)
+    dashboard = need(name, place, "dashboard")
     from jobs.client import client  # only now: Ray reads where its token lies when it is imported
 
-    return place, client(place.dashboard)
+    return place, client(dashboard)
 
 
-def known_jobs(place: Profile) -> list[dict[str, str]] | None:
-    """Our jobs on the cluster, oldest first; None, after saying so, if the cluster doesn't answer."""
+def known_jobs(name: str | None, place: Profile) -> list[dict[str, str]] | None:
+    """Our jobs on the cluster, oldest first; None, after saying so, if there is none that answers."""
     from alexvgg.errors import InputError
 
-    if not place.dashboard:
-        say("Only what the storage says: the local cluster isn't up.")
-        return None
-    from jobs.client import client, jobs_of
-
     try:
-        jobs = jobs_of(client(place.dashboard))
+        dashboard = need(name, place, "dashboard")
+        from jobs.client import client, jobs_of
+
+        jobs = jobs_of(client(dashboard))
     except InputError as error:
         say(f"Only what the storage says: {error}")
         return None
@@ -176,11 +207,11 @@ def place_to_submit(name: str | None, nodes: int, *, dry_run: bool, **changes: s
         with tempfile.TemporaryDirectory() as folder:
             url = Path(folder).as_uri()
             _pack_digits(url)
-            planned = {"dashboard": "", "storage": url, "dataset": url, "geometry": "small"}
+            planned = {"storage": url, "dataset": url, "geometry": "small"}
             yield to_profile(settings_of(LOCAL, changes, Source("a dry run", planned)))
         return
     local.up(nodes, say=say)
-    _local()  # the environment that its storage needs
+    os.environ.update(_local()[1])  # what runs there has this one, wherever its storage is
     create_bucket(DIGITS)
     if not is_complete(open_store(DIGITS)):
         _pack_digits(DIGITS)
@@ -194,7 +225,7 @@ def _with_dataset(name: str | None, **changes: str | None) -> Profile | None:
 
     try:
         place = open_place(name, **changes)
-        return place if open_store(place.dataset).exists("dataset.json") else None
+        return place if open_store(need(name, place, "dataset")).exists("dataset.json") else None
     except InputError:  # no cluster, or no bucket in it yet
         return None
 
@@ -206,25 +237,19 @@ def _pack_digits(url: str) -> None:
     pack_digits(open_store(url))
 
 
-def _local() -> Source:
-    """What the local cluster gives, and this process's environment for it. Raises InputError if there never was one."""
-    from alexvgg.errors import InputError
+def _local() -> tuple[Source, Mapping[str, str]]:
+    """What the local cluster gives, and the environment for it."""
     from alexvgg.profiles import Source
     from cluster import local
 
-    found = local.find()
-    if found is None:
-        folder = local.storage_folder()
-        if not folder.exists():
-            raise InputError(NOT_UP)
-        bucket = (folder / BUCKET.removeprefix("s3://")).as_uri()  # the service keeps objects as files
-        places = {"dashboard": "", "storage": bucket, "dataset": DIGITS.replace(BUCKET, bucket), "geometry": "small"}
-        return Source("local cluster, which isn't up", places)
-    os.environ.update(found.environment())
-    return Source(
-        "local cluster",
-        {
+    if (found := local.find()) is not None:
+        services = {
             "dashboard": found.dashboard_url, "storage": BUCKET, "dataset": DIGITS,
             "mlflow": found.mlflow_url, "geometry": "small",
-        },
-    )  # fmt: skip
+        }  # fmt: skip
+        return Source("local cluster", services), found.environment()
+    if (folder := local.storage_folder()).exists():
+        bucket = (folder / BUCKET.removeprefix("s3://")).as_uri()  # the service keeps objects as files
+        places = {"storage": bucket, "dataset": DIGITS.replace(BUCKET, bucket), "geometry": "small"}
+        return Source("local cluster, which is down", places), {}
+    return Source(NEVER_UP, {"storage": BUCKET, "dataset": DIGITS, "geometry": "small"}), {}

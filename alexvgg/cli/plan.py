@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from alexvgg.cli.commands import Commands
-from alexvgg.cli.execution import Link
+from alexvgg.cli.execution import Link, Number
 
 MOST_GPUS = 1 << 16
 
@@ -44,7 +44,7 @@ def plan() -> None:
 @click.option("--global-batch", type=click.IntRange(min=1), help="Images of a step; default: the net's recipe.")
 @click.option("--per-gpu", type=click.IntRange(min=1), help="Instead, images of each GPU: the batch grows with them.")
 @click.option(
-    "--tflops", type=click.FloatRange(min=0, min_open=True), default=110.0, show_default=True,
+    "--tflops", type=Number(min=0, min_open=True), default=110.0, show_default=True,
     help="What a GPU sustains. The default is an A100's on VGG-16 in half precision: 1,190 images/s.",
 )  # fmt: skip
 @click.option("--fp32", is_flag=True, help="Products, and so factors, in 32 bits instead of bf16.")

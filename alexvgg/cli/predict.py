@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from alexvgg.cli.names import run_names
-from alexvgg.cli.place import open_stores, storage_options
+from alexvgg.cli.place import open_stores, place_options
 from alexvgg.cli.scales import test_scales_option
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ BAR = 20  # characters for a probability of 1
 )
 @test_scales_option
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="How many classes.")
-@storage_options
+@place_options("storage", "dataset")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def predict(
     run: str,
@@ -58,7 +58,7 @@ def predict(
     from alexvgg.weights.trained import open_trained
 
     pixels = [predicting.read_image(path) for path in images]
-    trained = open_trained(*open_stores(profile, storage, dataset), run)
+    trained = open_trained(*open_stores(profile, storage=storage, dataset=dataset), run)
     scales = test_scales or trained.test_scales
     guesses = [predicting.predict(trained, p, method=method, test_scales=scales, top=top) for p in pixels]
     if as_json:

@@ -1,10 +1,13 @@
 """`alexvgg recipe`"""
 
 import json
+from collections import Counter
+from typing import Any
 
 import click
 
 from alexvgg.cli.names import tables_and_recipes
+from alexvgg.columns import Column, aligned
 
 
 @click.command()
@@ -12,6 +15,8 @@ from alexvgg.cli.names import tables_and_recipes
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def recipe(name: str, as_json: bool) -> None:
     """Show a table's runs, or one run, with what each starts from.
+
+    A row of several CNNs of one recipe takes as many runs of different seeds.
 
     \b
     Examples:
@@ -35,9 +40,11 @@ def recipe(name: str, as_json: bool) -> None:
         for r in TABLES.get(name, ())
         if r.nets
     ]  # fmt: skip
-    runs = [
+    nets_of_rows = [Counter(net.recipe.name for net in r.nets) for r in TABLES.get(name, ())]
+    runs: list[dict[str, Any]] = [
         {
-            "name": r.name, "parent": r.parent.name if r.parent else None, "model": r.model, "scale": r.scale,
+            "name": r.name, "seeds": max([1, *(nets[r.name] for nets in nets_of_rows)]),
+            "parent": r.parent.name if r.parent else None, "model": r.model, "scale": r.scale,
             "lr": r.lr, "global_batch": r.global_batch, "epochs": r.epochs,
         }
         for r in lineage(targets[name])
@@ -46,9 +53,17 @@ def recipe(name: str, as_json: bool) -> None:
         click.echo(json.dumps({"rows": rows, "runs": runs}, indent=2))
         return
     if rows:
-        click.echo(f"{name}: {len(rows)} rows from {len(runs)} runs")
-    click.echo(f"{'run':<20}{'starts from':<20}{'S':>11}{'lr':>8}{'batch':>7}{'epochs':>8}")
-    for r in runs:
-        scale = str(r["scale"]).replace(", ", ";").replace("(", "[").replace(")", "]")
-        start = r["parent"] or "random"
-        click.echo(f"{r['name']:<20}{start:<20}{scale:>11}{r['lr']:>8}{r['global_batch']:>7}{r['epochs']:>8}")
+        click.echo(f"{name}: {len(rows)} rows from {sum(r['seeds'] for r in runs)} runs")
+    columns = {
+        "run": "name", "starts from": "parent", "S": "scale", "lr": "lr", "batch": "global_batch", "epochs": "epochs",
+        "seeds": "seeds",
+    }  # fmt: skip
+    click.echo("\n".join(aligned([
+        Column(head, [_text(r[key]) for r in runs], left=key in ("name", "parent")) for head, key in columns.items()
+    ])))  # fmt: skip
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "random"
+    return "[{};{}]".format(*value) if isinstance(value, tuple) else str(value)

@@ -53,7 +53,12 @@ Add {folder}/alexvgg.toml to yours and submit with --profile {name}.""",
 @click.option("--dataset", help="S3 URL of the dataset.")
 @click.option("--name", help="Of the cluster, of its profile and roles. Default: alexvgg.")
 @click.option("--command", help="What a KubeRay or SkyPilot job runs. {nodes} and {name} are replaced.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for the files; default: alexvgg-TARGET.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the files; default: alexvgg-TARGET.",
+)
 def render(target: Target, nodes: Nodes | None, output: Path | None, **described: str | int | bool | None) -> None:
     """Write the manifests of a cluster on AWS (`ray up`), Kubernetes (KubeRay) or any cloud (SkyPilot).
 

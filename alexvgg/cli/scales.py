@@ -15,9 +15,12 @@ class Scales(click.ParamType[tuple[int, ...]]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
         try:
-            return tuple(int(q) for q in str(value).split(","))
+            scales = tuple(int(q) for q in str(value).split(","))
         except ValueError:
             self.fail(f"{value!r} isn't a list of numbers; write e.g. 256,384,512", param, ctx)
+        if len(set(scales)) < len(scales):
+            self.fail(f"a test scale stands twice in {value}; name each once", param, ctx)
+        return scales
 
 
 def test_scales_option(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alexvgg.cli.execution import Link, execution_options
+from alexvgg.cli.execution import Link, Number, execution_options
 from alexvgg.cli.jobs import follow_to_end
-from alexvgg.cli.place import insecure_option, place_to_submit, profile_option, say
+from alexvgg.cli.place import insecure_option, need, place_options, place_to_submit, say
 from alexvgg.cli.status import duration
 
 if TYPE_CHECKING:
@@ -52,11 +52,8 @@ OPTIONS = (
     click.option(
         "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a setting of every run planned."
     ),
-    profile_option,
+    place_options("storage", "dataset", "geometry"),
     insecure_option,
-    click.option("--storage", help="Storage URL instead of the profile's."),
-    click.option("--dataset", help="Dataset URL instead of the profile's."),
-    click.option("--geometry", help="paper or small, instead of the profile's."),
     click.option("--retry", is_flag=True, help="Go on with runs that failed before."),
     execution_options,
     click.option(
@@ -70,7 +67,7 @@ OPTIONS = (
     click.option("--wait", is_flag=True, help="Show the log and wait for the end; exit code 100 if it fails."),
     click.option("--dry-run", is_flag=True, help="Print what would be started, and start nothing."),
     click.option("--link", type=Link(), help="Of each node, e.g. 25Gb, to say how long gradients travel."),
-    click.option("--price-per-gpu-hour", type=click.FloatRange(min=0), help="To estimate what it costs."),
+    click.option("--price-per-gpu-hour", type=Number(min=0), help="To estimate what it costs."),
     click.option("--json", "as_json", is_flag=True, help="Print JSON."),
 )
 
@@ -114,6 +111,8 @@ def plan_and_send(
     from alexvgg.runs import find_finished
 
     # Whatever is wrong with the request is said before all else.
+    if dry_run and wait:
+        raise InputError("--dry-run starts nothing that --wait could wait for; leave one of them away")
     planner(Images("any", 1000, ""), choose(GEOMETRIES, geometry or "paper", "geometry"), None)
     changes = {"storage": storage, "dataset": dataset, "geometry": geometry}
     with place_to_submit(profile, nodes[1], dry_run=dry_run, **changes) as place:
@@ -122,7 +121,7 @@ def plan_and_send(
         from jobs.submit import send
 
         kept = open_store(place.storage)
-        images = open_dataset(open_store(place.dataset))
+        images = open_dataset(open_store(need(profile, place, "dataset")))
         start = None if parent is None else start_from(find_finished(kept, parent).spec)
         runs, requests = planner(images_of(images), choose(GEOMETRIES, place.geometry, "geometry"), start)
         submission = decide(target, runs, requests, place, nodes, kept, len(images.train), retry=retry, **execution)
@@ -133,13 +132,13 @@ def plan_and_send(
             _show(submission, _exchanges(submission, hosts), link, price_per_gpu_hour, as_json)
         if dry_run:
             return
-        jobs, job, new = client(place.dashboard), None, False
+        jobs, job, new = client(need(profile, place, "dashboard")), None, False
         if not submission.is_done:
             check_cluster(place, nodes[0], node_minutes, say)
             job, new = send(submission.campaign, kept, jobs, say=say)
     _sent(submission, place, job, new, as_json)
     if wait and job is not None:
-        sys.exit(follow_to_end(jobs, job))
+        sys.exit(follow_to_end(jobs, job, aside=as_json))
 
 
 def _exchanges(submission: Submission, hosts: int) -> list[ExchangePlan]:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
-from alexvgg.cli.place import alive, insecure_option, known_jobs, open_place, profile_option
+from alexvgg.cli.commands import terminal_width
+from alexvgg.cli.place import alive, flags_of, insecure_option, known_jobs, open_place, place_options
+from alexvgg.columns import Column, aligned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from alexvgg.campaign.overview import CampaignView, Overview, WorkView
+    from alexvgg.campaign.overview import CampaignView, Overview, Progress, WorkView
     from jobs.groups import Group
 
 WATCH_SECONDS = 2.0
@@ -24,10 +27,10 @@ WATCH_SECONDS = 2.0
 @click.command()
 @click.argument("name", required=False)
 @click.option("-w", "--watch", is_flag=True, help="Show it anew every two seconds, until Ctrl-C.")
-@profile_option
+@place_options("storage")
 @insecure_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def status(name: str | None, watch: bool, profile: str | None, as_json: bool) -> None:
+def status(name: str | None, watch: bool, profile: str | None, storage: str | None, as_json: bool) -> None:
     """Show where campaigns and runs stand: all, or one campaign's.
 
     A campaign is what one submission started. Its name or a run's may be cut short as long as it is clear. What runs
@@ -40,15 +43,18 @@ def status(name: str | None, watch: bool, profile: str | None, as_json: bool) ->
     """
     from alexvgg.campaign.overview import overview
     from alexvgg.data.store import open_store
+    from alexvgg.errors import InputError
 
-    place = open_place(profile)
+    if watch and as_json:
+        raise InputError("--watch shows it to people and --json to programs; give one of them")
+    place = open_place(profile, storage=storage)
     from jobs.groups import groups  # only now: Ray reads where its token lies when it is imported
 
-    storage = open_store(place.storage)
+    store, options = open_store(place.storage), flags_of(profile=profile)
     while True:
-        jobs = known_jobs(place)
-        teams = groups(place.dashboard) if jobs is not None else {}
-        view = overview(storage, alive(jobs))
+        jobs = known_jobs(profile, place)
+        teams = groups(place.dashboard) if place.dashboard is not None and jobs is not None else {}
+        view = overview(store, alive(jobs))
         if name is not None:
             view = view.about(name)
         if as_json:
@@ -60,7 +66,7 @@ def status(name: str | None, watch: bool, profile: str | None, as_json: bool) ->
                 f"Ray dashboard  {place.dashboard or '-'}",
                 f"MLflow         {place.mlflow or '-'}",
             ]
-            lines = [*format_overview(view, teams), *where_lines]
+            lines = [*format_overview(view, teams, options, terminal_width()), *where_lines]
             if watch and sys.stdout.isatty():
                 click.clear()
             click.echo("\n".join(lines))
@@ -70,10 +76,10 @@ def status(name: str | None, watch: bool, profile: str | None, as_json: bool) ->
 
 
 @click.command("list")
-@profile_option
+@place_options("storage")
 @insecure_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def list_campaigns(profile: str | None, as_json: bool) -> None:
+def list_campaigns(profile: str | None, storage: str | None, as_json: bool) -> None:
     """List the campaigns, a line each: the newest last.
 
     \b
@@ -83,42 +89,57 @@ def list_campaigns(profile: str | None, as_json: bool) -> None:
     from alexvgg.campaign.overview import overview
     from alexvgg.data.store import open_store
 
-    place = open_place(profile)
+    place = open_place(profile, storage=storage)
     rows = []
-    for c in overview(open_store(place.storage), alive(known_jobs(place))).campaigns:
+    for c in overview(open_store(place.storage), alive(known_jobs(profile, place))).campaigns:
         done, driver = sum(w.phase == "finished" for w in c.works), c.driver.phase if c.driver else None
         rows.append({"campaign": c.name, "driver": driver, "finished": done, "works": len(c.works)})
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
-    click.echo(f"{'campaign':<34}{'driver':<10}{'finished':>10}")
-    for row in rows:
-        click.echo(f"{row['campaign']:<34}{row['driver'] or '-':<10}{row['finished']:>6} of {row['works']}")
+    columns = (
+        Column("campaign", [str(row["campaign"]) for row in rows], left=True),
+        Column("driver", [str(row["driver"] or "-") for row in rows], left=True),
+        Column("finished", [f"{row['finished']} of {row['works']}" for row in rows]),
+    )
+    click.echo("\n".join(aligned(columns)))
 
 
-def format_overview(view: Overview, teams: Mapping[str, Group]) -> Iterator[str]:
-    """The lines of `status`; `teams` are the workers of jobs, by job id."""
-    for campaign in view.campaigns:
-        yield from _campaign(campaign, teams)
+def format_overview(
+    view: Overview, teams: Mapping[str, Group], options: str = "", width: int | None = None
+) -> Iterator[str]:
+    """The lines of `status`; `teams` are the workers of jobs, by job id. `options`, like ` --profile lab`, are added to
+    commands; columns that aren't needed most go if `width` has no room for all."""
+    works = [*(w for c in view.campaigns for w in c.works), *view.runs]
+    head, *rows = aligned(_columns(works), width and width - len(INDENT))
+    row_of = dict(zip(works, rows, strict=True))
+
+    def block(title: str, works: Sequence[WorkView]) -> Iterator[str]:
+        yield title
+        yield INDENT + head
+        for work in works:
+            yield INDENT + row_of[work]
+            yield from _about(work, teams, options)
+
+    for c in view.campaigns:
+        if c.error is not None:
+            yield f"{c.name}: {c.error}"
+        else:
+            yield from block(_campaign(c), c.works)
+            if c.driver is not None and c.driver.phase in ("gone", "stopped") and not _is_done(c):
+                yield f"  `alexvgg resume {c.name}{options}` goes on with it"
         yield ""
     if view.runs:
-        yield "Runs of no campaign"
-        yield HEAD
-        for work in view.runs:
-            yield from _work(work, teams)
+        yield from block("Runs of no campaign", view.runs)
         yield ""
-    if view.campaigns or view.runs:
-        yield CROP
-        yield ""
+    if works:
+        yield from textwrap.wrap(CROP, width or len(CROP), break_on_hyphens=False)
     else:
-        yield "Nothing here yet: `alexvgg submit --model vgg_a` starts something."
-        yield ""
+        yield f"Nothing here yet: `alexvgg submit --model vgg_a{options}` starts something."
+    yield ""
 
 
-HEAD = (
-    f"  {'run':<28}{'state':<12}{'epoch':>7}{'step':>8}{'loss':>8}{'crop top-1':>12}{'images/s':>10}{'left':>9}"
-    f"{'attempt':>9}"
-)
+INDENT = "  "
 CROP = "crop top-1: validation error of one crop an image, after an epoch; `alexvgg table` has the whole images'"
 # Of a driver.
 PHASES = {
@@ -126,26 +147,40 @@ PHASES = {
 }  # fmt: skip
 
 
-def _campaign(c: CampaignView, teams: Mapping[str, Group]) -> Iterator[str]:
+def _is_done(c: CampaignView) -> bool:
+    return all(w.phase == "finished" for w in c.works)
+
+
+def _campaign(c: CampaignView) -> str:
     done = sum(w.phase == "finished" for w in c.works)
     driver = f"driver {c.driver.job} {PHASES[c.driver.phase]}" if c.driver else "no driver yet"
-    yield f"{c.name}: {done} of {len(c.works)} finished; {driver}"
-    yield HEAD
-    for work in c.works:
-        yield from _work(work, teams)
-    if c.driver is not None and c.driver.phase in ("gone", "stopped") and done < len(c.works):
-        yield f"  `alexvgg resume {c.name}` goes on with it"
+    return f"{c.name}: {done} of {len(c.works)} finished; {driver}"
 
 
-def _work(w: WorkView, teams: Mapping[str, Group]) -> Iterator[str]:
-    p = w.progress
-    epoch = f"{p.epoch}/{p.epochs}" if p else "-"
-    step = f"{p.step}" if p else "-"
-    loss = f"{p.loss:.3f}" if p and p.loss is not None else "-"
-    error = f"{p.top1_error:.1f} %" if p and p.top1_error is not None else "-"
-    speed = f"{p.images_per_s:.0f}" if p and p.images_per_s is not None else "-"
-    left = duration(p.seconds_left) if p and p.seconds_left is not None and w.phase == "running" else "-"
-    yield f"  {w.name:<28}{w.phase:<12}{epoch:>7}{step:>8}{loss:>8}{error:>12}{speed:>10}{left:>9}{w.attempt or '-':>9}"
+def _columns(works: Sequence[WorkView]) -> list[Column]:
+    def of(show: Callable[[Progress], str | None]) -> list[str]:
+        return [(show(w.progress) if w.progress is not None else None) or "-" for w in works]
+
+    left = [
+        duration(w.progress.seconds_left)
+        if w.phase == "running" and w.progress is not None and w.progress.seconds_left is not None
+        else "-"
+        for w in works
+    ]
+    return [
+        Column("run", [w.name for w in works], left=True),
+        Column("state", [w.phase for w in works], left=True),
+        Column("epoch", of(lambda p: f"{p.epoch}/{p.epochs}")),
+        Column("step", of(lambda p: f"{p.step}"), spare=3),
+        Column("loss", of(lambda p: None if p.loss is None else f"{p.loss:.3f}"), spare=1),
+        Column("crop top-1", of(lambda p: None if p.top1_error is None else f"{p.top1_error:.1f} %")),
+        Column("images/s", of(lambda p: None if p.images_per_s is None else f"{p.images_per_s:.0f}"), spare=2),
+        Column("left", left),
+        Column("attempt", [str(w.attempt or "-") for w in works], spare=4),
+    ]
+
+
+def _about(w: WorkView, teams: Mapping[str, Group], options: str) -> Iterator[str]:
     group = teams.get(w.job or "")
     if w.phase in ("starting", "running", "evaluating") and group is not None and group.workers:
         ranks = ", ".join(f"{worker.rank} on {worker.node}" for worker in group.workers)
@@ -153,7 +188,8 @@ def _work(w: WorkView, teams: Mapping[str, Group]) -> Iterator[str]:
     if w.error:
         yield f"    {w.error.strip().splitlines()[-1]}"
     if w.phase == "failed":
-        yield f"    `alexvgg logs {w.name}` shows more; when its cause is mended, `alexvgg retry {w.name}`"
+        more = f"`alexvgg logs {w.name}{options}` shows more"
+        yield f"    {more}; when its cause is mended, `alexvgg retry {w.name}{options}`"
 
 
 def duration(seconds: float) -> str:

@@ -4,7 +4,8 @@ import json
 
 import click
 
-from alexvgg.cli.place import open_place, profile_option
+from alexvgg.cli.commands import given, terminal_width
+from alexvgg.cli.place import flags_of, need, open_place, place_options
 
 NAMES = ("table3", "table4", "table5", "table6", "table7", "alexnet")  # of results.paper, which takes long to import
 FORMAT_NAMES = ("text", "markdown", "csv", "html", "json")
@@ -12,12 +13,20 @@ FORMAT_NAMES = ("text", "markdown", "csv", "html", "json")
 
 @click.command()
 @click.argument("name", type=click.Choice(NAMES))
-@profile_option
+@place_options("storage", "dataset", "geometry")
 @click.option(
     "--format", "form", type=click.Choice(FORMAT_NAMES), default="text", show_default=True, help="How to print it."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, as --format json does.")
-def table(name: str, profile: str | None, form: str, as_json: bool) -> None:
+def table(
+    name: str,
+    profile: str | None,
+    storage: str | None,
+    dataset: str | None,
+    geometry: str | None,
+    form: str,
+    as_json: bool,
+) -> None:
     """Show a table of the VGG paper, or AlexNet's Table 2, with our numbers beside its own.
 
     It shows runs on the profile's dataset at its geometry only, and says if those aren't the paper's. An empty row
@@ -31,18 +40,23 @@ def table(name: str, profile: str | None, form: str, as_json: bool) -> None:
     """
     from alexvgg.data.shards import open_dataset
     from alexvgg.data.store import open_store
+    from alexvgg.errors import InputError
     from alexvgg.recipes import GEOMETRIES, choose
-    from alexvgg.results.formats import FORMATS, to_json
+    from alexvgg.results.formats import FORMATS, to_json, to_text
     from alexvgg.results.table import comparability, fill
     from alexvgg.runs import list_fusions, list_runs
 
-    place = open_place(profile)
-    dataset, storage = open_dataset(open_store(place.dataset)), open_store(place.storage)
-    geometry = choose(GEOMETRIES, place.geometry, "geometry")
-    options = f" --profile {profile}" if profile else ""
-    rows = fill(name, list_runs(storage), list_fusions(storage), dataset, geometry, options)
-    note = comparability(dataset, geometry)
+    if as_json and given("form") and form != "json":
+        raise InputError(f"--json and --format {form} ask for two formats; give one of them")
+    place = open_place(profile, storage=storage, dataset=dataset, geometry=geometry)
+    images, store = open_dataset(open_store(need(profile, place, "dataset"))), open_store(place.storage)
+    size = choose(GEOMETRIES, place.geometry, "geometry")
+    options = flags_of(profile=profile, storage=storage, dataset=dataset), flags_of(geometry=geometry)
+    rows = fill(name, list_runs(store), list_fusions(store), images, size, *options)
+    note = comparability(images, size)
     if as_json or form == "json":
         click.echo(json.dumps(to_json(name, rows, note), indent=2))
+    elif form == "text":
+        click.echo(to_text(name, rows, note, terminal_width()))
     else:
         click.echo(FORMATS[form](name, rows, note))

@@ -6,7 +6,7 @@ import click
 
 from alexvgg.cli.files import OutputFile
 from alexvgg.cli.names import run_names
-from alexvgg.cli.place import open_stores, say, storage_options
+from alexvgg.cli.place import open_stores, place_options, say
 
 # Of alexvgg.weights, which takes long to import.
 FORMATS = ("torchvision", "safetensors", "onnx", "pt2")
@@ -17,7 +17,7 @@ SOURCES = ("torchvision:vgg11", "torchvision:vgg13", "torchvision:vgg16", "torch
 @click.argument("run", shell_complete=run_names)
 @click.option("--format", "kind", type=click.Choice(FORMATS), required=True, help="What shall read it.")
 @click.option("-o", "--output", type=OutputFile(), help="By default RUN and a suffix.")
-@storage_options
+@place_options("storage", "dataset")
 def export_run(
     run: str, kind: str, output: Path | None, profile: str | None, storage: str | None, dataset: str | None
 ) -> None:
@@ -36,7 +36,7 @@ def export_run(
     from alexvgg.weights.export import SUFFIXES, export
     from alexvgg.weights.trained import open_trained
 
-    trained = open_trained(*open_stores(profile, storage, dataset), run)
+    trained = open_trained(*open_stores(profile, storage=storage, dataset=dataset), run)
     path = output or Path(trained.run.name + SUFFIXES[kind])
     how = export(trained, kind, path)
     click.echo(path)
@@ -46,7 +46,7 @@ def export_run(
 @click.command("import")
 @click.argument("source", type=click.Choice(SOURCES))
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@storage_options
+@place_options("storage", "dataset")
 def import_weights(source: str, file: Path, profile: str | None, storage: str | None, dataset: str | None) -> None:
     """Make a finished run of torchvision's weights in FILE, which others can start from.
 
@@ -60,5 +60,5 @@ def import_weights(source: str, file: Path, profile: str | None, storage: str | 
     """
     from alexvgg.weights import importing
 
-    store, images = open_stores(profile, storage, dataset)
+    store, images = open_stores(profile, storage=storage, dataset=dataset)
     click.echo(importing.import_weights(source, file, images, store).name)

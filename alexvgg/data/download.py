@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from alexvgg.data.patience import Patience, Service, WrongLengthError, error_code, transient
-from alexvgg.data.store import MissingKeyError, Span, StoreError
+from alexvgg.data.store import MissingKeyError, Span
+from alexvgg.errors import StoreError
 
 READ_BLOCK = 1 << 20  # bytes; a connection that breaks costs at most the block it was in
 

@@ -15,8 +15,8 @@ from alexvgg.data.cache import Cache
 from alexvgg.data.meter import Meters
 from alexvgg.data.plan import EpochPlan
 from alexvgg.data.shards import Split
-from alexvgg.data.store import Store, StoreError
-from alexvgg.errors import InputError
+from alexvgg.data.store import Store
+from alexvgg.errors import InputError, StoreError
 
 MAX_READ = 16 << 20  # bytes of one ranged GET
 MAX_GAP = 1 << 20  # bytes that are read and dropped rather than asked for around

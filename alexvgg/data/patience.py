@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-from alexvgg.data.store import MissingKeyError, StoreError
+from alexvgg.data.store import MissingKeyError
+from alexvgg.errors import StoreError
 
 GIVE_UP_SECONDS = 120.0  # without a single new byte
 LONGEST_PAUSE = 5.0  # seconds between two tries

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from alexvgg.errors import InputError
+from alexvgg.errors import InputError, StoreError
 
 Span = tuple[int, int]  # start and length in bytes
 WRITE_AHEAD = 1 << 20  # bytes of a file that are written at once
@@ -19,10 +19,6 @@ class MissingKeyError(KeyError):
 
     def __str__(self) -> str:
         return str(self.args[0])
-
-
-class StoreError(RuntimeError):
-    """The storage failed for good: what was read or written, where, and why."""
 
 
 class Writer(Protocol):
@@ -81,18 +77,25 @@ class Store(Protocol):
         """Remove the object if it exists."""
 
 
-def open_store(url: str) -> Store:
-    """The store at `url`. Raises InputError for other schemes and for a bucket that doesn't exist."""
+def check_url(url: str) -> None:
+    """Raise InputError if it is no storage URL."""
     parts = urlsplit(url)
     if parts.scheme == "file" and not parts.netloc:
         if parts.query or parts.fragment:
             raise InputError(f"{url!r}: write ? and # of a folder's name as %3F and %23")
-        return FileStore(url, Path(unquote(parts.path)))
-    if parts.scheme == "s3" and parts.netloc:
-        from alexvgg.data.s3 import S3Store
+    elif parts.scheme != "s3" or not parts.netloc:
+        raise InputError(f"{url!r} is no storage URL; write s3://bucket/prefix or file:///folder")
 
-        return S3Store(url, parts.netloc, parts.path.strip("/"))
-    raise InputError(f"{url!r} is no storage URL; write s3://bucket/prefix or file:///folder")
+
+def open_store(url: str) -> Store:
+    """The store at `url`. Raises InputError for other schemes and for a bucket that doesn't exist."""
+    check_url(url)
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return FileStore(url, Path(unquote(parts.path)))
+    from alexvgg.data.s3 import S3Store
+
+    return S3Store(url, parts.netloc, parts.path.strip("/"))
 
 
 class FileStore:
@@ -111,26 +114,32 @@ class FileStore:
         """The key's file; what the system then refuses is a StoreError."""
         try:
             yield self._path(key)
-        except FileNotFoundError:
-            raise MissingKeyError(f"{self.url}/{key} does not exist") from None
         except OSError as error:
             raise StoreError(f"{self.url}/{key}: {error.strerror}") from error
 
-    def get(self, key: str) -> bytes:
+    @contextmanager
+    def _existing(self, key: str) -> Iterator[Path]:
+        """The key's file, to be read."""
         with self._at(key) as path:
+            try:
+                yield path
+            except FileNotFoundError:
+                raise MissingKeyError(f"{self.url}/{key} does not exist") from None
+
+    def get(self, key: str) -> bytes:
+        with self._existing(key) as path:
             return path.read_bytes()
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
         return next(self.stream(key, [(start, length)]))
 
     def stream(self, key: str, spans: Sequence[Span]) -> Iterator[bytes]:
-        with self._at(key) as path, path.open("rb", buffering=0) as file:
+        with self._existing(key) as path, path.open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
             for start, length in spans:
-                data = os.pread(file.fileno(), length, start)
-                if len(data) != length:
-                    missing = length - len(data)
-                    raise StoreError(f"{self.url}/{key} ends at byte {start + len(data)}, {missing} bytes too early")
-                yield data
+                if (missing := start + length - size) > 0:
+                    raise StoreError(f"{self.url}/{key} ends at byte {size}, {missing} bytes too early")
+                yield os.pread(file.fileno(), length, start)
 
     @contextmanager
     def _temporary(self, path: Path) -> Iterator[Path]:
@@ -169,7 +178,7 @@ class FileStore:
         return self._path(key).is_file()
 
     def size(self, key: str) -> int:
-        with self._at(key) as path:
+        with self._existing(key) as path:
             return path.stat().st_size
 
     def list(self, prefix: str) -> list[str]:

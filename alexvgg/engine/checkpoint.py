@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from alexvgg.engine.world import World
+from alexvgg.errors import StoreError
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class Objects(Protocol):
     def delete(self, key: str) -> None: ...
 
 
-class DamagedError(RuntimeError):
+class DamagedError(StoreError):
     """Stored bytes aren't what was written."""
 
 

@@ -40,11 +40,11 @@ class Counts:
         return torch.tensor([self.images, self.top1_wrong, self.top5_wrong], device=device)
 
     @property
-    def top1_error(self) -> float:
-        """Per cent; NaN for an empty set."""
-        return 100 * self.top1_wrong / self.images if self.images else float("nan")
+    def top1_error(self) -> float | None:
+        """Per cent; None for an empty set."""
+        return 100 * self.top1_wrong / self.images if self.images else None
 
     @property
-    def top5_error(self) -> float:
-        """Per cent; NaN for an empty set."""
-        return 100 * self.top5_wrong / self.images if self.images else float("nan")
+    def top5_error(self) -> float | None:
+        """Per cent; None for an empty set."""
+        return 100 * self.top5_wrong / self.images if self.images else None

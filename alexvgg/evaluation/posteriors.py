@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -21,12 +22,14 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from alexvgg.errors import StoreError
 from alexvgg.evaluation.counts import Counts
 from alexvgg.evaluation.views import Method
 
 FORMAT = 1  # raised when a method's arithmetic changes, so that nobody mixes its old posteriors with new ones
 SUFFIX = ".safetensors"
 ABOUT = "alexvgg"
+MOST_HEADER = 1 << 16  # bytes; ours have some hundred, and what is damaged may claim any
 READS = 8  # parts that are fetched at a time
 
 
@@ -40,7 +43,7 @@ class Objects(Protocol):
     def delete(self, key: str) -> None: ...
 
 
-class StaleError(RuntimeError):
+class StaleError(StoreError):
     """Stored posteriors are damaged, or of other weights or images than asked for."""
 
 
@@ -87,11 +90,14 @@ def write(store: Objects, key: str, scoring: Scoring, posteriors: Posteriors) ->
 
 
 def is_stored(store: Objects, key: str, scoring: Scoring) -> bool:
-    """Whether the object at `key` holds posteriors of exactly this scoring. Reads its header only."""
+    """Whether the object at `key` holds posteriors of exactly this scoring. Reads its header only.
+
+    What has no header that can be read counts as nothing.
+    """
     try:
         length = int.from_bytes(store.get_range(key, 0, 8), "little")
-        header = store.get_range(key, 8, length)
-    except KeyError:  # a part that another rank has merged since it was listed
+        header = store.get_range(key, 8, length) if length <= MOST_HEADER else b""
+    except (KeyError, StoreError):  # a part that another rank has merged since it was listed, or one that was cut off
         return False
     return _is_of(_about(header), scoring)
 
@@ -102,14 +108,11 @@ def read(store: Objects, key: str, scoring: Scoring) -> Posteriors:
     about = _about(data[8 : 8 + int.from_bytes(data[:8], "little")])
     if not _is_of(about, scoring):
         raise StaleError(f"{key} holds posteriors of other weights or images; evaluate {scoring.run} again")
-    damaged = f"{key} is damaged: its sha256 isn't the recorded one. Delete it and evaluate again."
-    try:
+    with suppress(SafetensorError, TypeError):
         posteriors = Posteriors(**safetensors.torch.load(data))
-    except SafetensorError:
-        raise StaleError(damaged) from None
-    if about["sha256"] != _digest(posteriors):
-        raise StaleError(damaged)
-    return posteriors
+        if about.get("sha256") == _digest(posteriors):
+            return posteriors
+    raise StaleError(f"{key} is damaged: its sha256 isn't the recorded one. Delete it and evaluate again.")
 
 
 def missing_parts(store: Objects, scoring: Scoring, parts: Sequence[range]) -> list[range]:

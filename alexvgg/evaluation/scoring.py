@@ -10,7 +10,6 @@ three digits, so that the best two classes of many an image would tie.
 
 import hashlib
 import json
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -224,13 +223,9 @@ def record(storage: Store, row: Row) -> dict[str, Any]:
         "fingerprint": row.fingerprint,
         "flip": row.flip,
         **asdict(counts),
-        "top1_error": _or_none(counts.top1_error),
-        "top5_error": _or_none(counts.top5_error),
+        "top1_error": counts.top1_error,
+        "top5_error": counts.top5_error,
         "time": round(time.time(), 3),
     }
     storage.put(row.key, json.dumps(document, indent=2).encode())
     return document
-
-
-def _or_none(error: float) -> float | None:
-    return None if math.isnan(error) else error

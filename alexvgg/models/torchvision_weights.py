@@ -47,9 +47,14 @@ def to_torchvision(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def from_torchvision(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """torchvision's state dict under our keys. Raises InputError if it is another net's."""
     keys = _keys(name)
-    if set(state) != set(keys.values()):
-        odd = min(set(state) ^ set(keys.values()))
-        raise InputError(f"these are not the weights of torchvision's {TWINS[name]}: only one of both has {odd}")
+    there, asked = set(state), set(keys.values())
+    if there != asked:
+        odd = [f"the file has no {min(asked - there)}"] if asked - there else []
+        odd += [f"the net has no {min(there - asked)}"] if there - asked else []
+        raise InputError(
+            f"these are not the weights of torchvision's {TWINS[name]}: {', and '.join(odd)}. Name the net that they "
+            "are of (vgg11, 13, 16 or 19, none of its _bn forms), and save its own state_dict()."
+        )
     return {ours: state[theirs] for ours, theirs in keys.items()}
 
 

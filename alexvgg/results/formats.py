@@ -3,9 +3,11 @@
 import csv
 import io
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from html import escape
 
+from alexvgg.columns import Column, aligned
 from alexvgg.results.paper import PaperNet
 from alexvgg.results.table import Row, scale_text
 
@@ -17,6 +19,7 @@ TITLES = {
     "table7": "VGG Table 7: beside other nets, validation error in %",
     "alexnet": "AlexNet Table 2: 10-crop evaluation, validation error in % (*: trained on the 2011 release, too)",
 }
+SPARE = {"images": 3, "paper's test top-5": 2, "delta": 1}  # columns, where there is no room
 BY_NET = ("table3", "table4", "table5")  # their rows are told apart by net and scales, the others' by a title
 
 
@@ -86,17 +89,21 @@ def _number(error: float | None) -> str:
     return "-" if error is None else f"{error:.1f}"
 
 
-def to_text(table: str, rows: Sequence[Row], note: str) -> str:
-    """The table for a terminal."""
+def to_text(table: str, rows: Sequence[Row], note: str, width: int | None = None) -> str:
+    """The table for a terminal; with runs and commands below it, by the rows' numbers, if it is wider than `width`."""
     head, body, places = cells(table, rows)
-    widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
-    left = {*range(places), len(head) - 1}
-    lines = [
-        "  ".join(c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-        for row in [head, *body]
-    ]
+    *columns, last = (
+        Column(text, values, left=i < places or i == len(head) - 1, spare=SPARE.get(text, 0))
+        for i, (text, *values) in enumerate(zip(head, *body, strict=True))
+    )
+    lines, below = aligned([*columns, last]), []
+    if width is not None and max(map(len, lines)) > width:
+        rows_of = {run: [n for n, r in enumerate(last.cells, 1) if r == run] for run in last.cells if run != "-"}
+        below = ["", *(f"{', '.join(map(str, numbers))}: {run}" for run, numbers in rows_of.items())]
+        lines = aligned([Column("", [str(n) for n in range(1, len(body) + 1)]), *columns], width)
+        note = textwrap.fill(note, width)
     lines.insert(1, "-" * max(map(len, lines)))
-    return "\n".join([TITLES[table], note, "", *(line.rstrip() for line in lines)])
+    return "\n".join([TITLES[table], note, "", *lines, *below])
 
 
 def to_markdown(table: str, rows: Sequence[Row], note: str) -> str:

@@ -44,8 +44,8 @@ def sync(
     that has some which the journal doesn't (of steps that were lost and trained again) is made anew, and the old one
     deleted, which MLflow can undo. Raises InputError if no MLflow answers.
     """
-    client = connect(url)
     try:
+        client = connect(url)
         experiment_id(client)
     except Exception as error:  # its clients raise whatever theirs do
         raise InputError(f"no MLflow server answers at {url}: {error}. Nothing was changed.") from None

@@ -46,17 +46,19 @@ def fill(
     dataset: Dataset,
     geometry: Geometry,
     options: str = "",
+    size: str = "",
     others: Sequence[RunRecord] = (),
 ) -> list[Row]:
     """The table's rows, from the finished runs on this dataset at this geometry only: others are never mixed in.
 
     If several runs of a recipe are finished, those with its own settings go before those with others, and of these the
     one counts that finished last; of several fusions the last one.
-    `options`, like ` --profile lab`, are added to the commands. `others` fill no row, but runs may start from them.
+    `options`, like ` --profile lab`, are added to the commands, and `size`, like ` --geometry small`, to submissions.
+    `others` fill no row, but runs may start from them.
     """
     specs = {r.name: r.spec for r in (*others, *runs) if r.spec is not None}
     finished = [r for r in runs if r.state == "finished" and r.spec is not None and r.weights is not None]
-    finished.sort(key=lambda r: r.journal[-1]["time"])
+    finished.sort(key=lambda r: r.last_seen)
     usable = [
         _Run(r.name, r.spec, r.weights, r.evaluation, _changed(r.spec, specs, geometry))
         for r in finished
@@ -67,11 +69,11 @@ def fill(
         and r.spec.model.width == geometry.width
         and r.spec.model.crop in (geometry.crop, geometry.alexnet_crop)
     ]
-    return [_fill_row(paper, usable, fusions, len(dataset.val), options) for paper in TABLES[table]]
+    return [_fill_row(paper, usable, fusions, len(dataset.val), options, size) for paper in TABLES[table]]
 
 
 def _fill_row(
-    paper: PaperRow, usable: Sequence[_Run], fusions: Sequence[Mapping[str, Any]], images: int, options: str
+    paper: PaperRow, usable: Sequence[_Run], fusions: Sequence[Mapping[str, Any]], images: int, options: str, size: str
 ) -> Row:
     if not paper.nets:
         return Row(paper)
@@ -88,7 +90,7 @@ def _fill_row(
             filled.append(Row(paper, name, d["images"], d["top1_error"], d["top5_error"], tuple(sorted(changed))))
     if filled:
         return next((row for row in filled if not row.changed), filled[0])
-    return Row(paper, command=_command(paper, usable) + options)
+    return Row(paper, command=_command(paper, usable, size) + options)
 
 
 def _changed(spec: RunSpec, specs: Mapping[str, RunSpec], geometry: Geometry) -> frozenset[str]:
@@ -129,7 +131,7 @@ def other_images(spec: RunSpec, parent: RunSpec) -> str | None:
     return None if theirs.fingerprint == ours.fingerprint else f"{theirs.dataset} ({theirs.fingerprint[:8]})"
 
 
-def _command(paper: PaperRow, usable: Sequence[_Run]) -> str:
+def _command(paper: PaperRow, usable: Sequence[_Run], size: str) -> str:
     """Train what is missing, one run after the other; then evaluate."""
     same_scales = len({net.test_scales for net in paper.nets}) == 1
     chosen: list[str] = []
@@ -143,7 +145,7 @@ def _command(paper: PaperRow, usable: Sequence[_Run]) -> str:
         runs.sort(key=lambda r: bool(r.changed))  # those with the recipe's own settings first
         free = [r.name for r in runs if r.name not in chosen]
         if not free:
-            return _submit(net, taken={r.spec.train.seed for r in runs})
+            return _submit(net, taken={r.spec.train.seed for r in runs}) + size
         chosen.append(free[0])
     scales = f" --test-scales {','.join(map(str, paper.nets[0].test_scales))}" if same_scales else ""
     fuse = " --fuse" if len(chosen) > 1 else ""

@@ -48,7 +48,8 @@ def final_model(storage: Store, spec: RunSpec, sha256: str) -> FinalModel:
 def read_provenance(storage: Store, run: str) -> dict[str, Any]:
     """What is known of the code and the machines of a run's last attempt; empty for runs that noted nothing."""
     prefix = f"runs/{run}/provenance/"
-    attempts = [int(key.removeprefix(prefix).removesuffix(".json")) for key in storage.list(prefix)]
+    stems = (key.removeprefix(prefix).removesuffix(".json") for key in storage.list(prefix))
+    attempts = [int(stem) for stem in stems if stem.isdecimal()]
     return json.loads(storage.get(f"{prefix}{max(attempts)}.json")) if attempts else {}
 
 

@@ -4,8 +4,11 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from alexvgg.errors import InputError, reading
 
 Event = dict[str, Any]
 
@@ -43,8 +46,25 @@ class Journal:
 
 
 def read_journal(store: Objects, key: str) -> list[Event]:
-    """The events so far; empty for a run that hasn't started."""
-    return [json.loads(line) for line in store.get(key).splitlines()] if store.exists(key) else []
+    """The events so far; empty for a run that hasn't started. What isn't a number (NaN) is null.
+
+    A last line that was cut off is dropped. Raises InputError if another one is no event.
+    """
+    if not store.exists(key):
+        return []
+    whole, _, last = store.get(key).rpartition(b"\n")
+    with reading(key):
+        events = [_event(line) for line in whole.splitlines()]
+    with suppress(ValueError):
+        events.append(_event(last))
+    return events
+
+
+def _event(line: bytes) -> Event:
+    event = json.loads(line, parse_constant=lambda _: None)
+    if not isinstance(event, dict) or not event.keys() >= {"event", "step", "time"}:
+        raise InputError("a line is no event")
+    return event
 
 
 @dataclass(frozen=True)
@@ -62,7 +82,7 @@ def points(events: Iterable[Mapping[str, Any]]) -> Iterator[Point]:
     for event in events:
         step = 0 if event["event"] == "final" else event["step"]
         for metric, value in event.get("metrics", {}).items():
-            if math.isfinite(value):
+            if value is not None and math.isfinite(value):
                 yield Point(metric, step, round(event["time"] * 1000), value)
 
 

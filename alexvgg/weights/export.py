@@ -58,7 +58,7 @@ def _safetensors(trained: Trained, path: Path) -> str:
     _write_tensors(path, state, about)
     form = f"{m.name!r}, num_classes={m.num_classes}, width={m.width:g}, crop={m.crop}"
     return (
-        f"import alexvgg.models, safetensors.torch; state = safetensors.torch.load_file({path.name!r}){take}; "
+        f"import alexvgg.models, safetensors.torch; state = safetensors.torch.load_file({str(path)!r}){take}; "
         f"net = alexvgg.models.build({form}); net.load_state_dict(state)"
     )
 
@@ -74,7 +74,7 @@ def _torchvision(trained: Trained, path: Path) -> str:
     return (
         "import safetensors.torch, torchvision; "
         f"net = torchvision.models.{TWINS[model.name]}(num_classes={model.num_classes}); "
-        f"net.load_state_dict(safetensors.torch.load_file({path.name!r})); its input is "
+        f"net.load_state_dict(safetensors.torch.load_file({str(path)!r})); its input is "
         f"torchvision.transforms.Normalize({[round(m, 6) for m in mean]}, [1 / 255] * 3) of pixels from 0 to 1"
     )
 
@@ -95,14 +95,14 @@ def _onnx(trained: Trained, path: Path) -> str:
     assert program is not None
     program.model.metadata_props[KEY] = json.dumps(_of_pixels(trained))
     program.save(path, external_data=False)
-    return f"session = onnxruntime.InferenceSession({path.name!r}); session.run(None, {{{PIXELS!r}: pixels}})"
+    return f"session = onnxruntime.InferenceSession({str(path)!r}); session.run(None, {{{PIXELS!r}: pixels}})"
 
 
 def _pt2(trained: Trained, path: Path) -> str:
     net, example, shapes = _graph(trained)
     program = torch.export.export(net, (example,), dynamic_shapes=shapes)
     torch.export.save(program, path, extra_files={f"{KEY}.json": json.dumps(_of_pixels(trained))})
-    return f"net = torch.export.load({path.name!r}).module(); net(pixels)"
+    return f"net = torch.export.load({str(path)!r}).module(); net(pixels)"
 
 
 def _graph(trained: Trained) -> tuple[PixelNet, Tensor, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,31 @@ def test_a_speed_is_the_newest_attempts(storage: Store) -> None:
     own = {"attempt": 2, "step": 50, "loss": 1.0, "images_per_s": 320.0}
     storage.put(f"runs/{A.name}/live.json", json.dumps(own).encode())
     assert speed_of(None) == ("running", 50, 320.0)
+
+
+def test_a_run_without_a_campaign_has_started(storage: Store) -> None:
+    """As `alexvgg train` leaves it, at work or stopped: nobody can know which."""
+    other = replace(A, train=replace(A.train, seed=1))
+    Training(other).describe(storage)
+    assert [w.phase for w in overview(storage).runs] == ["planned"]
+    train(storage, other, epochs=1)
+    assert [w.phase for w in overview(storage).runs] == ["started"]
+
+
+def test_status_fits_into_80_columns(storage: Store) -> None:
+    long = replace(A, recipe="alexnet_no_overlap-s256")
+    Training(long).describe(storage)
+    train(storage, long, epochs=2)
+    wide = list(format_overview(overview(storage), {}))
+    assert any(f"{long.name}  started" in line for line in wide)
+    lines = list(format_overview(overview(storage), {}, width=80))
+    assert max(map(len, lines)) <= 80
+    assert any(f"{long.name}  started   2/24" in line and "50.0 %" in line for line in lines)
+
+
+def test_advice_names_the_profile(tmp_path: Path) -> None:
+    (line, _) = format_overview(overview(open_store(tmp_path.as_uri())), {}, " --profile lab")
+    assert "`alexvgg submit --model vgg_a --profile lab`" in line
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ def test_results_of_a_local_cluster_are_read_while_it_is_down(elsewhere: Path) -
     ):
         result = run(*command)
         assert result.exit_code == 0, f"{command}: {result.output}"
-    assert "isn't up" in run("status").stderr
+    assert "Only what the storage says: no local cluster of this folder is up" in run("status").stderr
     assert run("submit", "--model", "vgg_e", "--dry-run").stdout.startswith("Plan: 2 of 2 runs to train")
     for command in (["logs"], ["stop"], ["resume"], ["evaluate", "vgg_e", "--nodes", "2"]):
         result = run(*command)
@@ -164,7 +164,7 @@ def test_a_submission_starts_from_any_finished_run(elsewhere: Path) -> None:
         return run(*submit, "--model", model, "--scale", scale, "--parent", parent)
 
     assert "there is no 'nobody'" in answer("vgg_e", parent="nobody").stderr
-    store.put("runs/begun/transplant.json", b"[]")
+    store.put("runs/begun/attempts/1.stop.json", b"{}")
     assert "begun is planned but isn't finished" in answer("vgg_e", parent="begun").stderr
     assert "only final weights" in answer("vgg_e").stderr
     store.put(f"runs/{mine.name}/final/record.json", b'{"sha256": "0"}')
@@ -172,6 +172,8 @@ def test_a_submission_starts_from_any_finished_run(elsewhere: Path) -> None:
     assert (first["recipe"], first["parent"], first["how"]) == ("vgg_e-s256", mine.name, "transplant")
     assert second["parent"] == first["name"]
     assert "no run on the way there starts from a vgg_a" in answer("vgg_a").stderr
+    alone = run(*submit, "--model", "vgg_e", "--parent", mine.name, "--init", "random")
+    assert "no run on the way there starts from a vgg_a, as --init random leaves the parents of" in alone.stderr
 
 
 @pytest.mark.parametrize(
@@ -212,6 +214,12 @@ def test_no_local_cluster_names_the_command_that_starts_it(elsewhere: Path) -> N
     result = run("status")
     assert result.exit_code == 2
     assert "alexvgg cluster up" in result.stderr
+
+
+def test_a_folder_in_the_place_of_the_settings_is_named(elsewhere: Path) -> None:
+    (elsewhere / "alexvgg.toml").mkdir()
+    result = run("config", "show")
+    assert (result.exit_code, result.stderr) == (1, "alexvgg: alexvgg.toml: Is a directory\n")
 
 
 def test_dataset_that_is_not_there(elsewhere: Path) -> None:
@@ -258,6 +266,13 @@ def test_the_tables_of_the_command_line_are_those_there_are() -> None:
     assert tuple(PASSES) == sys.modules[evaluate.callback.__module__].METHODS  # type: ignore[union-attr]
 
 
+def test_a_row_of_five_nets_takes_five_seeds() -> None:
+    first, head, run_ = run("recipe", "alexnet").stdout.splitlines()
+    assert first == "alexnet: 2 rows from 5 runs"
+    assert (head.split()[-1], run_.split()[-1]) == ("seeds", "5")
+    assert [r["seeds"] for r in json.loads(run("recipe", "table6", "--json").stdout)["runs"]] == [1] * 9
+
+
 def test_recipe_of_a_fusion_lists_every_net_once() -> None:
     document = json.loads(run("recipe", "table6", "--json").stdout)
     assert [len(row["nets"]) for row in document["rows"]] == [7, 2, 2, 2]
@@ -292,10 +307,40 @@ def test_output_is_plain_when_it_is_no_terminal() -> None:
         (("reproduce", "table4", "--set", "train.seed=abc", "--dry-run"), "train.seed=abc: a table's nets have whole"),
         (("submit", "--model", "vgg_a", "--set", "test_scales=[]", "--dry-run"), "test_scales has no Q to test at"),
         (("report", "-o", "nowhere/report.html"), "there is no folder nowhere"),
+        (("report", "-o", "r" * 300), "can't be written: File name too long"),
+        (("report", "-o", "/proc/report.html"), "/proc/report.html can't be written"),
+        (("cluster", "render", "aws", "-o", "/etc/hostname"), "is a file"),
         (("submit", "--model", "vgg16", "--dry-run"), "torchvision's vgg16 is 'vgg_d' here"),
         (("submit", "--model", "vgg_a", "--nodes", "65", "--dry-run"), "65 workers are more than the 64 among which"),
         (("submit", "--model", "vgg_a", "--set", "test_scales=[[5000]]", "--dry-run"), "Q=5000 is over 4096"),
         (("data", "verify", "file:///tmp", "--report", "nowhere/report.json"), "there is no folder nowhere"),
+        (("submit", "--model", "vgg_a", "--dry-run", "--wait"), "--dry-run starts nothing that --wait could wait for"),
+        (("reproduce", "table3", "--dry-run", "--wait"), "--dry-run starts nothing that --wait could wait for"),
+        (("table", "table3", "--json", "--format", "csv"), "--json and --format csv ask for two formats"),
+        (("status", "--watch", "--json"), "--watch shows it to people and --json to programs"),
+        (("submit", "--model", "vgg_a", "--cache-bytes", "1GB"), "--cache-bytes bounds the cache in --cache FOLDER"),
+        (("data", "bench", "--cache-bytes", "1GB"), "--cache-bytes bounds the cache in --cache FOLDER"),
+        (("evaluate", "a", "--insecure"), "--insecure belongs to --nodes N"),
+        (("logs", "--attempt", "2"), "--attempt and --rank are of a run; name it"),
+        (("logs", "--rank", "0", "-f"), "--attempt and --rank are of a run; name it"),
+        (("predict", "a", __file__, "--test-scales", "256,256"), "a test scale stands twice in 256,256"),
+        (("submit", "--model", "vgg_a", "--dry-run", "--price-per-gpu-hour", "2"), "here are no GPUs to pay for"),
+        (("submit", "--model", "vgg_a", "--dry-run", "--price-per-gpu-hour", "2", "--json"), "no GPUs to pay for"),
+        (("submit", "--model", "vgg_e", "--scale", "²"), "the paper trains vgg_e at S = 256, 384, jitter, not at '²'"),
+        (("data", "bench", "--prefetch-bytes", "."), "'.' is no number of bytes"),
+        (("data", "bench", "--prefetch-bytes", "9" * 400 + "TiB"), "less than 2^63"),
+        (("data", "bench", "--seconds", "inf"), "'inf' is no finite number"),
+        (("plan", "scaling", "--model", "vgg_a", "--tflops", "nan", "--json"), "'nan' is no finite number"),
+        (("plan", "scaling", "--model", "vgg_a", "--link", "9" * 400 + "Gb"), "is no link"),
+        (("submit", "--model", "vgg_a", "--price-per-gpu-hour", "nan", "--dry-run", "--json"), "is no finite number"),
+        (("submit", "--model", "vgg_a", "--checkpoint-minutes", "inf", "--dry-run"), "'inf' is no finite number"),
+        (("submit", "--model", "vgg_a", "--set", f"train.seed={10**30}"), "train.seed: "),
+        (("submit", "--model", "vgg_a", "--set", f"train.seed={1 << 63}"), "train.seed: Input should be less than"),
+        (("submit", "--model", "vgg_a", "--set", "train.lr=Infinity"), "train.lr: Input should be a finite number"),
+        (("submit", "--model", "vgg_a", "--set", "train.weight_decay=Infinity"), "weight_decay: Input should be a fin"),
+        (("submit", "--model", "vgg_a", "--set", "init.std=NaN"), "init.std: Input should be a finite number"),
+        (("submit", "--model", "vgg_a", "--set", "data.colour_std=1e999"), "data.colour_std: Input should be a finite"),
+        (("submit", "--model", "vgg_a", "--set", "data.train_scale=[256,1000000]"), "S=1000000 is over 4096"),
     ],
 )
 def test_what_cannot_work_is_said_first(elsewhere: Path, arguments: tuple[str, ...], told: str) -> None:
@@ -340,6 +385,6 @@ def test_files_of_others_in_the_storage_harm_nothing(elsewhere: Path) -> None:
         store.put(key, b"mine")
     shown = run("status")
     assert shown.exit_code == 0, shown.output
-    assert f"{spec.name:<28}finished" in shown.stdout
+    assert f"{spec.name}  finished" in shown.stdout
     for command in (["list"], ["table", "table3"]):
         assert run(*command).exit_code == 0

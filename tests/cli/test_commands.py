@@ -5,8 +5,10 @@ import pytest
 from click.testing import CliRunner
 
 from alexvgg.cli.commands import Commands
-from alexvgg.data.store import StoreError
-from alexvgg.errors import InputError
+from alexvgg.data.store import MissingKeyError
+from alexvgg.engine.checkpoint import DamagedError
+from alexvgg.errors import InputError, StoreError
+from alexvgg.evaluation.posteriors import StaleError
 
 
 @pytest.mark.parametrize(
@@ -14,6 +16,12 @@ from alexvgg.errors import InputError
     [
         (InputError("no such run"), 2, "alexvgg: no such run\n"),
         (StoreError("s3://b: gave up"), 1, "alexvgg: s3://b: gave up\n"),
+        (DamagedError("runs/a/final: its sha256"), 1, "alexvgg: runs/a/final: its sha256\n"),
+        (StaleError("runs/a/eval: damaged"), 1, "alexvgg: runs/a/eval: damaged\n"),
+        (MissingKeyError("s3://b/k does not exist"), 1, "alexvgg: s3://b/k does not exist\n"),
+        (PermissionError(13, "Permission denied", "x.html"), 1, "alexvgg: x.html: Permission denied\n"),
+        (ConnectionError("nothing answers"), 1, "alexvgg: nothing answers\n"),
+        (BrokenPipeError(32, "Broken pipe"), 1, ""),
         (KeyboardInterrupt(), 130, "interrupted\n"),
     ],
 )

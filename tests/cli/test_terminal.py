@@ -70,16 +70,39 @@ def test_settings_have_origins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "profile         lab            --profile",
         "storage         s3://b/runs    alexvgg.toml",
         "dataset         s3://b/images  alexvgg.toml",
+        "dashboard       -              default",
         "mlflow          -              default",
         "geometry        small          ALEXVGG_GEOMETRY",
         "gpus_per_node   0              default",
         "gpu             -              default",
-        "dashboard                      missing",
     ]
     document = json.loads(CliRunner().invoke(main, ["config", "show", "--json"]).stdout)
     assert document["profile"] == {"value": "local", "origin": "built in"}
     assert document["settings"]["storage"]["origin"] == "local cluster, which isn't up"
     assert document["files"] == {"alexvgg.toml": True, str(tmp_path / "user" / "alexvgg" / "config.toml"): False}
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ('geometry = "tiny"', "no geometry 'tiny'"),
+        ("gpus_per_node = -1", "gpus_per_node: Input should be greater than or equal to 0"),
+        ('dashboard = ""', "the profile's dashboard is ''"),
+        ('dataset = "/data"', "'/data' is no storage URL"),
+        (None, "storage                    missing"),
+    ],
+)
+def test_a_wrong_setting_is_marked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: str | None, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    storage = 'dataset = "file:///d"' if settings is None else f'storage = "s3://b"\n{settings}'
+    (tmp_path / "alexvgg.toml").write_text(f"[profile.lab]\n{storage}\n")
+    shown = CliRunner().invoke(main, ["config", "show", "--profile", "lab"])
+    assert shown.exit_code == 2
+    assert told in shown.stdout
+    assert CliRunner().invoke(main, ["config", "show", "--profile", "lab", "--json"]).exit_code == 2
+    assert CliRunner().invoke(main, ["submit", "--model", "vgg_a", "--profile", "lab", "--dry-run"]).exit_code == 2
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -150,6 +150,7 @@ def without_ray(reader: Reader) -> None:
     assert ": epoch 1/1, step 23, loss" in reader.types(f"alexvgg train vgg_a-s256 {places}", SHORT)
     torchrun = f"torchrun --nproc-per-node 2 -m alexvgg train vgg_b-s256 {places}"
     assert "is finished; its results lie in" in reader.types(torchrun, SHORT)
+    assert re.search(r"vgg_b +256 .* vgg_b-s256-", reader.types(f"alexvgg table table3 {places}"))
 
 
 def a_cluster_elsewhere(reader: Reader) -> None:

@@ -18,8 +18,8 @@ from alexvgg.data.fetch import Fetcher, Read, plan_reads, read_samples, reads_of
 from alexvgg.data.meter import Meters
 from alexvgg.data.plan import EpochPlan, plan_epoch
 from alexvgg.data.shards import Dataset, Split
-from alexvgg.data.store import Span, StoreError
-from alexvgg.errors import InputError
+from alexvgg.data.store import Span
+from alexvgg.errors import InputError, StoreError
 
 PLENTY = 1 << 40
 

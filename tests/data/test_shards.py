@@ -11,8 +11,8 @@ import webdataset
 
 from alexvgg.data.fetch import read_all
 from alexvgg.data.shards import Dataset, open_dataset, write_dataset
-from alexvgg.data.store import StoreError, open_store
-from alexvgg.errors import InputError
+from alexvgg.data.store import open_store
+from alexvgg.errors import InputError, StoreError
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it leaves files open

@@ -17,8 +17,8 @@ from faults import Answer, Drop, FaultProxy, Ignore, Reset, WrongLength
 from alexvgg.data import patience
 from alexvgg.data import s3 as services
 from alexvgg.data import upload as uploads
-from alexvgg.data.store import MissingKeyError, Store, StoreError, open_store
-from alexvgg.errors import InputError
+from alexvgg.data.store import MissingKeyError, Store, open_store
+from alexvgg.errors import InputError, StoreError
 
 DATA = bytes(range(256)) * 20_000  # 5 MB
 
@@ -214,6 +214,10 @@ def test_a_folder_that_refuses_is_a_sentence(tmp_path: Path) -> None:
     store = open_store(tmp_path.as_uri())
     for refused in (lambda: store.put("a/b", b""), lambda: store.put_new("a/b", b""), lambda: store.get("a/b")):
         with pytest.raises(StoreError, match=r"/a/b: (Not a directory|File exists)"):
+            refused()
+    nowhere = open_store("file:///proc/nope")
+    for refused in (lambda: nowhere.put("a", b""), lambda: nowhere.put_new("a", b"")):
+        with pytest.raises(StoreError, match="/proc/nope/a: No such file or directory"):
             refused()
     store.put("whole", b"1")
     writing = store.writer("part")

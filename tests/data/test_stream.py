@@ -13,8 +13,9 @@ from alexvgg.data.loader import Loader, Prefetch
 from alexvgg.data.packing.sample import pack_digits
 from alexvgg.data.plan import plan_epoch
 from alexvgg.data.shards import Dataset, open_dataset
-from alexvgg.data.store import Store, StoreError, open_store
+from alexvgg.data.store import Store, open_store
 from alexvgg.data.undecodable import Undecodable
+from alexvgg.errors import StoreError
 
 AUGMENTATION = Augmentation((256, 512), 32, True, 0.1, np.eye(3))
 Views = dict[int, bytes]

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from alexvgg.data.store import FileStore, StoreError
+from alexvgg.data.store import FileStore
 from alexvgg.engine import checkpoint
 from alexvgg.engine.saver import Saver, UploadError
+from alexvgg.errors import StoreError
 
 Tensors = dict[str, dict[str, Tensor]]
 

@@ -92,6 +92,20 @@ def test_damage_is_found(store: Store) -> None:
         read(store, SCORING.key, SCORING)
 
 
+def test_whatever_byte_is_flipped_is_found(store: Store) -> None:
+    """In the header's length, the header, the values: either it counts as not stored, or reading it says why not."""
+    write(store, SCORING.key, SCORING, posteriors(range(13)))
+    data = store.get(SCORING.key)
+    header = 8 + int.from_bytes(data[:8], "little")
+    for place in (*range(8), *range(8, header, 41), *range(header, len(data), 97)):
+        store.put(SCORING.key, data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        if is_stored(store, SCORING.key, SCORING):
+            with pytest.raises(StaleError, match="is damaged"):
+                read(store, SCORING.key, SCORING)
+    store.put(SCORING.key, data[:5])
+    assert missing_parts(store, SCORING, PARTS) == PARTS
+
+
 def test_parts_become_one_object(store: Store) -> None:
     assert missing_parts(store, SCORING, PARTS) == PARTS
     for part in (PARTS[2], PARTS[0]):

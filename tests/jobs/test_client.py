@@ -136,7 +136,7 @@ def test_each_refusal_has_its_own_next_step(
     server = serve(elsewhere, answer)
     url = f"http://{elsewhere}:{server.server_port}"
     try:
-        (finding,) = check_ray(Profile(url, "s3://b/s", "s3://b/d"))
+        (finding,) = check_ray(Profile("s3://b/s", dashboard=url), url)
         assert finding.state == "failed"
         assert detail in finding.detail
         assert str(finding.next_step).startswith(next_step)

@@ -10,6 +10,7 @@ import pytest
 import requests
 from ray.job_submission import JobStatus
 
+from alexvgg.cli.jobs import follow_to_end
 from alexvgg.errors import NotFoundError
 from jobs import client, groups
 from jobs.client import follow, logs_of
@@ -54,6 +55,14 @@ def test_a_log_is_followed_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None
         {"e-d1": (done, "[1/2] a starts\n[1/2] a finished"), "a-a1": (done, f"one\n{NOISE}two\n{NOISE}")},
     )
     assert list(follow(jobs, "e-d1")) == ["[1/2] a starts\n", "one\n", "two\n", "[1/2] a finished"]  # type: ignore[arg-type]
+
+
+def test_a_log_beside_json_goes_to_stderr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(client.time, "sleep", lambda _: None)
+    jobs = Jobs({"e-d1": (JobStatus.SUCCEEDED, "all done\n")})
+    monkeypatch.setattr(jobs, "get_job_status", lambda _: JobStatus.SUCCEEDED, raising=False)
+    assert follow_to_end(jobs, "e-d1", aside=True) == 0  # type: ignore[arg-type]
+    assert capsys.readouterr() == ("", "all done\n")
 
 
 def test_a_broken_connection_is_outlived(monkeypatch: pytest.MonkeyPatch) -> None:

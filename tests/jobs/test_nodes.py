@@ -10,7 +10,6 @@ import torch
 from ray.job_submission import JobStatus
 
 from alexvgg.data.store import open_store
-from alexvgg.profiles import Profile
 from jobs import doctor
 from jobs.nodes import look
 
@@ -39,5 +38,5 @@ def test_a_cluster_without_this_package_is_a_finding(monkeypatch: pytest.MonkeyP
         submit_job=lambda **_: "raysubmit_1", get_job_status=lambda _: JobStatus.FAILED, get_job_logs=lambda _: log
     )
     monkeypatch.setattr(doctor, "client", lambda _: jobs)
-    (finding,) = doctor.check_nodes(Profile("http://ray-head:8265", "s3://b/s", "s3://b/d"))
+    (finding,) = doctor.check_nodes("http://ray-head:8265", "s3://b/s", "s3://b/d")
     assert (finding.state, finding.detail) == ("failed", "ModuleNotFoundError: No module named 'jobs'")

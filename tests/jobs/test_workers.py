@@ -82,7 +82,7 @@ def test_forgotten_gpus_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     check_cluster(LAB, 1, say=pytest.fail)
 
 
-LAB = Profile("http://ray-head:8265", "s3://b/s", "s3://b/d", gpus_per_node=8)
+LAB = Profile("s3://b/s", "s3://b/d", "http://ray-head:8265", gpus_per_node=8)
 
 
 def test_nodes_that_come_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,6 +160,18 @@ def test_commands_name_the_profile() -> None:
             assert row.command is None or row.command.endswith(" --profile lab")
 
 
+def test_a_table_fits_into_80_columns(golden: Callable[[str, str], None]) -> None:
+    note = comparability(DATASET, SMALL)
+    for table in TABLES:
+        rows = filled(table, [D, E, record("vgg_e-s256", 4.0)], [fusion("fusion-aa11bb22", [D, E], "both", 3.8)])
+        text = to_text(table, rows, note, 80)
+        shown, _, below = text.partition("\n\n")[2].partition("\n\n")
+        assert max(map(len, [*text.partition("\n\n")[0].splitlines()[1:], *shown.splitlines()])) <= 80
+        runs = {r.run or r.command for r in rows} - {None}
+        assert {line.partition(": ")[2].partition(" (")[0] for line in below.splitlines()} == runs
+    golden("table6_narrow.txt", to_text("table6", filled("table6", [D, E]), note, 80) + "\n")
+
+
 def test_other_runs_are_not_mixed_in() -> None:
     good = record("vgg_e-s256", 4.0)
     spec = SPECS["vgg_e-s256"]

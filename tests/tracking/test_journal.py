@@ -29,6 +29,14 @@ def test_rewinding_forgets_lost_steps_but_no_attempt(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_what_is_no_number_is_null(tmp_path: Path) -> None:
+    store = open_store(tmp_path.as_uri())
+    store.put("j", b'{"event": "epoch", "step": 1, "time": 1.0, "metrics": {"val/top1_error": NaN, "a": Infinity}}\n')
+    (event,) = read_journal(store, "j")
+    assert event["metrics"] == {"val/top1_error": None, "a": None}
+    assert list(points([event])) == []
+
+
 def test_points_are_measured_when_the_event_was_and_cells_stand_at_step_0() -> None:
     events = [
         {"event": "start", "step": 0, "time": 1.0},

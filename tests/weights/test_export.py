@@ -65,7 +65,7 @@ def scores(trained: Trained, pixels: Tensor) -> Tensor:
 
 def test_safetensors(trained: Trained, pixels: Tensor, scores: Tensor, tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
-    export(trained, "safetensors", path)
+    assert f"load_file({str(path)!r})" in export(trained, "safetensors", path), "as it was given, with its folder"
     with safetensors.safe_open(path, "pt") as file:
         about = json.loads(file.metadata()["alexvgg"])
     net = build(about["model"], num_classes=len(about["classes"]), width=about["width"], crop=about["crop"]).eval()

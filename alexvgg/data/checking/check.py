@@ -9,8 +9,9 @@ from zlib_ng.zlib_ng import crc32
 
 from alexvgg.data.decode import EXTENSIONS, UndecodableError, decode
 from alexvgg.data.index import ShardIndex, described_label, index_key, sample_file
-from alexvgg.data.store import MissingKeyError, Store, StoreError
+from alexvgg.data.store import MissingKeyError, Store
 from alexvgg.data.tars import DamagedTarError, body, members, open_object
+from alexvgg.errors import StoreError
 
 COLUMNS = ("keys", "offsets", "sizes", "labels", "crc32")
 DIGEST_BYTES = 16

@@ -16,7 +16,8 @@ from alexvgg.data.checking.check import CheckedShard, Place, Problem, check_shar
 from alexvgg.data.index import ShardIndex, digest_of, fingerprint
 from alexvgg.data.progress import Progress, Say
 from alexvgg.data.shards import AGAIN, MEAN_IMAGE, read_about
-from alexvgg.data.store import MissingKeyError, Store, StoreError
+from alexvgg.data.store import MissingKeyError, Store
+from alexvgg.errors import StoreError
 
 
 @dataclass(frozen=True)

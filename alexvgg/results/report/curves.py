@@ -15,11 +15,7 @@ LOSS, TOP1, TOP5 = 0, 6, 1  # colours
 
 def overview(runs: Sequence[RunRecord]) -> str:
     """All runs' validation errors in one chart."""
-    lines = [
-        Line(r.name, [(e["epoch"], e["metrics"]["val/top1_error"]) for e in epochs(r)], n)
-        for n, r in enumerate(runs)
-        if epochs(r)
-    ]
+    lines = [Line(r.name, _by_epoch(r, "val/top1_error"), n) for n, r in enumerate(runs) if epochs(r)]
     panel = Panel("validation top-1 error of the centre crop, %", lines, height=220)
     about = "validation error of every run by epoch"
     sizes = {"large": 1060, "small": 330}  # letters keep their size: the page shows the one that fits
@@ -43,8 +39,8 @@ def _card(run: RunRecord) -> str:
         [
             Panel("training loss", [Line("training loss", losses, LOSS)], height=84),
             Panel("validation top-1 and top-5 error, %", [
-                Line("top-1", [(e["epoch"], e["metrics"]["val/top1_error"]) for e in done], TOP1),
-                Line("top-5", [(e["epoch"], e["metrics"]["val/top5_error"]) for e in done], TOP5),
+                Line("top-1", _by_epoch(run, "val/top1_error"), TOP1),
+                Line("top-5", _by_epoch(run, "val/top5_error"), TOP5),
             ], height=84),
         ],
         "epochs", marks=happenings(run, per_epoch), about=f"loss and validation errors of {run.name}",
@@ -77,6 +73,12 @@ def happenings(run: RunRecord, per_epoch: float) -> list[Mark]:
 def epochs(run: RunRecord) -> list[dict[str, Any]]:
     """The journal's `epoch` events."""
     return [e for e in run.journal if e["event"] == "epoch"]
+
+
+def _by_epoch(run: RunRecord, metric: str) -> list[tuple[float, float]]:
+    """Where it was measured: there is no error if no validation image could be decoded."""
+    values = ((e["epoch"], e["metrics"].get(metric)) for e in epochs(run))
+    return [(epoch, value) for epoch, value in values if value is not None]
 
 
 def throughput(runs: Sequence[RunRecord]) -> str:

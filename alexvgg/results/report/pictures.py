@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from alexvgg.data.shards import Dataset
-from alexvgg.data.store import Store, StoreError
+from alexvgg.data.store import Store
+from alexvgg.errors import StoreError, reading
 from alexvgg.evaluation.posteriors import Scoring, StaleError, is_whole, read
 from alexvgg.results.paper import own_method
 from alexvgg.runs import RunRecord
@@ -44,14 +46,12 @@ def filters(runs: Sequence[RunRecord], storage: Store) -> str:
 def first_layer(storage: Store, key: str) -> NDArray[np.float32]:
     """The first convolution's kernels (N, 3, k, k) out of a safetensors file, of which nothing else is read."""
     length = int.from_bytes(storage.get_range(key, 0, 8), "little")
-    header = json.loads(storage.get_range(key, 8, length))
-    about = next(
-        t
-        for name, t in sorted(header.items())
-        if name != "__metadata__" and t["shape"][1:2] == [3] and len(t["shape"]) == 4
-    )
-    start, end = about["data_offsets"]
-    return np.frombuffer(storage.get_range(key, 8 + length + start, end - start), "<f4").reshape(about["shape"])
+    header = storage.get_range(key, 8, length)
+    with reading(key):
+        tensors = sorted((name, t) for name, t in json.loads(header).items() if name != "__metadata__")
+        about: dict[str, Any] = next((t for _, t in tensors if t["shape"][1:2] == [3] and len(t["shape"]) == 4), {})
+        start, end = about["data_offsets"]
+        return np.frombuffer(storage.get_range(key, 8 + length + start, end - start), "<f4").reshape(about["shape"])
 
 
 def grid_of(kernels: NDArray[np.float32]) -> tuple[str, int]:

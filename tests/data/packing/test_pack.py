@@ -28,8 +28,8 @@ from alexvgg.data.index import index_shard, read_index
 from alexvgg.data.packing.pack import PackOptions, pack, plan, plan_shards
 from alexvgg.data.packing.source import open_source
 from alexvgg.data.shards import Dataset, open_dataset
-from alexvgg.data.store import FileStore, Store, StoreError, Writer, create_bucket, open_store
-from alexvgg.errors import InputError
+from alexvgg.data.store import FileStore, Store, Writer, create_bucket, open_store
+from alexvgg.errors import InputError, StoreError
 
 SMALL = PackOptions(shard_bytes=12_000, colour_images=20)
 

@@ -78,6 +78,7 @@ def test_one_file_with_everything_in_it(material: Material, three_runs: Trained)
     ]  # fmt: skip
     assert "Not comparable with the papers’ numbers" in text
     assert "1970-01-01 00:00 UTC" in text
+    assert "a digit fills its picture" in text, "why a large Q is bad here"
     for name in three_runs.names:
         assert text.count(name) > 5
     assert text.count("<figure class=") == SHOWN + 6
