@@ -239,6 +239,6 @@ def test_an_evaluation_on_the_cluster_gives_what_one_process_gives(
     ]
 
     before = jobs(alexvgg)
-    refused = alexvgg("evaluate", f"{run}x", "--nodes", "2", code=2)
+    refused = alexvgg("evaluate", f"{run}x", "--nodes", "2", code=102)
     assert f"did you mean '{run}'" in refused.stderr
     assert jobs(alexvgg) == before
