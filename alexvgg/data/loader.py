@@ -144,10 +144,10 @@ class Loader:
         )
 
     def _empty(self, n: int) -> Batch:
-        """n rows of weight 0; at least one, as every rank takes part in every step. Images lie channels last."""
+        """n rows of weight 0; at least one, as every rank takes part in every step."""
         n, side = max(1, n), self.augmentation.side
         return Batch(
-            images=self._memory.take((n, side, side, 3), self.pinned).permute(0, 3, 1, 2),
+            images=self._memory.take((n, 3, side, side), self.pinned),
             colour=torch.zeros((n, 3)), labels=torch.zeros(n, dtype=torch.int64),
             weights=torch.zeros(n), keys=torch.zeros(n, dtype=torch.int64), samples=torch.full((n,), -1),
         )  # fmt: skip

@@ -84,7 +84,7 @@ def ceiling() -> float:
 
 def synthetic(n: int) -> Batch:
     return Batch(
-        images=torch.randint(0, 256, (n, 3, 224, 224), dtype=torch.uint8).to(memory_format=torch.channels_last),
+        images=torch.randint(0, 256, (n, 3, 224, 224), dtype=torch.uint8),
         colour=torch.randn(n, 3), labels=torch.randint(0, 1000, (n,)), weights=torch.ones(n),
         keys=torch.randint(-(2**62), 2**62, (n,)), samples=torch.arange(n),
     ).to(DEVICE)  # fmt: skip
