@@ -20,8 +20,7 @@ PUBLISHED: Mapping[str, Mapping[str, float]] = {
 # Dense products in TFLOP/s at the precision that a GPU trains in, as the makers print them: bf16, or float32 of those
 # that lack it. And the share of it that training is taken to reach.
 PEAK_TFLOPS: Mapping[str, float] = {
-    "A10G": 70, "A100": 312, "A100-80GB": 312, "H100": 989, "H200": 989, "L4": 121, "L40S": 362,
-    "T4": 8.1,
+    "A10G": 70, "A100": 312, "A100-80GB": 312, "H100": 989, "H200": 989, "L4": 121, "L40S": 362, "T4": 8.1,
 }  # fmt: skip
 SHARE_OF_PEAK = 0.4
 GPUS = tuple(sorted({*PUBLISHED, *PEAK_TFLOPS}))

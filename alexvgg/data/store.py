@@ -135,11 +135,12 @@ class FileStore:
 
     def stream(self, key: str, spans: Sequence[Span]) -> Iterator[bytes]:
         with self._existing(key) as path, path.open("rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
             for start, length in spans:
-                if (missing := start + length - size) > 0:
-                    raise StoreError(f"{self.url}/{key} ends at byte {size}, {missing} bytes too early")
-                yield os.pread(file.fileno(), length, start)
+                data = os.pread(file.fileno(), length, start)
+                if len(data) != length:
+                    missing = length - len(data)
+                    raise StoreError(f"{self.url}/{key} ends at byte {start + len(data)}, {missing} bytes too early")
+                yield data
 
     @contextmanager
     def _temporary(self, path: Path) -> Iterator[Path]:

@@ -6,7 +6,7 @@ from html import escape
 
 from alexvgg.data.store import Store
 from alexvgg.errors import StoreError
-from alexvgg.evaluation.posteriors import Scoring, StaleError, count, is_whole
+from alexvgg.evaluation.posteriors import Scoring, count, is_whole
 from alexvgg.results.report.chart import Line, Panel, chart, legend
 from alexvgg.results.table import scale_text
 from alexvgg.runs import RunRecord
@@ -44,7 +44,7 @@ def errors_by_scale(run: RunRecord, storage: Store, *, flip: bool) -> dict[int, 
     }
     for q in sorted({q for row in run.spec.test_scales for q in row} - known.keys()):
         scoring = Scoring(run.name, run.weights, run.spec.data.fingerprint, flip, "dense", q)
-        with suppress(StaleError, StoreError):  # what can't be read isn't shown
+        with suppress(StoreError):  # what can't be read isn't shown
             if is_whole(storage, scoring) and (error := count(storage, [[scoring]]).top1_error) is not None:
                 known[q] = error
     return known

@@ -17,7 +17,7 @@ from torch import Tensor
 from alexvgg.data.shards import Dataset
 from alexvgg.data.store import Store
 from alexvgg.errors import StoreError, reading
-from alexvgg.evaluation.posteriors import Scoring, StaleError, is_whole, read
+from alexvgg.evaluation.posteriors import Scoring, is_whole, read
 from alexvgg.results.paper import own_method
 from alexvgg.runs import RunRecord
 
@@ -86,7 +86,7 @@ def predictions(run: RunRecord, dataset: Dataset, storage: Store) -> str:
         if not is_whole(storage, scoring):
             return ""
         stored = read(storage, scoring.key, scoring)
-    except (StaleError, StoreError):
+    except StoreError:
         return ""
     cards = [
         _prediction(dataset, int(stored.samples[i]), int(stored.labels[i]), stored.values[i])
