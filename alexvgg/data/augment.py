@@ -3,14 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from alexvgg.config import Scale, pixels
 from alexvgg.data.decode import Pixels
 from alexvgg.data.keyed import Ints, normals, uniforms
-from alexvgg.data.views import central_square, random_crop
+from alexvgg.data.views import central_square, crop_bottom, random_crop
 
 
 @dataclass(frozen=True)
@@ -47,9 +45,17 @@ class Augmentation:
             colour=(alpha @ self.colour_axes.T).astype(np.float32),
         )  # fmt: skip
 
-    def view(self, image: Pixels, draws: Draws, row: int) -> Tensor:
+    def bottom(self, draws: Draws, row: int, width: int, height: int) -> int:
+        """Below the last row that `view` looks at, of an image of that size."""
+        shorter, down = int(draws.shorter[row]), float(draws.down[row])
+        if self.square:
+            square = min(width, height)
+            return (height - square) // 2 + crop_bottom(square, square, shorter, self.side, down)
+        return crop_bottom(width, height, shorter, self.side, down)
+
+    def view(self, image: Pixels, draws: Draws, row: int) -> Pixels:
         """One random view: uint8 (3, side, side)."""
         if self.square:
             image = central_square(image)
         view = random_crop(image, int(draws.shorter[row]), self.side, float(draws.right[row]), float(draws.down[row]))
-        return torch.flip(view, (2,)) if draws.mirrored[row] else view
+        return view[:, :, ::-1] if draws.mirrored[row] else view

@@ -6,7 +6,7 @@ goes through Pillow, whose word is final.
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import numpy as np
@@ -19,32 +19,36 @@ TYPES = ("JPEG", "PNG", "WEBP")
 MAX_BYTES = 64 << 20
 MAX_PIXELS = 100_000_000
 MAX_ASPECT = 100  # times as long as wide: rescaled to a usable shorter side, it would fill the memory
-JPEG_MARK = b"\xff\xd8\xff"
+JPEG_MARK, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+FRAMES = (b"\xff\xc0", b"\xff\xc1", b"\xff\xc2")  # marks of the header that has the size
+SEGMENTS = {bytes((0xFF, mark)) for mark in (0xC4, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE)}  # what comes before it
+CONTEXT = 2  # rows of a JPEG's colours, of which there may be half as many, that a row above them depends on
 
 Pixels = NDArray[np.uint8]
+Bottom = Callable[[int, int], int]  # of an image's width and height
 
 
 class UndecodableError(ValueError):
     """No listed decoder can read these bytes."""
 
 
-def decode(data: bytes) -> Pixels:
+def decode(data: bytes, bottom: Bottom | None = None) -> Pixels:
     """RGB pixels, uint8 (h, w, 3). CMYK, greyscale and a PNG that is named .JPEG are all valid.
 
+    Rows from `bottom` on, if it is given, may hold anything: to a view that ends there, decoding them is lost time.
     Raises UndecodableError.
     """
     if len(data) > MAX_BYTES:
         raise UndecodableError(f"{len(data)} bytes are over the limit of {MAX_BYTES}")
-    if _is_simple(data):
+    if (size := _simple_size(data)) is not None:
         with suppress(ValueError):
-            pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB")
-            return pixels
+            return _decode_simple(data, size, bottom)
     return _decode_by_pillow(data)
 
 
 def can_open(data: bytes) -> bool:
     """Whether the header is of an image that `decode` takes; its pixels aren't decoded."""
-    if _is_simple(data):
+    if _simple_size(data) is not None:
         return True
     try:
         with _sentences():
@@ -54,15 +58,43 @@ def can_open(data: bytes) -> bool:
     return True
 
 
-def _is_simple(data: bytes) -> bool:
-    """Whether simplejpeg takes these bytes, as far as their header says."""
+def _simple_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height, if simplejpeg takes these bytes as far as their header says."""
     if not data.startswith(JPEG_MARK):
-        return False
+        return None
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
-        return False
-    return bool(_is_sane(width, height) and colours in ("YCbCr", "Gray"))
+        return None
+    return (width, height) if _is_sane(width, height) and colours in ("YCbCr", "Gray") else None
+
+
+def _decode_simple(data: bytes, size: tuple[int, int], bottom: Bottom | None) -> Pixels:
+    width, height = size
+    rows = height if bottom is None else bottom(width, height) + CONTEXT
+    if rows >= height or (shorter := _shortened(data, rows)) is None:
+        pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB")
+        return pixels
+    pixels = np.empty((height, width, 3), np.uint8)
+    simplejpeg.decode_jpeg(shorter, "RGB", buffer=pixels[:rows], strict=False)  # strict, it minds what is left over
+    return pixels
+
+
+def _shortened(data: bytes, rows: int) -> bytearray | None:
+    """A JPEG of the first `rows` rows: the same bytes, but for the height in its header. A decoder stops there.
+
+    None if there is no such header, or if the end is missing: what was cut must be noticed.
+    """
+    if not data.endswith(JPEG_END):
+        return None
+    at = 2
+    while (mark := data[at : at + 2]) in SEGMENTS:
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    if mark not in FRAMES:
+        return None
+    shorter = bytearray(data)
+    shorter[at + 5 : at + 7] = rows.to_bytes(2, "big")  # after the mark, a length of two bytes and the precision
+    return shorter
 
 
 def _decode_by_pillow(data: bytes) -> Pixels:

@@ -139,8 +139,9 @@ class Fetcher:
         self._store, self._split, self._reads = store, split, iter(reads)
         self._budget, self._meters, self._cache = budget, meters, cache
         self._lock = threading.Lock()
-        self._room, self._arrival = threading.Condition(self._lock), threading.Condition(self._lock)
+        self._room = threading.Condition(self._lock)
         self._arrived: dict[int, bytes | Exception] = {}
+        self._waiting: dict[int, threading.Condition] = {}  # samples that a thread waits for
         self._asked_again: set[int] = set()
         self._answered: set[int] = set()  # of those, so that a second answer is dropped
         self._next: Read | None = None
@@ -171,10 +172,12 @@ class Fetcher:
     def _wait_for(self, sample: int) -> None:
         began = time.perf_counter()
         self._meters.starving += 1
-        if not self._arrival.wait_for(lambda: sample in self._arrived or self._closed, PATIENCE_SECONDS):
+        arrival = self._waiting[sample] = threading.Condition(self._lock)
+        if not arrival.wait_for(lambda: sample in self._arrived or self._closed, PATIENCE_SECONDS):
             self._asked_again.add(sample)
             threading.Thread(target=self._ask_again, args=(sample,), daemon=True).start()
-            self._arrival.wait_for(lambda: sample in self._arrived or self._closed)
+            arrival.wait_for(lambda: sample in self._arrived or self._closed)
+        del self._waiting[sample]
         self._meters.starving -= 1
         self._meters.starve.record(time.perf_counter() - began)
 
@@ -183,7 +186,8 @@ class Fetcher:
         with self._lock:
             self._closed = True
             self._room.notify_all()
-            self._arrival.notify_all()
+            for arrival in self._waiting.values():
+                arrival.notify()
 
     def _work(self) -> None:
         while (read := self._start_next()) is not None:
@@ -239,7 +243,8 @@ class Fetcher:
             if sample in self._asked_again:
                 self._answered.add(sample)
             self._arrived[sample] = data
-            self._arrival.notify_all()
+            if sample in self._waiting:
+                self._waiting[sample].notify()
 
 
 def read_samples(store: Store, split: Split, samples: Sequence[int]) -> Iterator[tuple[int, bytes]]:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -43,8 +44,13 @@ class Prefetch:
 
 
 def decoding_threads(asked: int | None) -> int:
-    """How many threads decode on one rank: as many as asked, or one for each core that the rank has for itself."""
-    return asked or max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    """How many threads decode on one rank: as many as asked, or one for each core that the rank has for itself.
+
+    Of five cores one is left to reading and to the thread that tells a GPU what to do: on 16 cores with an H100, 16
+    threads that decode were 20 % slower than 13.
+    """
+    own = max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return asked or own - own // 5
 
 
 class _Memory:
@@ -153,15 +159,17 @@ class Loader:
         )  # fmt: skip
 
     def _fill(self, batch: Batch, rows: Iterator[tuple[int, int]], fetcher: Fetcher, draws: Draws) -> None:
+        images, weights = batch.images.numpy(), batch.weights.numpy()
         for row, sample in rows:
             data = fetcher.take(sample)
             began = time.perf_counter()
-            image = self.undecodable.decode(self.dataset.train, sample, data)
+            bottom = partial(self.augmentation.bottom, draws, row)
+            image = self.undecodable.decode(self.dataset.train, sample, data, bottom)
             if image is None:
-                batch.images[row] = 0
+                images[row] = 0
             else:
-                batch.images[row] = self.augmentation.view(image, draws, row)
-                batch.weights[row] = 1
+                images[row] = self.augmentation.view(image, draws, row)
+                weights[row] = 1
             self.meters.decode.record(time.perf_counter() - began)
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from alexvgg.data.decode import Pixels, UndecodableError, decode
+from alexvgg.data.decode import Bottom, Pixels, UndecodableError, decode
 from alexvgg.data.shards import Split
 from alexvgg.errors import InputError
 
@@ -17,10 +17,13 @@ class Undecodable:
     reasons: dict[str, str] = field(default_factory=dict)  # key of the sample -> why
     _seen: dict[int, set[str]] = field(default_factory=dict)  # keys by split
 
-    def decode(self, split: Split, sample: int, data: bytes) -> Pixels | None:
-        """RGB pixels (h, w, 3), or None if it can't be decoded. Raises InputError if there are too many of those."""
+    def decode(self, split: Split, sample: int, data: bytes, bottom: Bottom | None = None) -> Pixels | None:
+        """RGB pixels (h, w, 3), as far as `bottom`, or None if it can't be decoded.
+
+        Raises InputError if there are too many of those.
+        """
         try:
-            return decode(data)
+            return decode(data, bottom)
         except UndecodableError as error:
             key, seen = split.keys[sample], self._seen.setdefault(id(split), set())
             self.reasons[key] = str(error)

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
 
 from alexvgg.data.decode import Pixels
 
@@ -54,30 +53,43 @@ def central(image: Pixels, shorter: int, side: int) -> Pixels:
     return crop(image, shorter, side, (new_width - side) // 2, (new_height - side) // 2)
 
 
-def random_crop(image: Pixels, shorter: int, side: int, right: float, down: float) -> Tensor:
+def random_crop(image: Pixels, shorter: int, side: int, right: float, down: float) -> Pixels:
     """A square of the image at a shorter side of `shorter` pixels, resizing only that part: uint8 (3, side, side).
 
     `right` and `down`, each in [0; 1), say how far from the upper left corner. The corner lies on a pixel of the image
     itself, not of the rescaled one: a shift of less than a pixel, which lets PyTorch's resampler do it, three times
     as fast as Pillow's. An image that is enlarged a lot has too few pixels for that.
+
+    PyTorch does nothing but that: each of its operations hands over the interpreter lock, for which many threads queue.
     """
     height, width, _ = image.shape
     scale = min(width, height) / shorter  # source pixels per view pixel
     part = side * scale
-    grid = 1.0 if scale >= ENLARGED else scale
-    x, y = (
-        grid * int(share * (int((length - part) / grid + 1e-6) + 1))
-        for share, length in ((right, width), (down, height))
-    )
+    x, y = _start(width, part, scale, right), _start(height, part, scale, down)
     stop = math.ceil(part) + 1  # the antialiasing of the last view pixel may need one pixel more
     factor = (1 + 1e-9) / scale  # a hair more, so that rounding never costs the last view pixel
-    if grid != 1 or int(stop * factor) == stop:  # PyTorch copies what keeps its size, even if it should be rescaled
-        return torch.from_numpy(_resized(image, side, (x, y, x + part, y + part)))
-    source = torch.from_numpy(image)[int(y) : int(y) + stop, int(x) : int(x) + stop].permute(2, 0, 1)
+    kept = int(stop * factor) == stop  # which PyTorch takes for nothing to do, though pixels should be between others
+    if kept or scale < ENLARGED:
+        return _resized(image, side, (x, y, x + part, y + part))
+    source = image[int(y) : int(y) + stop, int(x) : int(x) + stop].transpose(2, 0, 1)
     view = F.interpolate(
-        source[None], scale_factor=factor, mode="bilinear", antialias=True, recompute_scale_factor=False
-    )
-    return view[0, :, :side, :side]
+        torch.from_numpy(source[None]), scale_factor=factor, mode="bilinear", antialias=True,
+        recompute_scale_factor=False,
+    )  # fmt: skip
+    return view.numpy()[0, :, :side, :side]
+
+
+def crop_bottom(width: int, height: int, shorter: int, side: int, down: float) -> int:
+    """Below the last row of the image, of that size, that `random_crop` looks at."""
+    scale = min(width, height) / shorter
+    part = side * scale
+    return math.ceil(_start(height, part, scale, down) + part + max(1.0, scale)) + 1  # Pillow blurs over the edge
+
+
+def _start(length: int, part: float, scale: float, share: float) -> float:
+    """Where `part` of `length` source pixels begins, of all places that it can."""
+    grid = 1.0 if scale >= ENLARGED else scale
+    return grid * int(share * (int((length - part) / grid + 1e-6) + 1))
 
 
 def _resized(image: Pixels, side: int, box: tuple[float, float, float, float]) -> Pixels:

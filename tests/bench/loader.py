@@ -10,6 +10,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -60,9 +61,9 @@ class Bare:
         self.draws = self.augmentation.draw(sample_keys(0, 0, np.arange(len(self.data))))
 
     def __call__(self) -> int:
-        batch = torch.empty((BATCH, 3, SIDE, SIDE), dtype=torch.uint8)
+        batch = np.empty((BATCH, 3, SIDE, SIDE), np.uint8)
         for row, data in enumerate(self.data):
-            image = self.undecodable.decode(self.split, row, data)
+            image = self.undecodable.decode(self.split, row, data, partial(self.augmentation.bottom, self.draws, row))
             assert image is not None
             batch[row % BATCH] = self.augmentation.view(image, self.draws, row)
         return len(self.data)

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
-import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from alexvgg.data.augment import Augmentation, Draws
 from alexvgg.data.keyed import sample_keys
@@ -15,26 +17,26 @@ def augmentation(scale: int | tuple[int, int] = 256, *, flip: bool = True) -> Au
     return Augmentation(scale, 32, flip, 0.1, np.diag([50.0, 20.0, 5.0]))
 
 
-def views(n: int, scale: int | tuple[int, int] = 256, *, flip: bool = True) -> torch.Tensor:
+def views(n: int, scale: int | tuple[int, int] = 256, *, flip: bool = True) -> NDArray[np.float64]:
     """(n, 32, 32): the red planes of n views."""
     a = augmentation(scale, flip=flip)
     draws = a.draw(KEYS[:n])
-    return torch.stack([a.view(RAMP, draws, row)[0] for row in range(n)]).float()
+    return np.stack([a.view(RAMP, draws, row)[0] for row in range(n)]).astype(float)
 
 
 def test_a_view_depends_on_its_key_alone() -> None:
     a = augmentation()
     together, alone = a.draw(KEYS[:9]), a.draw(KEYS[5:6])
-    assert torch.equal(a.view(RAMP, together, 5), a.view(RAMP, alone, 0))
+    np.testing.assert_array_equal(a.view(RAMP, together, 5), a.view(RAMP, alone, 0))
     np.testing.assert_array_equal(together.colour[5], alone.colour[0])
     assert not np.array_equal(together.colour[5], together.colour[6])
     view = a.view(RAMP, alone, 0)
-    assert (view.dtype, view.shape) == (torch.uint8, (3, 32, 32))
+    assert (view.dtype, view.shape) == (np.uint8, (3, 32, 32))
 
 
 def test_half_of_the_views_are_mirrored_and_none_where_that_changes_the_class() -> None:
-    def falling(pictures: torch.Tensor) -> float:
-        return float((pictures[:, 16, 0] > pictures[:, 16, -1]).float().mean())
+    def falling(pictures: NDArray[np.float64]) -> float:
+        return float((pictures[:, 16, 0] > pictures[:, 16, -1]).mean())
 
     assert 0.42 < falling(views(400)) < 0.58
     assert falling(views(100, flip=False)) == 0
@@ -43,7 +45,7 @@ def test_half_of_the_views_are_mirrored_and_none_where_that_changes_the_class() 
 @pytest.mark.parametrize(("scale", "low", "high"), [(256, 37, 37), (384, 55, 55), ((256, 512), 37, 73)])
 def test_scale_is_fixed_or_drawn_from_all_of_the_range(scale: int | tuple[int, int], low: int, high: int) -> None:
     # The ramp's slope in a view tells the size that the image was resized to: 64 levels over `shorter` pixels.
-    rows = views(400, scale, flip=False)[:, 16].numpy()
+    rows = views(400, scale, flip=False)[:, 16]
     shorter = np.array([64 / np.polyfit(np.arange(20), row[6:26], 1)[0] for row in rows])
     assert shorter.min() == pytest.approx(low, rel=0.08)
     assert shorter.max() == pytest.approx(high, rel=0.08)
@@ -81,6 +83,16 @@ def test_alexnets_crops_come_from_the_central_square() -> None:
     for square, lowest, highest in ((False, 0, 127), (True, 32, 95)):
         a = Augmentation(512, 32, False, 0.1, np.eye(3), square=square)
         draws = a.draw(KEYS[:300])
-        pictures = torch.stack([a.view(wide, draws, row) for row in range(300)])
+        pictures = np.stack([a.view(wide, draws, row) for row in range(300)])
         assert abs(int(pictures.min()) - lowest) <= 1
         assert abs(int(pictures.max()) - highest) <= 1
+
+
+@given(st.integers(20, 200), st.integers(20, 200), st.integers(256, 512), st.integers(0, 2999), st.booleans())
+def test_a_view_depends_on_no_row_below_its_bottom(width: int, height: int, scale: int, key: int, square: bool) -> None:
+    a = Augmentation(scale, 32, True, 0.1, np.eye(3), square=square)
+    draws = a.draw(KEYS[key : key + 1])
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    cut = image.copy()
+    cut[a.bottom(draws, 0, width, height) :] = 0
+    np.testing.assert_array_equal(a.view(cut, draws, 0), a.view(image, draws, 0))
