@@ -190,7 +190,7 @@ class Execution:
     cache_bytes: Positive = 100 << 30
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # of matrix products; auto: bf16 on GPUs, fp32 on CPUs
     micro_batch: Positive | None = None  # samples of a rank's share in memory at a time; None: the whole share
-    compiled: bool = False  # run the net through torch.compile
+    compiled: bool | None = None  # run the net through torch.compile; None: on GPUs, where it can be
     exchange: Literal["auto", "allreduce", "factors", "bf16"] = "auto"  # of gradients: alexvgg.engine.exchange
     checkpoint_minutes: Annotated[float, Field(gt=0)] = 10.0  # besides one after each epoch
     keep_checkpoints: Positive = 2  # the newest; the one with the best validation error is kept besides

@@ -39,7 +39,7 @@ from alexvgg.engine.checkpoint import Checkpoint
 from alexvgg.engine.guards import StuckStart
 from alexvgg.engine.loop import Trainer
 from alexvgg.engine.saver import Saver
-from alexvgg.engine.step import Normalisation, chosen_precision
+from alexvgg.engine.step import Normalisation, chosen_compile, chosen_precision
 from alexvgg.engine.wishes import Stopped, Wishes
 from alexvgg.engine.world import World
 from alexvgg.errors import InputError
@@ -132,12 +132,13 @@ class _Run:
         self.journal = self.recording.journal
         if world.rank == 0:
             wishes.checkpoint_seconds = 60 * execution.checkpoint_minutes
+        compiled = chosen_compile(world.device, execution.compiled)
         epoch_steps = -(-len(dataset.train) // spec.train.global_batch)
         self.trainer = Trainer(
             self.net, spec.train, world, self.normalise, self.recording,
             StuckStart(spec.model.num_classes, epoch_steps, better_start(spec)), save=self._save,
             stage=self.loader.stage, live=lambda step, numbers: live({"step": step, **numbers}), wishes=wishes,
-            precision=execution.precision, micro_batch=execution.micro_batch, compiled=execution.compiled,
+            precision=execution.precision, micro_batch=execution.micro_batch, compiled=compiled,
             exchange=execution.exchange, most_rows=most_rows(spec.train.global_batch, world.size),
         )  # fmt: skip
         saved = checkpoint.load_latest(storage, self.checkpoints, world)
@@ -148,7 +149,7 @@ class _Run:
         self.saver = self._saver(saved) if world.rank == 0 else None
         arithmetic = {
             "precision": chosen_precision(world.device, execution.precision),
-            "exchange": self.trainer.exchange.method, "compiled": execution.compiled,
+            "exchange": self.trainer.exchange.method, "compiled": compiled,
         }  # fmt: skip
         self.recording.start(self.trainer.step, self.trainer.consumed // len(dataset.train), origins, arithmetic)
         self.journal.write("exchange", self.trainer.step, **asdict(self.trainer.exchange))

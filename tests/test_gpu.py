@@ -44,6 +44,14 @@ def device(request: pytest.FixtureRequest) -> torch.device:
     return torch.device(request.param)
 
 
+@pytest.fixture(params=[False, True], ids=["eager", "compiled"])
+def compiled(request: pytest.FixtureRequest, device: torch.device) -> bool:
+    """Generated code is a GPU's matter; that a compiled net is the same net, other tests try without."""
+    if request.param and device.type == "cpu":
+        pytest.skip("for CPUs, code takes a minute to generate")
+    return bool(request.param)
+
+
 @pytest.fixture(scope="module")
 def digits_url(tmp_path_factory: pytest.TempPathFactory) -> str:
     url = tmp_path_factory.mktemp("digits").as_uri()
@@ -97,26 +105,28 @@ def test_dropout_masks_are_the_same_everywhere(device: torch.device) -> None:
 
 @pytest.mark.parametrize("how", [{"precision": "fp32"}, {"precision": "bf16"}, {"micro_batch": 24}], ids=str)
 def test_training_goes_as_it_does_on_the_cpu(
-    how: dict[str, Any], spec: RunSpec, digits_url: str, tmp_path: Path, device: torch.device
+    how: dict[str, Any], spec: RunSpec, digits_url: str, tmp_path: Path, device: torch.device, compiled: bool
 ) -> None:
-    _, there = trained(spec, digits_url, tmp_path / "there", device, **how)
+    _, there = trained(spec, digits_url, tmp_path / "there", device, compiled=compiled, **how)
     _, here = trained(spec, digits_url, tmp_path / "here", CPU, precision="fp32")
     assert losses(there) == pytest.approx(losses(here), rel=0.02)
 
 
 def test_a_stopped_run_goes_on_to_the_same_bits(
-    spec: RunSpec, digits_url: str, tmp_path: Path, device: torch.device
+    spec: RunSpec, digits_url: str, tmp_path: Path, device: torch.device, compiled: bool
 ) -> None:
-    whole, _ = trained(spec, digits_url, tmp_path / "whole", device)
+    whole, _ = trained(spec, digits_url, tmp_path / "whole", device, compiled=compiled)
     wishes = Wishes()
     wishes.stop.set()
+    cut = Execution(digits_url, (tmp_path / "cut").as_uri(), compiled=compiled)
     with pytest.raises(Stopped):
-        run.train(spec, Execution(digits_url, (tmp_path / "cut").as_uri()), World(0, 1, device), wishes=wishes)
-    assert trained(spec, digits_url, tmp_path / "cut", device)[0] == whole
+        run.train(spec, cut, World(0, 1, device), wishes=wishes)
+    torch.compiler.reset()  # as in another process
+    assert trained(spec, digits_url, tmp_path / "cut", device, compiled=compiled)[0] == whole
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_factors_give_the_gradient(precision: Any, device: torch.device) -> None:
+def test_factors_give_the_gradient(precision: Any, device: torch.device, compiled: bool) -> None:
     """In a group of one: NCCL takes one rank on each GPU. Its calls, streams and hooks are those of many ranks."""
     world, normalise, found = World(0, 1, device), Normalisation((120.0, 110.0, 100.0)), []
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", store=dist.HashStore(), rank=0, world_size=1)
@@ -125,7 +135,8 @@ def test_factors_give_the_gradient(precision: Any, device: torch.device) -> None
             torch.manual_seed(0)
             net = build("vgg_a", num_classes=10, width=0.125, crop=32).to(device).to(memory_format=torch.channels_last)
             batch = next(OnDevice(iter([made_batch()]), device))
-            by = ByFactors(net, world, Agreement("factors", ("fc6", "fc7"), 48, ((0,),))) if factors else net
+            agreed = Agreement("factors", ("fc6", "fc7"), 48, ((0,),))
+            by = ByFactors(net, world, agreed, compiled=compiled) if factors else net
             Updater(by.train(), sgd(net, lr=0.0, momentum=0.9, weight_decay=0.0), normalise, world, precision)(batch)
             found.append({name: p.grad.cpu() for name, p in net.named_parameters() if p.grad is not None})
     finally:

@@ -93,7 +93,12 @@ OPTIONS = (
         show_default=True,
         help="Of matrix products; auto is bf16 on GPUs and fp32 on CPUs.",
     ),
-    click.option("--compile", "compiled", is_flag=True, help="Run the net through torch.compile."),
+    click.option(
+        "--compile/--no-compile",
+        "compiled",
+        default=None,
+        help="Run the net through torch.compile; default: on GPUs, if there is a C compiler for it.",
+    ),
     click.option(
         "--exchange",
         type=click.Choice(["auto", "allreduce", "factors", "bf16"]),

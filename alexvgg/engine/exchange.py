@@ -9,7 +9,7 @@ checkpoints, names and the net itself are as without. In bf16 products' factors 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 import torch.distributed as dist
@@ -23,6 +23,10 @@ from alexvgg.engine.sharing import Peers, Share, form, made_factors, share
 from alexvgg.engine.traffic import EXCHANGES, Exchange, Gradient, Method, choose
 from alexvgg.engine.world import World, collective_timeout, host_id
 from alexvgg.errors import InputError
+
+# Once for each number of images, as a short last batch mustn't cost the others the sizes that their code is made for;
+# and without trying which of several kernels is faster, as they add in another order: a resumed run could take another.
+COMPILATION: dict[str, Any] = {"dynamic": False, "options": {"deterministic": True}}
 
 
 class Net(Protocol):
@@ -95,7 +99,7 @@ def distributed(net: nn.Module, world: World, agreed: Agreement | None = None, *
     to 400 MB made no difference beyond noise. `static_graph` would gain nothing: every parameter gets a gradient.
     """
     if world.size == 1:
-        return cast(nn.Module, torch.compile(net)) if compiled else net
+        return cast(nn.Module, torch.compile(net, **COMPILATION)) if compiled else net
     if agreed is not None and agreed.method == "factors":
         return ByFactors(net, world, agreed, compiled=compiled)
     ddp = _ddp(net, world, compiled)
@@ -109,7 +113,7 @@ def _ddp(module: nn.Module, world: World, compiled: bool) -> DistributedDataPara
     devices = [world.device] if world.device.type == "cuda" else None
     ddp = DistributedDataParallel(module, device_ids=devices, gradient_as_bucket_view=True)
     if compiled:
-        ddp.compile()
+        ddp.compile(**COMPILATION)
     return ddp
 
 

@@ -3,14 +3,19 @@
 Shapes: N samples of this rank, C classes.
 """
 
+import os
+import shutil
+import sysconfig
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils._triton import has_triton
 
 from alexvgg.batch import Batch
 from alexvgg.engine.exchange import ByFactors
@@ -51,6 +56,15 @@ def chosen_precision(device: torch.device, asked: Precision) -> Literal["fp32", 
         return asked
     has = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return "bf16" if has else "fp32"
+
+
+def chosen_compile(device: torch.device, asked: bool | None) -> bool:
+    """None: on a GPU, where it pays (`make bench NAME=train_step`), if all is there that Triton needs for it."""
+    if asked is not None or device.type != "cuda":
+        return bool(asked)
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    headers = Path(sysconfig.get_path("include"), "Python.h")
+    return has_triton() and compiler is not None and headers.exists()
 
 
 def autocast(device: torch.device, precision: Precision = "auto") -> torch.autocast:

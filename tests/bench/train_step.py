@@ -2,20 +2,20 @@
 
 The plain script is torchvision's net (vgg11, 16, 19; its `alexnet` is another net), channels last, autocast on a GPU,
 torch.optim.SGD as it comes, float images that are on the device already. Ours takes uint8 images on the device,
-normalises them, draws keyed dropout masks and counts samples. All see a batch in turns. On a GPU there are two more:
-ours with `--compile`, and the plain script with what makes it faster at a line each: cuDNN's own choice of the fastest
-algorithms, and SGD in one kernel.
+normalises them, draws keyed dropout masks and counts samples. All see a batch in turns. On a GPU ours is compiled, and
+there are two more: ours with `--no-compile`, and the plain script with `torch.compile`.
 
 The last part trains with everything: JPEGs from shards, decoding, augmentation, the copy to the device.
 
 On a CPU: small batches and few steps. On a GPU: batches as large as the papers'. `make bench NAME=train_step`
 """
 
-import os
+import json
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -29,25 +29,26 @@ from alexvgg.architectures import architecture
 from alexvgg.batch import Batch
 from alexvgg.config import TrainConfig
 from alexvgg.data.augment import Augmentation
-from alexvgg.data.loader import Loader, Prefetch
+from alexvgg.data.index import read_index, write_dataset
+from alexvgg.data.loader import Loader, Prefetch, decoding_threads
 from alexvgg.data.packing.synthetic import SyntheticSpec, pack_synthetic
 from alexvgg.data.plan import plan_epoch
 from alexvgg.data.shards import Dataset, open_dataset
-from alexvgg.data.store import open_store
+from alexvgg.data.store import Store, open_store
 from alexvgg.data.undecodable import Undecodable
 from alexvgg.engine.exchange import distributed
 from alexvgg.engine.guards import StuckStart
 from alexvgg.engine.loop import Trainer
-from alexvgg.engine.step import Normalisation, Updater, autocast, sgd
+from alexvgg.engine.step import Normalisation, Updater, autocast, chosen_compile, sgd
 from alexvgg.engine.world import World
 from alexvgg.models import build
 
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
-CORES = len(os.sched_getaffinity(0))
+COMPILED = chosen_compile(DEVICE, None)
 MEAN = (123.7, 116.3, 103.5)
 # Steps are timed in blocks: on a GPU single ones would count the time that it takes to tell it what to do.
-WARM, BLOCK, BLOCKS = (5, 10, 5) if CUDA else (1, 1, 5)
+WARM, BLOCK, BLOCKS = (5, 10, 4) if CUDA else (1, 1, 5)
 NETS = {  # name: (torchvision's twin, batch on a GPU, batch on a CPU)
     "alexnet": (None, 512, 16),
     "vgg_a": ("vgg11", 256, 4),
@@ -55,7 +56,8 @@ NETS = {  # name: (torchvision's twin, batch on a GPU, batch on a CPU)
     "vgg_e": ("vgg19", 256, 2),
 }
 FROM_SHARDS = ("vgg_a", "vgg_d", "vgg_e") if CUDA else ("alexnet",)
-SHARD_BATCH, SHARD_STEPS, SHARD_WARM = (256, 60, 15) if CUDA else (4, 6, 2)
+SHARD_BATCH, SHARD_STEPS, SHARD_WARM = (256, 100, 20) if CUDA else (16, 6, 2)  # as in NETS
+COPIES = 10 if CUDA else 1  # of each image: to make one takes longer than to train with it
 
 Step = Callable[[], object]
 
@@ -99,21 +101,20 @@ def ours(name: str, n: int, world: World, *, compiled: bool = False) -> Step:
     return lambda: update(batch)
 
 
-def plain(name: str, n: int, *, tuned: bool = False) -> Step:
+def plain(name: str, n: int, *, compiled: bool = False) -> Step:
     torch.manual_seed(0)
     net = getattr(torchvision.models, name)().to(DEVICE).to(memory_format=torch.channels_last).train()
-    optimizer = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=0.9, weight_decay=5e-4, fused=tuned or None)
+    model = torch.compile(net) if compiled else net
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=0.9, weight_decay=5e-4)
     images = torch.randn(n, 3, 224, 224, device=DEVICE).to(memory_format=torch.channels_last)
     labels = torch.randint(0, 1000, (n,), device=DEVICE)
 
     def step() -> None:
-        torch.backends.cudnn.benchmark = tuned
         optimizer.zero_grad(set_to_none=True)
         with autocast(DEVICE):
-            loss = F.cross_entropy(net(images), labels)
+            loss = F.cross_entropy(model(images), labels)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        torch.backends.cudnn.benchmark = False
 
     return step
 
@@ -124,35 +125,49 @@ class Silent:
     def warning(self, step: int, message: str) -> None: ...
 
 
+def packed(store: Store) -> Dataset:
+    """A dataset whose training images are there COPIES times, under other shards' names."""
+    pack_synthetic(store, SyntheticSpec(SHARD_BATCH * SHARD_STEPS // COPIES, 1, classes=1000))
+    about = json.loads(store.get("dataset.json"))
+    splits = {split: [read_index(store, shard) for shard in shards] for split, shards in about["splits"].items()}
+    for shard in list(splits["train"]):
+        for copy in range(1, COPIES):
+            splits["train"].append(replace(shard, shard=f"{copy}-{shard.shard}"))
+            store.put(splits["train"][-1].shard, store.get(shard.shard))
+    write_dataset(store, about, splits)
+    return open_dataset(store)
+
+
 def from_shards(dataset: Dataset, name: str, world: World) -> dict[str, float]:
     """Training from JPEGs for one epoch: the metrics that a run records, from when all has been begun."""
     axes = np.array(dataset.colour_axes) * np.array(dataset.colour_std)
     augmentation = Augmentation((256, 512), 224, True, 0.1, axes)
-    prefetch = Prefetch(decode_threads=CORES)
+    prefetch = Prefetch(decode_threads=decoding_threads(None))
     loader = Loader(dataset, augmentation, 0, 0, 1, prefetch, Undecodable(dataset.store.url), pinned=CUDA)
     plan = plan_epoch(dataset.train.shard_sizes, SHARD_BATCH, 128, 0, 0)
     config = TrainConfig(global_batch=SHARD_BATCH, lr=1e-4, epochs=1)
     stuck = StuckStart(1000, 10**6, "")
-    trainer = Trainer(build(name), config, world, Normalisation(dataset.mean_rgb), Silent(), stuck)
+    trainer = Trainer(build(name), config, world, Normalisation(dataset.mean_rgb), Silent(), stuck, compiled=COMPILED)
     with closing(loader.training(plan, 0, 0)) as batches:
         trainer.epoch(batches, len(dataset.train), SHARD_WARM)
         return trainer.epoch(batches, len(dataset.train), plan.steps - SHARD_WARM)
 
 
-def steps(world: World) -> tuple[list[float], list[float]]:
-    """The table; returns ms per image of VGG E, ours and the plain script's."""
+def steps(world: World) -> dict[str, dict[str, list[float]]]:
+    """The table; returns ms per image by net and way."""
     peak = ceiling()
     print(f"matrix product {peak / 1e12:.2f} TFLOP/s in {'bf16' if CUDA else 'float32'}")
     print(f"{'net':<9}{'batch':>6}  {'':<16}{'images/s':>10}{'TFLOP/s':>9}{'of peak':>9}{'ours is, times':>16}")
+    found = {}
     for name, (twin, on_gpu, on_cpu) in NETS.items():
         n = on_gpu if CUDA else on_cpu
-        ways = {"ours": ours(name, n, world)}
-        if CUDA:
-            ways["ours, compiled"] = ours(name, n, world, compiled=True)
+        ways = {"ours": ours(name, n, world, compiled=COMPILED)}
+        if COMPILED:
+            ways["ours, eager"] = ours(name, n, world)
         if twin:
             ways["plain"] = plain(twin, n)
-        if twin and CUDA:
-            ways["plain, tuned"] = plain(twin, n, tuned=True)
+        if twin and COMPILED:
+            ways["plain, compiled"] = plain(twin, n, compiled=True)
         for run in ways.values():
             seconds(run, WARM)  # the first steps allocate, choose algorithms, compile
         times: dict[str, list[float]] = {way: [] for way in ways}
@@ -164,22 +179,25 @@ def steps(world: World) -> tuple[list[float], list[float]]:
             line = f"{name:<9}{n:>6}  {way:<16}{1000 / median(measured):>10.1f}{flops / 1e12:>9.2f}{flops / peak:>9.0%}"
             print(f"{line}{median(measured) / median(times['ours']):>16.2f}", flush=True)
         del ways
-    return times["ours, compiled" if CUDA else "ours"], times["plain"]
+        found[name] = times
+    return found
 
 
 def main() -> None:
     print(f"{torch.cuda.get_device_name() + ', ' if CUDA else ''}{hardware()}; PyTorch {torch.__version__}")
     with World.launched() as world, tempfile.TemporaryDirectory() as folder:
-        compared = steps(world)
-        store = open_store(Path(folder).as_uri())
-        pack_synthetic(store, SyntheticSpec(SHARD_BATCH * SHARD_STEPS, 1, classes=1000))
-        dataset = open_dataset(store)
+        found = steps(world)
+        dataset = packed(open_store(Path(folder).as_uri()))
         for name in FROM_SHARDS:
             metrics = from_shards(dataset, name, world)
+            rate = metrics["perf/images_per_s"]
+            share = rate * median(found[name]["ours"]) / 1000
             print(
-                f"{name} from JPEG shards, all included: {metrics['perf/images_per_s']:.1f} images/s; the device waits "
-                f"for data {metrics['perf/data_wait_share']:.1%} of the time"
+                f"{name} from JPEG shards, all included: {rate:.1f} images/s, {share:.1%} "
+                f"of those above; the device waits for data {metrics['perf/data_wait_share']:.1%} of the time",
+                flush=True,
             )
+    compared = found["vgg_e"]["ours"], found["vgg_e"]["plain"]
     report("train_step", *compared, "ms per image", ("VGG E, alexvgg", "VGG-19, plain script"))
 
 
