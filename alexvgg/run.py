@@ -28,6 +28,7 @@ from alexvgg.config import Execution, RunSpec
 from alexvgg.data.augment import Augmentation
 from alexvgg.data.cache import Cache
 from alexvgg.data.loader import Loader, Prefetch, decoding_threads
+from alexvgg.data.loader_process import LoaderProcess, fits
 from alexvgg.data.mean import mean_of
 from alexvgg.data.plan import Cursor, most_rows, plan_epoch
 from alexvgg.data.shards import Dataset, open_dataset
@@ -161,7 +162,7 @@ class _Run:
         failed = functools.partial(setattr, self.trainer.wishes, "failure")
         return Saver(self.storage, self.checkpoints, keep=keep, best=tuple(best) if best else None, failed=failed)
 
-    def _loader(self) -> Loader:
+    def _loader(self) -> Loader | LoaderProcess:
         d, axes = self.dataset, np.array(self.dataset.colour_axes) * np.array(self.dataset.colour_std)
         augmentation = Augmentation(
             scale=self.spec.data.train_scale, side=self.spec.model.crop, flip=d.flip,
@@ -169,10 +170,12 @@ class _Run:
         )  # fmt: skip
         e, t = self.execution, self.spec.train
         cache = None if e.cache_dir is None else Cache(Path(e.cache_dir), e.cache_bytes)
-        return Loader(
-            d, augmentation, t.seed, self.world.rank, self.world.size, self.prefetch, self.undecodable, cache,
-            pinned=self.world.device.type == "cuda",
-        )  # fmt: skip
+        loader = Loader(
+            d, augmentation, t.seed, self.world.rank, self.world.size, self.prefetch, self.undecodable, cache
+        )
+        rows = most_rows(t.global_batch, self.world.size)
+        apart = self.world.device.type == "cuda" and fits(loader, rows)
+        return LoaderProcess(loader, rows) if apart else loader
 
     def fit(self, progress: Progress) -> None:
         """Train to the last epoch or step, with a checkpoint after each epoch and every few minutes."""
@@ -279,6 +282,8 @@ class _Run:
 
     def close(self, status: str | None) -> None:
         """Let what is on its way arrive, and end the MLflow run, or leave it to another attempt."""
+        if isinstance(self.loader, LoaderProcess):
+            self.loader.close()
         if self.saver is not None:
             self.saver.close()
         self.recording.close(status)

@@ -17,6 +17,7 @@ from alexvgg.batch import Batch
 from alexvgg.config import Execution, RunSpec
 from alexvgg.data.augment import Augmentation
 from alexvgg.data.loader import Loader, Prefetch
+from alexvgg.data.loader_process import LoaderProcess
 from alexvgg.data.packing.sample import pack_digits
 from alexvgg.data.plan import plan_epoch
 from alexvgg.data.shards import Dataset, open_dataset
@@ -84,12 +85,10 @@ def test_batches_arrive_whole_while_the_device_is_at_work(digits: Dataset, devic
     augmentation = Augmentation((256, 512), 32, digits.flip, 0.0, torch.eye(3).numpy())
     plan = plan_epoch(digits.train.shard_sizes, 64, 128, 0, 0)
 
-    def stream(pinned: bool) -> Any:
-        loader = Loader(digits, augmentation, 0, 0, 1, Prefetch(batches=2), Undecodable(""), pinned=pinned)
-        return loader.training(plan, 0, 0)
-
-    moved, work = OnDevice(stream(device.type == "cuda"), device), torch.ones(3000, 3000, device=device)
-    for expected in stream(False):
+    loader = Loader(digits, augmentation, 0, 0, 1, Prefetch(batches=2), Undecodable(""))
+    moved = OnDevice(LoaderProcess(loader, 64).training(plan, 0, 0), device)
+    work = torch.ones(3000, 3000, device=device)
+    for expected in loader.training(plan, 0, 0):
         found = next(moved)
         for _ in range(20 if device.type == "cuda" else 0):
             work = work @ work / 3000

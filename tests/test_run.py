@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import multiprocessing
 import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,12 @@ from smalldata import members_of, pack
 import alexvgg.run as run
 from alexvgg.attempts import Attempt, Claim
 from alexvgg.config import Execution, Parent, RunSpec
+from alexvgg.data.loader_process import LoaderProcess
 from alexvgg.data.shards import Dataset, open_dataset
 from alexvgg.data.store import open_store
 from alexvgg.engine.saver import UploadError
 from alexvgg.engine.step import Updater
+from alexvgg.engine.wishes import Stopped, Wishes
 from alexvgg.engine.world import World
 from alexvgg.errors import InputError
 from alexvgg.planning import images_of, plan_runs
@@ -218,6 +222,27 @@ def test_each_attempt_notes_what_was_submitted_and_where_it_ran(digits: Dataset,
     assert epoch is not None
     assert epoch["metrics"]["system/node-1/system_memory_usage_percentage"] > 0
     assert read_provenance(store, spec.name) == note
+
+
+def test_images_from_another_process_give_the_same_weights(
+    digits: Dataset, execution: Execution, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As on a GPU, in two epochs and from the middle of the second."""
+    spec = spec_of(digits, train__epochs="2")
+    run.train(spec, execution, ALONE)
+    threads = run._Run._loader
+    monkeypatch.setattr(run._Run, "_loader", lambda self: LoaderProcess(threads(self), spec.train.global_batch))
+    apart = replace(execution, storage_url=(tmp_path / "apart").as_uri())
+    with pytest.raises(Stopped):
+        run.train(spec, apart, ALONE, live=stop_at(30, wishes := Wishes()), wishes=wishes)
+    run.train(spec, apart, ALONE)
+    finals = [open_store(e.storage_url).get(f"runs/{spec.name}/final/record.json") for e in (execution, apart)]
+    assert finals[0] == finals[1]
+    assert multiprocessing.active_children() == []
+
+
+def stop_at(step: int, wishes: Wishes) -> Callable[[dict[str, Any]], None]:
+    return lambda numbers: wishes.stop.set() if numbers["step"] >= step else None
 
 
 def test_a_child_starts_from_its_parents_last_weights(digits: Dataset, execution: Execution) -> None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from zlib_ng.zlib_ng import crc32
 
@@ -43,6 +44,9 @@ class Cache:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             self._refused(error)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Cache, (self._folder, self._limit)
 
     def find(self, store: Store, split: Split, samples: Sequence[int]) -> Iterator[tuple[int, bytes]]:
         """(sample, its bytes) for those of a shard's samples that are kept here."""

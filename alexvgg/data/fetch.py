@@ -171,14 +171,14 @@ class Fetcher:
 
     def _wait_for(self, sample: int) -> None:
         began = time.perf_counter()
-        self._meters.starving += 1
+        self._meters.starving[0] += 1
         arrival = self._waiting[sample] = threading.Condition(self._lock)
         if not arrival.wait_for(lambda: sample in self._arrived or self._closed, PATIENCE_SECONDS):
             self._asked_again.add(sample)
             threading.Thread(target=self._ask_again, args=(sample,), daemon=True).start()
             arrival.wait_for(lambda: sample in self._arrived or self._closed)
         del self._waiting[sample]
-        self._meters.starving -= 1
+        self._meters.starving[0] -= 1
         self._meters.starve.record(time.perf_counter() - began)
 
     def close(self) -> None:

@@ -10,9 +10,10 @@ import weakref
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from itertools import islice
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from alexvgg.data.augment import Augmentation, Draws
 from alexvgg.data.cache import Cache
 from alexvgg.data.decode import Pixels
 from alexvgg.data.fetch import Fetcher, plan_reads
-from alexvgg.data.keyed import sample_keys
+from alexvgg.data.keyed import Ints, sample_keys
 from alexvgg.data.meter import Meters
 from alexvgg.data.plan import EpochPlan
 from alexvgg.data.shards import Dataset
@@ -53,17 +54,21 @@ def decoding_threads(asked: int | None) -> int:
     return asked or own - own // 5
 
 
-class _Memory:
-    """Memory of batches that nobody refers to any more, for new ones: its pages needn't be mapped and zeroed again,
-    which takes a tenth of the time of decoding an image."""
+class Memory(Protocol):
+    """Where the images of batches lie. New memory is dear: its pages are mapped and zeroed when they are first written,
+    which takes a tenth of the time of decoding."""
+
+    def take(self, shape: tuple[int, ...]) -> Tensor:
+        """uint8 of that shape, with any content."""
+
+
+class _Reused:
+    """Memory of batches that nobody refers to any more, for new ones."""
 
     def __init__(self) -> None:
         self._free: list[Pixels] = []
 
-    def take(self, shape: tuple[int, ...], pinned: bool) -> Tensor:
-        """uint8 of that shape, with any content. Of page-locked memory PyTorch keeps a pool, and knows of copies."""
-        if pinned:
-            return torch.empty(shape, dtype=torch.uint8, pin_memory=True)
+    def take(self, shape: tuple[int, ...]) -> Tensor:
         size = math.prod(shape)
         while self._free:
             if (memory := self._free.pop()).size >= size:
@@ -87,16 +92,20 @@ class Loader:
     prefetch: Prefetch
     undecodable: Undecodable
     cache: Cache | None = None
-    pinned: bool = False  # images come in page-locked memory, from which a GPU copies them itself
-    meters: Meters = field(default_factory=Meters)
-    _memory: _Memory = field(default_factory=_Memory, init=False, repr=False)
+    starving: Ints = field(default_factory=lambda: np.zeros(1, np.int64))  # threads that wait for bytes just now
+    meters: Meters = field(default_factory=Meters, init=False, repr=False)
+    memory: Memory = field(default_factory=_Reused, init=False, repr=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """In another process, a loader begins anew."""
+        return Loader, tuple(getattr(self, f.name) for f in fields(self) if f.init)
 
     def training(self, plan: EpochPlan, epoch: int, first_step: int) -> Generator[Batch, None, None]:
         """This rank's share of every batch of an epoch from `first_step` on.
 
         Raises InputError if the prefetch bytes can't hold what one step needs.
         """
-        self.meters = Meters(self.dataset.store.retries)
+        self.meters = Meters(self.dataset.store.retries, self.starving)
         split, lanes = self.dataset.train, plan.lanes_of(self.rank, self.world)
         share = len(lanes) * plan.per_lane
         budget = self.prefetch.bytes - (self.prefetch.batches + 2) * share * 3 * self.augmentation.side**2
@@ -126,7 +135,7 @@ class Loader:
 
     def stage(self) -> str:
         """What a batch is waiting for, in words."""
-        return "waiting for bytes from the storage" if self.meters.starving else "decoding images"
+        return "waiting for bytes from the storage" if self.starving[0] else "decoding images"
 
     def _start(
         self, plan: EpochPlan, epoch: int, step: int, fetcher: Fetcher, decoders: ThreadPoolExecutor
@@ -153,7 +162,7 @@ class Loader:
         """n rows of weight 0; at least one, as every rank takes part in every step."""
         n, side = max(1, n), self.augmentation.side
         return Batch(
-            images=self._memory.take((n, 3, side, side), self.pinned),
+            images=self.memory.take((n, 3, side, side)),
             colour=torch.zeros((n, 3)), labels=torch.zeros(n, dtype=torch.int64),
             weights=torch.zeros(n), keys=torch.zeros(n, dtype=torch.int64), samples=torch.full((n,), -1),
         )  # fmt: skip

@@ -6,6 +6,8 @@ from collections import deque
 
 import numpy as np
 
+from alexvgg.data.keyed import Ints
+
 RECENT = 10_000  # durations kept for the quantiles
 
 
@@ -35,10 +37,10 @@ class Meters:
     """The loader's stages: `read` one ranged GET, `starve` a decode thread's wait for bytes, `decode` one image to
     its view. `fill` is the share of the byte budget that was in use when a batch was begun."""
 
-    def __init__(self, retries: int = 0) -> None:
+    def __init__(self, retries: int = 0, starving: Ints | None = None) -> None:
         self.began, self._retries = time.perf_counter(), retries
         self.read, self.starve, self.decode, self.fill = (Stage() for _ in range(4))
-        self.starving = 0  # decode threads that wait for bytes just now
+        self.starving = np.zeros(1, np.int64) if starving is None else starving  # threads that wait for bytes just now
 
     def summary(self, retries: int) -> dict[str, float]:
         """Metrics by MLflow's names. `retries` is the store's count by now, as it was given at the beginning."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from alexvgg.data.download import Download, pieces
 from alexvgg.data.patience import PASSING, attempt, error_code
-from alexvgg.data.store import MissingKeyError, Span
+from alexvgg.data.store import MissingKeyError, Span, open_store
 from alexvgg.data.upload import Upload
 from alexvgg.errors import InputError
 
@@ -56,6 +56,10 @@ class S3Store:
         self._lock = threading.Lock()
         self._s3 = _client()
         self._look_for_bucket()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """In another process, with a connection of its own."""
+        return open_store, (self.url,)
 
     def _look_for_bucket(self) -> None:
         """Raises InputError for what no patience mends."""

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from alexvgg.errors import InputError, StoreError
@@ -103,6 +103,9 @@ class FileStore:
 
     def __init__(self, url: str, root: Path) -> None:
         self.url, self.root, self.retries = url.rstrip("/"), root, 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open_store, (self.url,)
 
     def _path(self, key: str) -> Path:
         if ".." in key.split("/") or key.startswith("/"):  # a dataset's own index names keys

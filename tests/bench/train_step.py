@@ -31,6 +31,7 @@ from alexvgg.config import TrainConfig
 from alexvgg.data.augment import Augmentation
 from alexvgg.data.index import read_index, write_dataset
 from alexvgg.data.loader import Loader, Prefetch, decoding_threads
+from alexvgg.data.loader_process import LoaderProcess
 from alexvgg.data.packing.synthetic import SyntheticSpec, pack_synthetic
 from alexvgg.data.plan import plan_epoch
 from alexvgg.data.shards import Dataset, open_dataset
@@ -143,7 +144,8 @@ def from_shards(dataset: Dataset, name: str, world: World) -> dict[str, float]:
     axes = np.array(dataset.colour_axes) * np.array(dataset.colour_std)
     augmentation = Augmentation((256, 512), 224, True, 0.1, axes)
     prefetch = Prefetch(decode_threads=decoding_threads(None))
-    loader = Loader(dataset, augmentation, 0, 0, 1, prefetch, Undecodable(dataset.store.url), pinned=CUDA)
+    threads = Loader(dataset, augmentation, 0, 0, 1, prefetch, Undecodable(dataset.store.url))
+    loader = LoaderProcess(threads, SHARD_BATCH) if CUDA else threads
     plan = plan_epoch(dataset.train.shard_sizes, SHARD_BATCH, 128, 0, 0)
     config = TrainConfig(global_batch=SHARD_BATCH, lr=1e-4, epochs=1)
     stuck = StuckStart(1000, 10**6, "")

@@ -1,5 +1,6 @@
 """The same batches for any threads, prefetch and number of ranks; each image once; damage costs one image."""
 
+import os
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from alexvgg.batch import Batch
 from alexvgg.data import fetch
 from alexvgg.data.augment import Augmentation
-from alexvgg.data.loader import Loader, Prefetch
+from alexvgg.data.loader import Loader, Prefetch, decoding_threads
 from alexvgg.data.plan import EpochPlan, plan_epoch
 from alexvgg.data.shards import Dataset
 from alexvgg.data.undecodable import Undecodable
@@ -153,3 +154,13 @@ def test_too_many_undecodable_images_stop_the_run(digits: Dataset, monkeypatch: 
     damaged(monkeypatch, set(range(200)))
     with pytest.raises(InputError, match=r"1[12] images of file://.* can't be decoded"):
         list(loader(digits).training(plan_of(digits), 2, 0))
+
+
+@pytest.mark.parametrize(("cores", "ranks", "threads"), [(1, 1, 1), (2, 1, 2), (16, 1, 13), (96, 8, 10), (4, 8, 1)])
+def test_of_five_cores_one_does_not_decode(
+    cores: int, ranks: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: set(range(cores)))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(ranks))
+    assert decoding_threads(None) == threads
+    assert decoding_threads(5) == 5

@@ -1,12 +1,16 @@
 """Updates against NumPy in float64, in the papers' own formula."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from alexvgg.batch import Batch
-from alexvgg.engine.step import Normalisation, Updater, set_lr, sgd
+from alexvgg.engine import step
+from alexvgg.engine.step import Normalisation, Updater, chosen_compile, set_lr, sgd
 from alexvgg.engine.world import World
 
 CPU = torch.device("cpu")
@@ -112,3 +116,24 @@ def test_a_batch_without_a_real_sample_is_no_catastrophe() -> None:
     share, _ = update(batch(2, 0, weights=[0.0, 0.0]))
     assert share.item() == 0
     assert torch.equal(net.fc.weight, before)
+
+
+def test_nets_are_compiled_on_gpus_that_have_all_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = torch.device("cuda")
+    assert not chosen_compile(torch.device("cpu"), None)
+    assert chosen_compile(torch.device("cpu"), True)
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(step, "has_triton", lambda: True)
+    monkeypatch.setattr(Path, "exists", lambda path: path.name == "Python.h")
+    monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/clang" if name == "clang" else None)
+    assert chosen_compile(gpu, None)
+    assert not chosen_compile(gpu, False)
+    monkeypatch.setattr(shutil, "which", lambda _name: None)
+    assert not chosen_compile(gpu, None), "there is no compiler"
+    monkeypatch.setenv("CC", "cc")
+    assert chosen_compile(gpu, None)
+    monkeypatch.setattr(Path, "exists", lambda _path: False)
+    assert not chosen_compile(gpu, None), "there are no headers of Python"
+    monkeypatch.undo()
+    monkeypatch.setattr(step, "has_triton", lambda: False)
+    assert not chosen_compile(gpu, None), "the GPU is too old, or Triton isn't there"

@@ -1,0 +1,150 @@
+"""Another process gives the same batches, errors and names, and neither process outlives the other."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import fields
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from smalldata import members_of, pack
+
+from alexvgg.batch import Batch
+from alexvgg.data import loader_process
+from alexvgg.data.augment import Augmentation
+from alexvgg.data.cache import Cache
+from alexvgg.data.loader import Loader, Prefetch
+from alexvgg.data.loader_process import LoaderProcess, fits
+from alexvgg.data.plan import plan_epoch
+from alexvgg.data.shards import Dataset, open_dataset
+from alexvgg.data.store import open_store
+from alexvgg.data.undecodable import Undecodable
+from alexvgg.errors import InputError, StoreError
+
+BATCH = 192
+
+
+def threads(dataset: Dataset, prefetch: int = 2, cache: Cache | None = None, size: int = 1 << 30) -> Loader:
+    augmentation = Augmentation((256, 512), 32, True, 0.1, np.eye(3))
+    depth = Prefetch(batches=prefetch, bytes=size)
+    return Loader(dataset, augmentation, 7, 0, 1, depth, Undecodable(dataset.store.url), cache)
+
+
+@pytest.fixture(scope="module")
+def apart(digits: Dataset) -> Iterator[LoaderProcess]:
+    with closing(LoaderProcess(threads(digits), BATCH)) as process:
+        yield process
+
+
+def assert_same(found: Batch, expected: Batch) -> None:
+    for field in fields(Batch):
+        assert torch.equal(getattr(found, field.name), getattr(expected, field.name)), field.name
+
+
+@pytest.mark.parametrize(("epoch", "first", "count"), [(0, 0, 8), (1, 3, 2), (1, 2, 6)], ids=str)
+def test_batches_are_those_of_the_loader(
+    digits: Dataset, apart: LoaderProcess, epoch: int, first: int, count: int
+) -> None:
+    """The second of these epochs is left in its middle."""
+    plan = plan_epoch(digits.train.shard_sizes, BATCH, 8, seed=7, epoch=epoch)
+    with closing(apart.training(plan, epoch, first)) as found:
+        for expected in islice(threads(digits).training(plan, epoch, first), count):
+            assert_same(next(found), expected)
+    assert {"perf/read_mb_per_s", "perf/decode_p50_ms"} < set(apart.metrics())
+    assert apart.stage() in ("decoding images", "waiting for bytes from the storage")
+
+
+def test_a_batch_keeps_its_images_until_the_next_is_asked_for(digits: Dataset, apart: LoaderProcess) -> None:
+    plan = plan_epoch(digits.train.shard_sizes, 48, 8, seed=7, epoch=0)
+    for number, batch in enumerate(apart.training(plan, 0, 0)):
+        images = batch.images.clone()
+        time.sleep(0.1 if number < 12 else 0)  # the loader runs ahead meanwhile, as far as it can
+        assert torch.equal(batch.images, images)
+
+
+def test_images_that_no_decoder_reads_and_shards_that_changed_are_named(tmp_path: Path) -> None:
+    plan = plan_epoch((6, 6), 2, 1, seed=0, epoch=0)  # each step takes a sample of each shard
+    unread, broken = min(plan.batch(1)), max(plan.batch(4))
+    members, name = members_of("train-0.tar"), f"{unread:03d}"
+    pack(open_store(tmp_path.as_uri()), {"train-0.tar": members | {f"{name}.jpg": members[f"{name}.jpg"][:-40]}})
+    dataset = open_dataset(open_store(tmp_path.as_uri()))
+    shard = bytearray((tmp_path / "train-1.tar").read_bytes())
+    shard[dataset.train.offsets[broken] + 50] ^= 1
+    (tmp_path / "train-1.tar").write_bytes(shard)
+    inside = threads(dataset, cache=Cache(tmp_path / "cache", 1 << 20))
+    with closing(LoaderProcess(inside, 2)) as process:
+        batches = process.training(plan, 0, 0)
+        assert [next(batches).weights.sum().item() for _ in range(4)] == [2.0, 1.0, 2.0, 2.0]
+        with pytest.raises(StoreError, match=r"train-1\.tar at offset \d+"):
+            next(batches)
+        again = process.training(plan, 0, 3)  # whoever asks again, gets what there is
+        assert next(again).weights.sum().item() == 2
+    assert list(inside.undecodable.reasons) == [name]
+    assert list((tmp_path / "cache").iterdir())
+
+
+def test_a_request_that_cannot_be_met_is_refused_in_words(digits: Dataset) -> None:
+    plan = plan_epoch(digits.train.shard_sizes, BATCH, 8, seed=7, epoch=0)
+    with closing(LoaderProcess(threads(digits, size=1 << 20), BATCH)) as process:
+        batches = process.training(plan, 0, 0)
+        with pytest.raises(InputError, match="Raise --prefetch-bytes"):
+            next(batches)
+
+
+def test_a_lost_process_is_an_error(digits: Dataset) -> None:
+    before = set(multiprocessing.active_children())
+    plan = plan_epoch(digits.train.shard_sizes, 8, 8, seed=7, epoch=0)
+    with closing(LoaderProcess(threads(digits), BATCH)) as process, closing(process.training(plan, 0, 0)) as batches:
+        next(batches)
+        (child,) = set(multiprocessing.active_children()) - before
+        assert child.pid is not None
+        os.kill(child.pid, signal.SIGKILL)
+        with pytest.raises(RuntimeError, match="worker"):
+            list(batches)
+
+
+SCRIPT = """
+import multiprocessing, sys, time
+from test_loader_process import BATCH, LoaderProcess, open_dataset, open_store, plan_epoch, threads
+
+if __name__ == "__main__":
+    dataset = open_dataset(open_store(sys.argv[1]))
+    process = LoaderProcess(threads(dataset), BATCH)
+    next(process.training(plan_epoch(dataset.train.shard_sizes, BATCH, 8, 7, 0), 0, 0))
+    print(multiprocessing.active_children()[0].pid, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_it_ends_with_the_process_that_trains(digits_url: str, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    here = Path(__file__).parent
+    path = os.pathsep.join(map(str, (here, here.parent, here.parents[1])))
+    with subprocess.Popen(
+        [sys.executable, tmp_path / "script.py", digits_url],
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": path},
+    ) as parent:
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+    child.wait(30)
+
+
+def test_little_shared_memory_means_no_process(
+    digits: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert fits(threads(digits), BATCH)
+    assert not fits(threads(digits), 10**12)
+    assert "--shm-size" in caplog.text
+    monkeypatch.setattr(loader_process, "SHARED_MEMORY", tmp_path / "none")
+    assert not fits(threads(digits), BATCH)
