@@ -9,6 +9,7 @@ import io
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -25,7 +26,7 @@ from alexvgg.data.keyed import sample_keys, uniforms
 from alexvgg.data.packing.synthetic import SyntheticSpec, pack_synthetic
 from alexvgg.data.shards import open_dataset
 from alexvgg.data.store import open_store
-from alexvgg.data.views import RESAMPLE, random_crop
+from alexvgg.data.views import RESAMPLE, crop_bottom, random_crop
 
 IMAGES, SIDE, ROUNDS = 300, 224, 5
 SCALES: dict[str, tuple[int, int]] = {"256": (256, 256), "384": (384, 384), "[256;512]": (256, 512)}
@@ -104,7 +105,8 @@ def main() -> None:
         shorter = (low + draws[0] * (high - low)).astype(int)
 
         def ours(i: int, s: np.ndarray = shorter) -> object:
-            return random_crop(decode(images[i]), int(s[i]), SIDE, draws[1, i], draws[2, i])
+            bottom = partial(crop_bottom, shorter=int(s[i]), side=SIDE, down=draws[2, i])
+            return random_crop(decode(images[i], bottom), int(s[i]), SIDE, draws[1, i], draws[2, i])
 
         def half(i: int, s: np.ndarray = shorter) -> object:
             return pillow_crop(decode(images[i]), int(s[i]), draws[1, i], draws[2, i])
