@@ -61,7 +61,11 @@ def of_a_cache(ctx: click.Context, _parameter: click.Parameter, size: int) -> in
 
 
 LOADER_OPTIONS = (
-    click.option("--decode-threads", type=click.IntRange(min=1), help="Of each worker; default: its share of cores."),
+    click.option(
+        "--decode-threads",
+        type=click.IntRange(min=1),
+        help="Of each worker; default: its share of cores, less a fifth.",
+    ),
     click.option(
         "--prefetch-bytes", type=Bytes(), default="1GiB", show_default=True, help="Of each worker, read ahead."
     ),

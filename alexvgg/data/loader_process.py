@@ -7,10 +7,11 @@ PyTorch's DataLoader looks after the process, and moves batches through shared m
 
 import logging
 import math
+import os
 import shutil
 import time
 from collections.abc import Generator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,16 +62,18 @@ class LoaderProcess:
     """
 
     def __init__(self, loader: Loader, rows: int) -> None:
-        self._undecodable = loader.undecodable
-        slots = [torch.empty(_bytes(loader, rows), dtype=torch.uint8) for _ in range(_slots(loader))]
+        self._undecodable, size = loader.undecodable, _bytes(loader, rows)
+        slots = [torch.empty(size, dtype=torch.uint8) for _ in range(_slots(loader))]
         self._slots = [slot.share_memory_() for slot in slots]  # type: ignore[no-untyped-call]
         self._starving = torch.zeros(1, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
         self._asked: list[Asked] = []
         self._metrics: dict[str, float] = {}
+        # The loader counts one batch on its way; the others are taken off its bytes.
+        prefetch = replace(loader.prefetch, bytes=loader.prefetch.bytes - (AHEAD - 1) * size)
         self._arrivals: DataLoader[Arrived] | None = DataLoader(
-            _Inside(loader, _Ring(self._slots), self._starving),
+            _Inside(replace(loader, prefetch=prefetch), _Ring(self._slots), self._starving),
             batch_size=None, sampler=self._asked, num_workers=1, prefetch_factor=AHEAD, persistent_workers=True,
-            multiprocessing_context="spawn",
+            multiprocessing_context="spawn", worker_init_fn=_leave_group,
         )  # fmt: skip
 
     def training(self, plan: EpochPlan, epoch: int, first_step: int) -> Generator[Batch, None, None]:
@@ -99,6 +102,11 @@ class LoaderProcess:
         self._arrivals = None
 
 
+def _leave_group(_worker: int) -> None:
+    """A signal to a whole job is for the process that trains: it decides when to stop, and needs images until then."""
+    os.setpgid(0, 0)
+
+
 @dataclass(frozen=True)
 class Arrived:
     """The next batch, or the error instead of it."""
@@ -107,7 +115,7 @@ class Arrived:
     slot: int = 0  # where its images are
     shape: tuple[int, ...] = ()
     rest: tuple[NDArray[Any], ...] = ()  # of Batch, without the images
-    reasons: dict[str, str] = field(default_factory=dict)  # of images that were found undecodable
+    reasons: dict[str, str] = field(default_factory=dict)  # of all images that were found undecodable
     metrics: dict[str, float] = field(default_factory=dict)  # now and then
 
 
@@ -132,7 +140,7 @@ class _Inside(Dataset[Arrived]):
     def __init__(self, loader: Loader, ring: _Ring, starving: Tensor) -> None:
         self._loader, self._ring, self._starving = loader, ring, starving
         self._batches: Generator[Batch, None, None] | None = None
-        self._told = 0.0
+        self._steps, self._told = 0, 0.0
 
     def __getitem__(self, asked: Asked) -> Arrived:
         plan, epoch, step = asked
@@ -146,11 +154,11 @@ class _Inside(Dataset[Arrived]):
             batch = next(self._batches)
         except (InputError, StoreError) as error:
             return Arrived(error)
-        reasons, self._loader.undecodable.reasons = self._loader.undecodable.reasons, {}
         _, *rest = (getattr(batch, f.name).numpy() for f in fields(batch))
         return Arrived(
-            None, self._ring.slot_of(batch.images), tuple(batch.images.shape), tuple(rest), reasons,
-            self._metrics(step == self._steps - 1),
+            slot=self._ring.slot_of(batch.images), shape=tuple(batch.images.shape), rest=tuple(rest),
+            reasons=dict(self._loader.undecodable.reasons),  # a copy: threads go on adding to it
+            metrics=self._metrics(step == self._steps - 1),
         )  # fmt: skip
 
     def _metrics(self, last: bool) -> dict[str, float]:

@@ -107,6 +107,7 @@ def test_a_lost_process_is_an_error(digits: Dataset) -> None:
         next(batches)
         (child,) = set(multiprocessing.active_children()) - before
         assert child.pid is not None
+        assert os.getpgid(child.pid) == child.pid, "Ctrl-C isn't for it"
         os.kill(child.pid, signal.SIGKILL)
         with pytest.raises(RuntimeError, match="worker"):
             list(batches)
