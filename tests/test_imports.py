@@ -53,7 +53,7 @@ ALLOWED = {
     "alexvgg.run": CONFIG | PARTS | {"alexvgg.runs", "alexvgg.first_weights", "alexvgg.attempts"},
     "alexvgg.evaluate": CONFIG | PARTS | {"alexvgg.runs", "alexvgg.request"},
     "alexvgg.weights": CONFIG | PARTS | {"alexvgg.evaluate", "alexvgg.runs", "alexvgg.planning"},
-    "alexvgg.doctor": CONFIG | {"alexvgg.data"},
+    "alexvgg.doctor": CONFIG | {"alexvgg.data", "alexvgg.engine.step"},
     "jobs": CONFIG | PARTS | RUNS | {"alexvgg.doctor"},
     "cluster": BASE,
     "alexvgg.cli": {"alexvgg", "jobs", "cluster"},

@@ -1,4 +1,4 @@
-"""This machine: GPUs and NCCL, disk, ports."""
+"""This machine: GPUs, NCCL and what compiles nets for them, disk, ports."""
 
 import functools
 import shutil
@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import torch
 
 from alexvgg.doctor.finding import Finding, attempt
+from alexvgg.engine.step import chosen_compile
 
 DRIVER = Path("/proc/driver/nvidia/version")
 LEAST_DISK = 5e9  # bytes: a checkpoint of VGG E has 1.15 GB, and each thread that packs holds a shard of 150 MB
@@ -19,7 +20,7 @@ CONNECT_SECONDS = 5.0
 
 
 def check_gpus() -> Iterator[Finding]:
-    """Every GPU multiplies, and all of them add up a number through NCCL."""
+    """Every GPU multiplies, all of them add up a number through NCCL, and nets can be compiled for them."""
     if not torch.cuda.is_available():
         if DRIVER.exists():
             step = "Compare the driver that `nvidia-smi` shows with torch.version.cuda; update the driver."
@@ -35,6 +36,18 @@ def check_gpus() -> Iterator[Finding]:
     for device in devices:
         yield attempt(f"gpu {device.index}", functools.partial(_multiply, device), "Look at `nvidia-smi` for errors.")
     yield attempt("nccl", lambda: _add_up(devices), "Run with NCCL_DEBUG=INFO to see what it does.")
+    yield check_compiler()
+
+
+def check_compiler() -> Finding:
+    """Whether nets will be compiled, which a third of their speed on a GPU depends on."""
+    if chosen_compile(torch.device("cuda"), None):
+        return Finding("torch.compile", "ok", "Triton, a C compiler and Python's headers are there")
+    step = "Install gcc and the headers (python3-dev); GPUs older than compute capability 7.0 have to do without."
+    detail = (
+        "Triton, a C compiler or Python's headers are missing: nets aren't compiled, and train about a third slower"
+    )
+    return Finding("torch.compile", "warning", detail, step)
 
 
 def _multiply(device: torch.device) -> str:
