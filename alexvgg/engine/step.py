@@ -8,6 +8,7 @@ import shutil
 import sysconfig
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils._triton import has_triton
 
 from alexvgg.batch import Batch
 from alexvgg.engine.exchange import ByFactors
@@ -59,12 +59,13 @@ def chosen_precision(device: torch.device, asked: Precision) -> Literal["fp32", 
 
 
 def chosen_compile(device: torch.device, asked: bool | None) -> bool:
-    """None: on a GPU, where it pays (`make bench NAME=train_step`), if all is there that Triton needs for it."""
+    """None: on a GPU, where it pays (`make bench NAME=train_step`), if Triton is there and has what it needs."""
     if asked is not None or device.type != "cuda":
         return bool(asked)
     compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
     headers = Path(sysconfig.get_path("include"), "Python.h")
-    return has_triton() and compiler is not None and headers.exists()
+    triton = find_spec("triton") is not None and torch.cuda.get_device_capability(device) >= (7, 0)
+    return triton and compiler is not None and headers.exists()
 
 
 def autocast(device: torch.device, precision: Precision = "auto") -> torch.autocast:

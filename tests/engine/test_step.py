@@ -119,21 +119,25 @@ def test_a_batch_without_a_real_sample_is_no_catastrophe() -> None:
 
 
 def test_nets_are_compiled_on_gpus_that_have_all_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu = torch.device("cuda")
+    gpu, capability = torch.device("cuda"), [(9, 0)]
     assert not chosen_compile(torch.device("cpu"), None)
     assert chosen_compile(torch.device("cpu"), True)
     monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setattr(step, "has_triton", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: capability[0])
+    monkeypatch.setattr(step, "find_spec", lambda _name: "found")
     monkeypatch.setattr(Path, "exists", lambda path: path.name == "Python.h")
     monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/clang" if name == "clang" else None)
     assert chosen_compile(gpu, None)
     assert not chosen_compile(gpu, False)
+    capability[0] = (6, 1)
+    assert not chosen_compile(gpu, None), "the GPU is too old"
+    capability[0] = (7, 0)
     monkeypatch.setattr(shutil, "which", lambda _name: None)
     assert not chosen_compile(gpu, None), "there is no compiler"
     monkeypatch.setenv("CC", "cc")
     assert chosen_compile(gpu, None)
+    monkeypatch.setattr(step, "find_spec", lambda _name: None)
+    assert not chosen_compile(gpu, None), "there is no Triton"
+    monkeypatch.setattr(step, "find_spec", lambda _name: "found")
     monkeypatch.setattr(Path, "exists", lambda _path: False)
     assert not chosen_compile(gpu, None), "there are no headers of Python"
-    monkeypatch.undo()
-    monkeypatch.setattr(step, "has_triton", lambda: False)
-    assert not chosen_compile(gpu, None), "the GPU is too old, or Triton isn't there"
