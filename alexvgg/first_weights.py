@@ -24,7 +24,10 @@ def first_weights(spec: RunSpec, storage: Store) -> tuple[Net, list[LayerOrigin]
     try:
         record = json.loads(storage.get(f"runs/{spec.parent.run}/final/record.json"))
     except MissingKeyError:
-        raise InputError(f"{spec.name} starts from {spec.parent.run}, which isn't finished in {storage.url}") from None
+        raise InputError(
+            f"{spec.name} starts from {spec.parent.run}, which isn't finished in {storage.url}. Train that first, or "
+            "start from another run: --parent."
+        ) from None
     weights = verified(storage, f"runs/{spec.parent.run}/final/model.safetensors", record["sha256"])
     layers = None if spec.parent.how == "copy" else TRANSPLANTED
     state, origins = transplant(safetensors.torch.load(weights), net.state_dict(), layers=layers)

@@ -103,7 +103,7 @@ def committed(spec: RunSpec, store: Store) -> list[int]:
     return checkpoint.committed(store, f"runs/{spec.name}/checkpoints/")
 
 
-@pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_killed_process_goes_on_bitwise(
     signal_number: signal.Signals, spec: RunSpec, digits_url: str, undisturbed: Store, tmp_path: Path
 ) -> None:
@@ -113,8 +113,9 @@ def test_a_killed_process_goes_on_bitwise(
     wait_for(lambda: bool(committed(spec, store)) and committed(spec, store)[-1] >= 5, "a checkpoint", 120)
     process.send_signal(signal_number)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == (143 if signal_number == signal.SIGTERM else -signal.SIGKILL), errors
-    assert ("goes on from there" in errors) == (signal_number == signal.SIGTERM)
+    assert process.returncode == (-signal.SIGKILL if signal_number == signal.SIGKILL else 143), errors
+    assert ("goes on from there" in errors) == (signal_number != signal.SIGKILL)
+    assert ("Ctrl-C again stops at once" in errors) == (signal_number == signal.SIGINT)
     # What an upload that was cut off leaves behind.
     store.put(f"runs/{spec.name}/checkpoints/00000045/model-0123456789ab.safetensors", b"half of it")
     run.train(spec, Execution(digits_url, tmp_path.as_uri()), ALONE)

@@ -45,7 +45,7 @@ def sample(
     from alexvgg.data.packing.synthetic import SyntheticSpec, pack_synthetic
     from alexvgg.data.shards import open_dataset
     from alexvgg.data.store import open_store
-    from alexvgg.errors import InputError
+    from alexvgg.errors import InputError, reading
 
     given = {"images": images, "val": val, "classes": classes, "shard_bytes": shard_bytes}
     chosen = {option: value for option, value in given.items() if value is not None}
@@ -53,6 +53,11 @@ def sample(
         options = ", ".join("--" + option.replace("_", "-") for option in chosen)
         raise InputError(f"the digits are what they are: {options} belongs to `alexvgg data sample synthetic`")
     store = open_store(url)
+    if store.exists("dataset.json"):
+        with reading(f"{url}/dataset.json"):
+            there = json.loads(store.get("dataset.json"))["name"]
+        if there != name:
+            raise InputError(f"{url} holds another dataset, {there!r}; name an empty folder or prefix for the sample")
     if name == "digits":
         pack_digits(store, seed)
     else:

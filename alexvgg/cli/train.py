@@ -53,7 +53,7 @@ def train(
     from alexvgg.engine.guards import DivergedError
     from alexvgg.engine.replicas import DriftError
     from alexvgg.engine.saver import UploadError
-    from alexvgg.engine.wishes import EXIT_STOPPED, Stopped, Wishes, stopping_on_sigterm
+    from alexvgg.engine.wishes import EXIT_STOPPED, Stopped, Wishes, stopping_on_signals
     from alexvgg.engine.world import World
     from alexvgg.planning import images_of, plan_runs, start_from
     from alexvgg.profiles import check_no_login
@@ -71,7 +71,11 @@ def train(
     spec = plan_runs([target], images, size, init=init, overrides=parse_settings(settings), start=start)[-1]
     places = {"dataset_url": dataset, "storage_url": storage, "mlflow_url": mlflow}
     wishes = Wishes()
-    with stopping_on_sigterm(wishes), World.launched() as world:
+
+    def interrupted() -> None:
+        click.echo("stopping after this step, with a checkpoint; Ctrl-C again stops at once", err=True)
+
+    with stopping_on_signals(wishes, interrupted), World.launched() as world:
 
         def report(event: dict[str, object]) -> None:
             if world.rank == 0:

@@ -48,14 +48,21 @@ class Wishes:
 
 
 @contextmanager
-def stopping_on_sigterm(wishes: Wishes) -> Iterator[None]:
-    """Inside, SIGTERM is the wish to stop: what schedulers, `docker stop` and torchrun send before SIGKILL."""
+def stopping_on_signals(wishes: Wishes, interrupted: Callable[[], None]) -> Iterator[None]:
+    """Inside, SIGTERM is the wish to stop: what schedulers, `docker stop` and torchrun send before SIGKILL.
 
-    def ask(_signal: int, _frame: FrameType | None) -> None:
+    So is Ctrl-C, of which `interrupted` is told; a second one stops at once.
+    """
+
+    def ask(number: int, _frame: FrameType | None) -> None:
         wishes.stop.set()
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, before[signal.SIGINT])
+            interrupted()
 
-    before = signal.signal(signal.SIGTERM, ask)
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -285,6 +285,12 @@ def test_synthetic_images_are_packed_as_asked(elsewhere: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "7 train, 3 validation" in result.stdout
     assert len(json.loads((elsewhere / "dataset.json").read_text())["classes"]) == 2
+    for there, problem in ((None, "holds another dataset"), ("{", "dataset.json")):
+        if there is not None:
+            (elsewhere / "dataset.json").write_text(there)
+        result = run("data", "sample", "digits", elsewhere.as_uri())
+        assert result.exit_code == 2
+        assert problem in result.stderr
 
 
 def test_digits_refuse_what_belongs_to_synthetic_images(elsewhere: Path) -> None:
