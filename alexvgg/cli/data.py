@@ -53,7 +53,7 @@ def sample(
         options = ", ".join("--" + option.replace("_", "-") for option in chosen)
         raise InputError(f"the digits are what they are: {options} belongs to `alexvgg data sample synthetic`")
     store = open_store(url)
-    if store.exists("dataset.json"):
+    if store.exists("dataset.json"):  # of any format: a sample may be packed anew by a newer version
         with reading(f"{url}/dataset.json"):
             there = json.loads(store.get("dataset.json"))["name"]
         if there != name:

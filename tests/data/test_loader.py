@@ -151,9 +151,9 @@ def test_an_undecodable_image_becomes_weight_zero_and_is_named(
 
 
 def test_too_many_undecodable_images_stop_the_run(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    damaged(monkeypatch, set(range(200)))  # of which each thread may have met some more
-    with pytest.raises(InputError, match=r"(1[1-9]|[2-9]\d) images of file://.* can't be decoded"):
-        list(loader(digits).training(plan_of(digits), 2, 0))
+    damaged(monkeypatch, set(range(200)))
+    with pytest.raises(InputError, match=r"^11 images of file://.* can't be decoded"):
+        list(loader(digits, threads=1).training(plan_of(digits), 2, 0))  # of several, others may meet more meanwhile
 
 
 @pytest.mark.parametrize(("cores", "ranks", "threads"), [(1, 1, 1), (2, 1, 2), (16, 1, 13), (96, 8, 10), (4, 8, 1)])
