@@ -14,13 +14,16 @@ successor here, and stops without writing anything (`SupersededError`).
 """
 
 import json
+import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import takewhile
 from typing import Any, Literal, TypeVar
 
 from alexvgg.data.store import MissingKeyError, Store
+from alexvgg.engine.wishes import Wishes
 from alexvgg.errors import reading
 
 BEAT_SECONDS = 5.0
@@ -41,13 +44,15 @@ class SupersededError(RuntimeError):
 class Claim:
     """Who won an attempt: a campaign's driver with its fencing number, or nobody's if a command started it.
 
-    `job` is the id of its Ray job, `execution` how the work is carried out (an `Execution` as JSON types).
+    `job` is the id of its Ray job, or says which plain process carries it out, and `process` is that process as others
+    on its machine can look for it (`alexvgg.plain`). `execution` is how it is done (an `Execution` as JSON types).
     """
 
     job: str
     execution: dict[str, Any]
     campaign: str | None = None
     fence: int = 0
+    process: str | None = None
     time: float = field(default_factory=time.time)
 
 
@@ -123,10 +128,71 @@ class Attempt:
         over = {f"{self._key}.end.json", f"{self.folder}attempts/{self.number + 1}.json"}
         return f"{self._key}.stop.json" in keys, bool(keys & over)
 
+    def hear(self, wishes: Wishes) -> None:
+        """Make the run that carries it out end if someone asked it to stop, or gave it up."""
+        stop, over = self.signs()
+        if over:
+            wishes.failure = SupersededError(f"attempt {self.number} at {self.folder} was given up")
+        if stop:
+            wishes.stop.set()
+
     def check(self) -> None:
         """Raises SupersededError if another attempt has taken this one's place: then nothing more may be written."""
         if self.storage.exists(f"{self.folder}attempts/{self.number + 1}.json"):
             raise SupersededError(f"attempt {self.number} at {self.folder} was given up, and {self.number + 1} goes on")
+
+
+class Silence:
+    """Whether an attempt is over, or nothing is heard of it any more, as someone sees it who can't look at its job.
+
+    No clocks are compared: its beat has to change within DEAD_SECONDS of the looker's own time.
+    """
+
+    def __init__(self, attempt: Attempt, clock: Callable[[], float] = time.monotonic) -> None:
+        self._attempt, self._clock = attempt, clock
+        self._beat, self._since, self._looked = attempt.last_beat(), clock(), -BEAT_SECONDS
+        self._begun = self.heard = False
+
+    def is_over(self) -> bool:
+        """Looks every BEAT_SECONDS. If True, whoever carries it out has ended, is lost, or will never begin."""
+        now = self._clock()
+        if now - self._looked < BEAT_SECONDS:
+            return False
+        self._looked = now
+        if (beat := self._attempt.last_beat()) != self._beat:
+            self._beat, self._since, self.heard = beat, now, True
+        if self._attempt.signs()[1]:
+            return True
+        if now - self._since <= DEAD_SECONDS:
+            return False
+        if not self._begun and not self._attempt.begin():
+            self._begun, self._since = True, now  # it was slow to begin
+            return False
+        return True
+
+
+@contextmanager
+def repeating(name: str, act: Callable[[], None], seconds: float) -> Iterator[None]:
+    """Inside, a thread calls `act` every `seconds`, at once for the first time, whatever it raises.
+
+    What needs the storage notices itself that it is down; this must live on.
+    """
+    closing = threading.Event()
+
+    def work() -> None:
+        while True:
+            with suppress(Exception):
+                act()
+            if closing.wait(seconds):
+                return
+
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        closing.set()
+        thread.join(1.0)  # not for long, if it hangs at the storage
 
 
 def history(storage: Store, folder: str, present: Iterable[str] | None = None) -> list[Record]:

@@ -71,7 +71,7 @@ class Profile:
             check_no_login(name, getattr(self, name))
         for name in ("dashboard", "mlflow"):
             if (url := getattr(self, name)) is not None:
-                _check_url(name, url)
+                check_url(f"the profile's {name}", url)
 
     @property
     def workers_per_node(self) -> int:
@@ -87,15 +87,15 @@ def check_no_login(name: str, url: str | None) -> None:
         )
 
 
-def _check_url(name: str, url: str) -> None:
-    """Raise InputError if it is no http URL."""
+def check_url(what: str, url: str) -> None:
+    """Raise InputError if it is no http URL; `what` says whose it is."""
     try:
         parts = urlsplit(url)
         sane = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:  # of a port that is no number
         sane = False
     if not sane:
-        raise InputError(f"the profile's {name} is {url!r}; write it as http://HOST:PORT")
+        raise InputError(f"{what} is {url!r}; write it as http://HOST:PORT")
 
 
 SETTINGS = tuple(field.name for field in fields(Profile))

@@ -30,14 +30,14 @@ from alexvgg.data.cache import Cache
 from alexvgg.data.loader import Loader, Prefetch, decoding_threads
 from alexvgg.data.loader_process import LoaderProcess, fits
 from alexvgg.data.mean import mean_of
-from alexvgg.data.plan import Cursor, most_rows, plan_epoch
+from alexvgg.data.plan import Cursor, EpochPlan, most_rows, plan_epoch
 from alexvgg.data.shards import Dataset, open_dataset
 from alexvgg.data.store import Store, open_store
 from alexvgg.data.undecodable import Undecodable
 from alexvgg.data.validation import Validation
 from alexvgg.engine import checkpoint
-from alexvgg.engine.checkpoint import Checkpoint
-from alexvgg.engine.guards import StuckStart
+from alexvgg.engine.checkpoint import Checkpoint, DamagedError
+from alexvgg.engine.guards import DivergedError, StuckStart
 from alexvgg.engine.loop import Trainer
 from alexvgg.engine.saver import Saver
 from alexvgg.engine.step import Normalisation, chosen_compile, chosen_precision
@@ -52,6 +52,9 @@ from alexvgg.runs import is_finished
 from alexvgg.tracking.recording import Recording
 
 Progress = Callable[[dict[str, Any]], None]
+
+# Trying again would end the same: a spec or a parent that doesn't fit, a loss that is NaN, damaged weights.
+HOPELESS = (InputError, DivergedError, DamagedError)
 
 
 def epoch_line(event: Mapping[str, Any], epochs: int) -> str:
@@ -71,16 +74,18 @@ def train(
     world: World,
     progress: Progress = lambda _: None,
     wishes: Wishes | None = None,
-    attempt: Attempt | None = None,
+    claim: Callable[[], Attempt | None] = lambda: None,
     live: Progress = lambda _: None,
 ) -> None:
     """Train, evaluate and record one run, from its last checkpoint if it has one; a finished run returns at once.
 
     Every rank calls this. `progress` is called on every rank after each epoch with the epoch's journal event, `live`
     every few steps with the newest loss, images per second and share of time spent waiting for data. Through `wishes`
-    others ask for a checkpoint or the run's end. Nothing is stored any more once `attempt` has a successor.
-    Raises InputError if the dataset isn't the spec's or the parent isn't there or doesn't fit, Stopped if the run was
-    asked to end, DivergedError, UploadError and SupersededError.
+    others ask for a checkpoint or the run's end. `claim` is called on every rank when all was looked at that may be
+    wrong, and before anything of the run is read or stored; nothing is stored any more once the attempt that it gives
+    has a successor.
+    Raises InputError if the dataset isn't the spec's, the parent isn't there or doesn't fit, or `execution` can't be;
+    Stopped if the run was asked to end, DivergedError, UploadError and SupersededError.
     """
     storage = open_store(execution.storage_url)
     if is_finished(storage, spec.name):
@@ -91,8 +96,10 @@ def train(
             f"the dataset at {execution.dataset_url} has fingerprint {dataset.fingerprint[:12]}…, but {spec.name} is "
             f"defined on {spec.data.fingerprint[:12]}…. Point it at the same images, or submit a new run."
         )
-    run = _Run(spec, execution, world, storage, dataset, wishes if wishes is not None else Wishes(), attempt, live)
+    run = _Run(spec, execution, world, storage, dataset, wishes if wishes is not None else Wishes(), live)
+    attempt = claim()
     try:
+        run.begin(attempt.check if attempt is not None else lambda: None)
         run.fit(progress)
         run.finish()
     except Stopped:
@@ -114,12 +121,11 @@ class _Run:
 
     def __init__(
         self, spec: RunSpec, execution: Execution, world: World, storage: Store, dataset: Dataset, wishes: Wishes,
-        attempt: Attempt | None, live: Progress,
+        live: Progress,
     ) -> None:  # fmt: skip
         self.spec, self.execution, self.world, self.storage, self.dataset = spec, execution, world, storage, dataset
         self.folder, self.checkpoints = f"runs/{spec.name}/", f"runs/{spec.name}/checkpoints/"
-        self.check = attempt.check if attempt is not None else lambda: None
-        self.net, origins = first_weights(spec, storage)
+        self.net, self.origins = first_weights(spec, storage)
         self.mean = mean_of(dataset, spec.data.mean, spec.model.crop)
         self.normalise = Normalisation(self.mean)
         self.undecodable = Undecodable(dataset.store.url)
@@ -128,32 +134,38 @@ class _Run:
             decode_threads=decoding_threads(execution.decode_threads),
         )  # fmt: skip
         self.loader = self._loader()
+        self.loader.check(self._plan(0))
         self.validation = Validation(dataset, world.rank, world.size, self.prefetch.decode_threads, self.undecodable)
         self.recording = Recording(spec, execution, world, storage)
-        self.journal = self.recording.journal
         if world.rank == 0:
             wishes.checkpoint_seconds = 60 * execution.checkpoint_minutes
-        compiled = chosen_compile(world.device, execution.compiled)
+        self.compiled = chosen_compile(world.device, execution.compiled)
         epoch_steps = -(-len(dataset.train) // spec.train.global_batch)
         self.trainer = Trainer(
             self.net, spec.train, world, self.normalise, self.recording,
             StuckStart(spec.model.num_classes, epoch_steps, better_start(spec)), save=self._save,
             stage=self.loader.stage, live=lambda step, numbers: live({"step": step, **numbers}), wishes=wishes,
-            precision=execution.precision, micro_batch=execution.micro_batch, compiled=compiled,
+            precision=execution.precision, micro_batch=execution.micro_batch, compiled=self.compiled,
             exchange=execution.exchange, most_rows=most_rows(spec.train.global_batch, world.size),
         )  # fmt: skip
-        saved = checkpoint.load_latest(storage, self.checkpoints, world)
+        self.saver: Saver | None = None
+        self.check: Callable[[], None] = lambda: None
+
+    def begin(self, check: Callable[[], None]) -> None:
+        """Go on from the last checkpoint, if there is one; `check` raises when nothing may be stored any more."""
+        self.check, trainer, world = check, self.trainer, self.world
+        saved = checkpoint.load_latest(self.storage, self.checkpoints, world)
         if saved is not None:
-            self.trainer.resume(saved)
+            trainer.resume(saved)
             self.undecodable.reasons |= saved.progress["undecodable"]
         world.barrier()  # nobody still reads what the next lines delete
         self.saver = self._saver(saved) if world.rank == 0 else None
         arithmetic = {
-            "precision": chosen_precision(world.device, execution.precision),
-            "exchange": self.trainer.exchange.method, "compiled": compiled,
+            "precision": chosen_precision(world.device, self.execution.precision),
+            "exchange": trainer.exchange.method, "compiled": self.compiled,
         }  # fmt: skip
-        self.recording.start(self.trainer.step, self.trainer.consumed // len(dataset.train), origins, arithmetic)
-        self.journal.write("exchange", self.trainer.step, **asdict(self.trainer.exchange))
+        self.recording.start(trainer.step, trainer.consumed // len(self.dataset.train), self.origins, arithmetic)
+        self.recording.journal.write("exchange", trainer.step, **asdict(trainer.exchange))
 
     def _saver(self, saved: Checkpoint | None) -> Saver:
         checkpoint.collect_orphans(self.storage, self.checkpoints)
@@ -177,6 +189,10 @@ class _Run:
         apart = self.world.device.type == "cuda" and fits(loader, rows)
         return LoaderProcess(loader, rows) if apart else loader
 
+    def _plan(self, epoch: int) -> EpochPlan:
+        t = self.spec.train
+        return plan_epoch(self.dataset.train.shard_sizes, t.global_batch, self.spec.data.window, t.seed, epoch)
+
     def fit(self, progress: Progress) -> None:
         """Train to the last epoch or step, with a checkpoint after each epoch and every few minutes."""
         t, split, trainer = self.spec.train, self.dataset.train, self.trainer
@@ -185,7 +201,7 @@ class _Run:
             epoch, first_step = Cursor(trainer.consumed).position(len(split), t.global_batch)
             if epoch == t.epochs:
                 break
-            plan = plan_epoch(split.shard_sizes, t.global_batch, self.spec.data.window, t.seed, epoch)
+            plan = self._plan(epoch)
             steps = min(plan.steps - first_step, last_step - trainer.step)
             with closing(self.loader.training(plan, epoch, first_step)) as batches:
                 metrics = trainer.epoch(batches, len(split), steps)
@@ -222,7 +238,7 @@ class _Run:
         self.world.wait_until(lambda: self.saver is None or self.saver.idle)
         progress = self.trainer.progress() | {"undecodable": self._all_undecodable()}
         if self.saver is not None:
-            flush = self.journal.pending()
+            flush = self.recording.journal.pending()
 
             def before_commit() -> None:
                 self.check()

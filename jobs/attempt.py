@@ -5,13 +5,13 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from types import FrameType
 
 import ray
 
-from alexvgg.attempts import BEAT_SECONDS, Attempt
+from alexvgg.attempts import BEAT_SECONDS, Attempt, repeating
 from alexvgg.config import Execution, from_dict
 from alexvgg.engine.wishes import EXIT_STOPPED, Stopped
 from alexvgg.errors import InputError
@@ -49,30 +49,22 @@ def carry_out(attempt: Attempt, work: Callable[[Execution], None], on_stop: Call
 @contextmanager
 def _living(attempt: Attempt, on_stop: Callable[[], None]) -> Iterator[None]:
     """Inside, the attempt's beat grows, and SIGTERM asks it to stop."""
-    stop, closing = threading.Event(), threading.Event()
+    stop = threading.Event()
+    beats, asked = 0, False
 
     def live() -> None:
-        beats, asked = 0, False
-        while True:
-            with suppress(Exception):  # whatever the storage raises while it is down: this must live on
-                if stop.is_set() and not asked:
-                    attempt.ask_to_stop()
-                    asked = True
-                beats += 1
-                if beats % round(BEAT_SECONDS / LOOK_SECONDS) == 1:
-                    attempt.beat(beats)
-            if closing.wait(LOOK_SECONDS):
-                return
+        nonlocal beats, asked
+        if stop.is_set() and not asked:
+            attempt.ask_to_stop()
+            asked = True
+        beats += 1
+        if beats % round(BEAT_SECONDS / LOOK_SECONDS) == 1:
+            attempt.beat(beats)
 
     def ask(_signal: int, _frame: FrameType | None) -> None:
         stop.set()  # no more: the main thread may be in the middle of a call to the storage
         on_stop()
 
     signal.signal(signal.SIGTERM, ask)
-    thread = threading.Thread(target=live, name="beat", daemon=True)
-    thread.start()
-    try:
+    with repeating("beat", live, LOOK_SECONDS):
         yield
-    finally:
-        closing.set()
-        thread.join(LOOK_SECONDS)

@@ -5,30 +5,23 @@ The only module of these that needs torch; the jobs themselves and Ray Train's c
 
 import logging
 import socket
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from ray.train import PreemptionInfo, get_preemption_info
 
-from alexvgg.attempts import BEAT_SECONDS, Attempt, SupersededError
+from alexvgg.attempts import BEAT_SECONDS, Attempt, repeating
 from alexvgg.config import Execution, RunSpec
 from alexvgg.data.store import open_store
-from alexvgg.engine.checkpoint import DamagedError
-from alexvgg.engine.guards import DivergedError
 from alexvgg.engine.wishes import Stopped, Wishes
 from alexvgg.engine.world import World
 from alexvgg.errors import InputError
 from alexvgg.evaluate import describe, evaluate
 from alexvgg.request import Request
-from alexvgg.run import epoch_line, train
+from alexvgg.run import HOPELESS, epoch_line, train
 from jobs.metrics import Gauges
-
-# Trying again would end the same: a spec or a parent that doesn't fit, a loss that is NaN, damaged weights. It is
-# written down, not raised: Ray would start the group again.
-HOPELESS = (InputError, DivergedError, DamagedError)
 
 
 def train_rank(spec: RunSpec, execution: Execution, number: int) -> None:
@@ -39,8 +32,8 @@ def train_rank(spec: RunSpec, execution: Execution, number: int) -> None:
     with _failing(attempt), _world(execution) as world:
         wishes, gauges = Wishes(look=look_around()), Gauges(spec.name, world.rank)
         try:
-            with listening(attempt, wishes if world.rank == 0 else None):
-                train(spec, execution, world, reporter(spec, world, gauges), wishes, attempt, gauges.set)
+            with _listening(attempt, wishes) if world.rank == 0 else nullcontext():
+                train(spec, execution, world, reporter(spec, world, gauges), wishes, lambda: attempt, gauges.set)
         except Stopped as stopped:
             if world.rank == 0:
                 print(f"{spec.name}: {stopped}", flush=True)
@@ -65,7 +58,7 @@ def evaluate_rank(request: Request, execution: Execution, number: int) -> None:
 
 @contextmanager
 def _failing(attempt: Attempt) -> Iterator[None]:
-    """What is hopeless inside ends the attempt as failed."""
+    """What is hopeless inside ends the attempt as failed. It isn't raised: Ray would start the group again."""
     try:
         yield
     except HOPELESS as error:
@@ -110,25 +103,6 @@ def look_around() -> Callable[[Wishes], None]:
     return look
 
 
-@contextmanager
-def listening(attempt: Attempt, wishes: Wishes | None) -> Iterator[None]:
-    """Inside, a thread hears from the storage whether the run is to stop, or was given up. On one rank only."""
-    closing = threading.Event()
-
-    def listen(wishes: Wishes) -> None:
-        while True:
-            with suppress(Exception):  # what needs the storage notices itself that it is down; this must live on
-                stop, over = attempt.signs()
-                if over:
-                    wishes.failure = SupersededError(f"attempt {attempt.number} at {attempt.folder} was given up")
-                if stop:
-                    wishes.stop.set()
-            if closing.wait(BEAT_SECONDS):
-                return
-
-    if wishes is not None:
-        threading.Thread(target=listen, args=(wishes,), name="listen", daemon=True).start()
-    try:
-        yield
-    finally:
-        closing.set()
+def _listening(attempt: Attempt, wishes: Wishes) -> AbstractContextManager[None]:
+    """Inside, a thread hears from the storage whether the run is to stop, or was given up."""
+    return repeating("listen", lambda: attempt.hear(wishes), BEAT_SECONDS)

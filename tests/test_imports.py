@@ -38,7 +38,7 @@ ALLOWED = {
     "alexvgg.profiles": CONFIG,
     "alexvgg.results.paper": CONFIG,
     "alexvgg.planning": CONFIG | {"alexvgg.data"},
-    "alexvgg.attempts": BASE | {"alexvgg.data.store"},
+    "alexvgg.attempts": BASE | {"alexvgg.data.store", "alexvgg.engine.wishes"},
     "alexvgg.lease": {"alexvgg.data.store"},
     "alexvgg.request": CONFIG | {"alexvgg.results.paper"},
     "alexvgg.campaign": CONFIG
@@ -51,6 +51,7 @@ ALLOWED = {
     "alexvgg.scaling": CONFIG | {"alexvgg.data", "alexvgg.engine"},
     "alexvgg.first_weights": CONFIG | PARTS,
     "alexvgg.run": CONFIG | PARTS | {"alexvgg.runs", "alexvgg.first_weights", "alexvgg.attempts"},
+    "alexvgg.plain": CONFIG | {"alexvgg.data.store", "alexvgg.engine", "alexvgg.attempts", "alexvgg.run"},
     "alexvgg.evaluate": CONFIG | PARTS | {"alexvgg.runs", "alexvgg.request"},
     "alexvgg.weights": CONFIG | PARTS | {"alexvgg.evaluate", "alexvgg.runs", "alexvgg.planning"},
     "alexvgg.doctor": CONFIG | {"alexvgg.data", "alexvgg.engine.step"},

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from alexvgg import attempts
-from alexvgg.attempts import Attempt, Claim, Record
+from alexvgg.attempts import Attempt, Claim, Record, Silence
 from alexvgg.campaign.dag import State, is_over, kept_back, next_starts, ready
 from alexvgg.campaign.plan import Campaign, Training, Work
 from alexvgg.config import to_dict
@@ -48,15 +48,14 @@ class Jobs(Protocol):
 
 @dataclass
 class _Watched:
-    """What a driver knows of one work. `since` is when the beat of an attempt whose job is unknown last changed."""
+    """What a driver knows of one work. `silence` is that of its attempt that lives, for the case that its job is
+    unknown; `looked` is when the driver last looked whether a failure was forgiven."""
 
     work: Work
     records: list[Record]
     state: State
     retry_at: float = 0.0
-    beat: bytes | None = None
-    since: float = 0.0
-    begun: bool = False
+    silence: Silence | None = None
     looked: float = 0.0
     began: float = 0.0
 
@@ -81,7 +80,7 @@ class Driver:
             if watched.state == "finished":
                 self._say(f"{self._title(name)} is finished already")
             elif watched.state == "live":
-                self._say(f"{self._title(name)} is being carried out by job {watched.records[-1].claim.job}")
+                self._say(f"{self._title(name)} is being carried out by {watched.records[-1].claim.job}")
 
     @property
     def states(self) -> dict[str, State]:
@@ -144,7 +143,7 @@ class Driver:
         if watched.state == "open" and lost:
             watched.state, watched.retry_at = "waiting", self._clock() + attempts.pause(lost)
         if watched.state == "live":
-            watched.beat, watched.since, watched.begun = None, self._clock(), False
+            watched.silence = Silence(Attempt(self._storage, watched.work.folder, len(watched.records)), self._clock)
             watched.began = watched.began or self._clock()
 
     def _start_ready(self) -> None:
@@ -182,7 +181,7 @@ class Driver:
         attempt, job = Attempt(self._storage, watched.work.folder, record.number), known.get(record.claim.job)
         if job is not None and job.active:
             return
-        if job is None and not self._is_silent(watched, attempt):
+        if job is None and watched.silence is not None and not watched.silence.is_over():
             return
         self._lease.check()
         if watched.work.is_done(self._storage):
@@ -197,24 +196,6 @@ class Driver:
         self._tell(name, watched)
         if watched.state == "stopped" and record.claim.campaign != self._campaign.name:
             watched.state = "open"  # another campaign was stopped, this one wasn't
-
-    def _is_silent(self, watched: _Watched, attempt: Attempt) -> bool:
-        """Whether an attempt has ended, or nothing is heard any more of it, whose job this cluster doesn't know."""
-        now = self._clock()
-        if now - watched.looked < attempts.BEAT_SECONDS:
-            return False
-        watched.looked = now
-        beat = attempt.last_beat()
-        if beat != watched.beat:
-            watched.beat, watched.since = beat, now
-        if attempt.signs()[1]:
-            return True
-        if now - watched.since <= attempts.DEAD_SECONDS:
-            return False
-        if not watched.begun and not attempt.begin():
-            watched.begun, watched.since = True, now  # its job was slow to start, and this look at the cluster is older
-            return False
-        return True
 
     def _tell(self, name: str, watched: _Watched) -> None:
         """Say how the last attempt ended."""

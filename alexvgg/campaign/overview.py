@@ -4,13 +4,15 @@ The storage says it, on any host. What the storage can't know is whether what ha
 the cluster's list of jobs, if it is at hand.
 """
 
+import json
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from alexvgg import attempts, lease
-from alexvgg.attempts import Record
+from alexvgg.attempts import DEAD_SECONDS, Attempt, Record
 from alexvgg.campaign.dag import State, kept_back
 from alexvgg.campaign.plan import Campaign, Evaluation, Training, Work
 from alexvgg.data.store import Store
@@ -20,8 +22,8 @@ from alexvgg.tracking.live import read_live
 
 READERS = 16
 
-# gone: it hasn't ended, and the cluster doesn't know its job any more. started: by a plain process, of which nobody
-# knows whether it lives. unreadable: by this version.
+# gone: it hasn't ended, but the cluster doesn't know its job any more, or nothing was heard of its process. started:
+# by a script of one's own, of which nobody knows whether it lives. unreadable: by this version.
 Phase = Literal[
     "planned", "kept back", "started", "starting", "running", "evaluating", "gone", "finished", "failed", "stopped",
     "lost", "unreadable",
@@ -163,11 +165,12 @@ def _look(storage: Store, work: Work, jobs: Jobs | None) -> WorkView:
     finished = work.is_done(storage) if record is None else record.state == "finished"
     newest = records[-1] if records else None
     end = newest.end if newest is not None else None
+    lives = newest is not None and _lives(Attempt(storage, work.folder, newest.number), newest, jobs)
     progress = None if record is None else _progress(storage, record, work.folder)
     return WorkView(
         name=work.node.name,
         kind=_kind(work),
-        phase="finished" if finished else _phase(records, progress, jobs),
+        phase="finished" if finished else _phase(records, progress, lives=lives),
         needs=work.node.needs,
         attempt=len(records),
         job=newest.claim.job if newest is not None else None,
@@ -177,10 +180,19 @@ def _look(storage: Store, work: Work, jobs: Jobs | None) -> WorkView:
     )
 
 
-def _phase(records: Sequence[Record], progress: Progress | None, jobs: Jobs | None) -> Phase:
+def _lives(attempt: Attempt, record: Record, jobs: Jobs | None) -> bool:
+    """Whether the cluster still knows the job of an attempt, or its plain process was heard of just now."""
+    claim = record.claim
+    if record.end is not None or claim.process is None:
+        return record.end is None and (jobs is None or jobs.get(claim.job, False))
+    beat = attempt.last_beat()
+    return time.time() - (claim.time if beat is None else json.loads(beat)["time"]) < DEAD_SECONDS
+
+
+def _phase(records: Sequence[Record], progress: Progress | None, *, lives: bool) -> Phase:
     match attempts.standing(records):
         case "live":
-            if jobs is not None and not jobs.get(records[-1].claim.job, False):
+            if not lives:
                 return "gone"
             if progress is None or progress.images_per_s is None:
                 return "starting"
@@ -206,7 +218,8 @@ def _progress(storage: Store, record: RunRecord, folder: str) -> Progress | None
     if began is None:  # imported
         return None
     start = record.journal[began]
-    if not record.attempts or record.attempts[-1].claim.job == start["job"]:
+    newest = record.attempts[-1].claim if record.attempts else None
+    if newest is None or newest.process is not None or newest.job == start["job"]:
         if epoch in record.journal[began:]:
             speed = metrics.get("perf/images_per_s")
         if live is not None and live.attempt == start["attempt"] and live.step > step:

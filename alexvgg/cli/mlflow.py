@@ -36,7 +36,7 @@ def sync(runs: tuple[str, ...], profile: str | None, storage: str | None, url: s
     """
     from alexvgg.data.store import open_store
     from alexvgg.errors import InputError
-    from alexvgg.profiles import check_no_login
+    from alexvgg.profiles import check_no_login, check_url
     from alexvgg.results.sync import sync
     from alexvgg.runs import list_fusions, list_runs
 
@@ -45,6 +45,7 @@ def sync(runs: tuple[str, ...], profile: str | None, storage: str | None, url: s
     if server is None:
         raise InputError("this profile has no MLflow server; name one with --url, or as mlflow = … in alexvgg.toml")
     check_no_login("mlflow", server)
+    check_url("--url", server)
     store = open_store(place.storage)
     known, fusions = list_runs(store), list_fusions(store)
     if runs:

@@ -114,23 +114,23 @@ def format_overview(
     head, *rows = aligned(_columns(works), width and width - len(INDENT))
     row_of = dict(zip(works, rows, strict=True))
 
-    def block(title: str, works: Sequence[WorkView]) -> Iterator[str]:
+    def block(title: str, works: Sequence[WorkView], about: Callable[[WorkView], Iterator[str]]) -> Iterator[str]:
         yield title
         yield INDENT + head
         for work in works:
             yield INDENT + row_of[work]
-            yield from _about(work, teams, options)
+            yield from about(work)
 
     for c in view.campaigns:
         if c.error is not None:
             yield f"{c.name}: {c.error}"
         else:
-            yield from block(_campaign(c), c.works)
+            yield from block(_campaign(c), c.works, lambda work: _about(work, teams, options))
             if c.driver is not None and c.driver.phase in ("gone", "stopped") and not _is_done(c):
                 yield f"  `alexvgg resume {c.name}{options}` goes on with it"
         yield ""
     if view.runs:
-        yield from block("Runs of no campaign", view.runs)
+        yield from block("Runs of no campaign", view.runs, _about_alone)
         yield ""
     if works:
         yield from textwrap.wrap(CROP, width or len(CROP), break_on_hyphens=False)
@@ -180,16 +180,29 @@ def _columns(works: Sequence[WorkView]) -> list[Column]:
     ]
 
 
+def _about_alone(w: WorkView) -> Iterator[str]:
+    if w.error:
+        yield f"    {_last_line(w.error)}"
+    if w.phase in ("failed", "gone", "lost", "stopped"):
+        mended = "when its cause is mended, " if w.phase == "failed" else ""
+        yield f"    {mended}the command that began it goes on from its last checkpoint"
+
+
 def _about(w: WorkView, teams: Mapping[str, Group], options: str) -> Iterator[str]:
     group = teams.get(w.job or "")
     if w.phase in ("starting", "running", "evaluating") and group is not None and group.workers:
         ranks = ", ".join(f"{worker.rank} on {worker.node}" for worker in group.workers)
         yield f"    ranks {ranks}" + (f"; restarted {group.restarts} times" if group.restarts else "")
     if w.error:
-        yield f"    {w.error.strip().splitlines()[-1]}"
+        yield f"    {_last_line(w.error)}"
     if w.phase == "failed":
         more = f"`alexvgg logs {w.name}{options}` shows more"
         yield f"    {more}; when its cause is mended, `alexvgg retry {w.name}{options}`"
+
+
+def _last_line(error: str) -> str:
+    """Of an error with its traceback, the one that says what it is."""
+    return error.strip().splitlines()[-1]
 
 
 def duration(seconds: float) -> str:

@@ -8,6 +8,7 @@ import click
 
 from alexvgg.cli.execution import execution_options
 from alexvgg.cli.names import recipes
+from alexvgg.cli.place import say
 
 if TYPE_CHECKING:
     from alexvgg.planning import Init
@@ -47,6 +48,7 @@ def train(
       alexvgg train vgg_a-s256 --dataset file:///tmp/digits --storage file:///tmp/runs --geometry small
       torchrun --nproc-per-node 2 -m alexvgg train vgg_a-s256 --dataset …
     """
+    from alexvgg.attempts import SupersededError
     from alexvgg.config import Execution, from_dict, parse_settings
     from alexvgg.data.shards import open_dataset
     from alexvgg.data.store import open_store
@@ -55,14 +57,17 @@ def train(
     from alexvgg.engine.saver import UploadError
     from alexvgg.engine.wishes import EXIT_STOPPED, Stopped, Wishes, stopping_on_signals
     from alexvgg.engine.world import World
+    from alexvgg.plain import claiming
     from alexvgg.planning import images_of, plan_runs, start_from
-    from alexvgg.profiles import check_no_login
+    from alexvgg.profiles import check_no_login, check_url
     from alexvgg.recipes import GEOMETRIES, RECIPES, choose
     from alexvgg.run import epoch_line, train
     from alexvgg.runs import find_finished
 
     for name, url in (("dataset", dataset), ("storage", storage), ("mlflow", mlflow)):
         check_no_login(name, url)
+    if mlflow is not None:
+        check_url("--mlflow", mlflow)
     images = images_of(open_dataset(open_store(dataset)))
     target, size = choose(RECIPES, recipe_name, "recipe"), choose(GEOMETRIES, geometry, "geometry")
     start = None
@@ -73,7 +78,7 @@ def train(
     wishes = Wishes()
 
     def interrupted() -> None:
-        click.echo("stopping after this step, with a checkpoint; Ctrl-C again stops at once", err=True)
+        say("stopping after this step, with a checkpoint; Ctrl-C again stops at once")
 
     with stopping_on_signals(wishes, interrupted), World.launched() as world:
 
@@ -81,13 +86,15 @@ def train(
             if world.rank == 0:
                 click.echo(json.dumps(event) if as_json else epoch_line(event, spec.train.epochs))
 
+        how = from_dict(Execution, {**places, "workers": world.size, **execution})
         try:
-            train(spec, from_dict(Execution, {**places, "workers": world.size, **execution}), world, report, wishes)
+            with claiming(spec.name, how, world, wishes, say) as claim:
+                train(spec, how, world, report, wishes, claim)
         except Stopped as stopped:
-            click.echo(f"{spec.name} {stopped}; the same command goes on from there", err=True)
+            say(f"{spec.name} {stopped}; the same command goes on from there")
             sys.exit(EXIT_STOPPED)
-        except (DivergedError, DriftError, UploadError) as error:
-            click.echo(f"{spec.name}: {error}", err=True)
+        except (DivergedError, DriftError, SupersededError, UploadError) as error:
+            say(f"{spec.name}: {error}")
             sys.exit(1)
         if world.rank == 0:
-            click.echo(f"{spec.name} is finished; its results lie in {storage}/runs/{spec.name}", err=True)
+            say(f"{spec.name} is finished; its results lie in {storage}/runs/{spec.name}")

@@ -43,7 +43,7 @@ class Cache:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            self._refused(error)
+            self._refused(error, "can't be used")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Cache, (self._folder, self._limit)
@@ -79,12 +79,12 @@ class Cache:
         except OSError as error:
             self._refused(error)
 
-    def _refused(self, error: OSError) -> None:
+    def _refused(self, error: OSError, how: str = "takes no more images") -> None:
         """Say so, once."""
         with self._lock:
             first, self._warned, self._full = not self._warned, True, True
         if first:
-            log.warning("the cache in %s takes no more images: %s. Training goes on.", self._folder, error)
+            log.warning("the cache in %s %s: %s. Images are read from the storage.", self._folder, how, error.strerror)
 
     def _path(self, store: Store, split: Split, samples: Sequence[int]) -> Path:
         shard = split.shards[split.shard_of[samples[0]]]

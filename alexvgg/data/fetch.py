@@ -16,7 +16,7 @@ from alexvgg.data.meter import Meters
 from alexvgg.data.plan import EpochPlan
 from alexvgg.data.shards import Split
 from alexvgg.data.store import Store
-from alexvgg.errors import InputError, StoreError
+from alexvgg.errors import StoreError
 
 MAX_READ = 16 << 20  # bytes of one ranged GET
 MAX_GAP = 1 << 20  # bytes that are read and dropped rather than asked for around
@@ -60,15 +60,8 @@ def plan_reads(split: Split, plan: EpochPlan, lanes: Sequence[int], first_step: 
 
     A read is a window of a lane. The first step's samples are read one by one, so that it needn't wait for windows
     whose samples lie in any order. If the budget can't hold the windows that are in use at the same time, every
-    sample is read by itself: the same order, more requests.
-    Raises InputError, at once, if the budget can't even hold one step.
+    sample is read by itself: the same order, more requests. It has to hold one step (`step_bytes`).
     """
-    least = step_bytes(split, plan, lanes, first_step)
-    if least > budget:
-        raise InputError(
-            f"the prefetch bytes leave {budget:,} for images that wait to be decoded, but one step's have {least:,}. "
-            f"Raise --prefetch-bytes by {least - budget:,}, or use more workers."
-        )
     ranged = working_set(split, plan, lanes, first_step) <= budget
     return _reads(split, plan, lanes, first_step, first_step + 1 if ranged else plan.steps)
 

@@ -23,12 +23,13 @@ from alexvgg.batch import Batch
 from alexvgg.data.augment import Augmentation, Draws
 from alexvgg.data.cache import Cache
 from alexvgg.data.decode import Pixels
-from alexvgg.data.fetch import Fetcher, plan_reads
+from alexvgg.data.fetch import Fetcher, plan_reads, step_bytes
 from alexvgg.data.keyed import Ints, sample_keys
 from alexvgg.data.meter import Meters
 from alexvgg.data.plan import EpochPlan
 from alexvgg.data.shards import Dataset
 from alexvgg.data.undecodable import Undecodable
+from alexvgg.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class Loader:
     prefetch: Prefetch
     undecodable: Undecodable
     cache: Cache | None = None
+    on_the_way: int = 1  # batches between here and the trainer, which has one more
     starving: Ints = field(default_factory=lambda: np.zeros(1, np.int64))  # threads that wait for bytes just now
     meters: Meters = field(default_factory=Meters, init=False, repr=False)
     memory: Memory = field(default_factory=_Reused, init=False, repr=False)
@@ -101,14 +103,10 @@ class Loader:
         return Loader, tuple(getattr(self, f.name) for f in fields(self) if f.init)
 
     def training(self, plan: EpochPlan, epoch: int, first_step: int) -> Generator[Batch, None, None]:
-        """This rank's share of every batch of an epoch from `first_step` on.
-
-        Raises InputError if the prefetch bytes can't hold what one step needs.
-        """
+        """This rank's share of every batch of an epoch from `first_step` on. Raises InputError as `check` does."""
         self.meters = Meters(self.dataset.store.retries, self.starving)
         split, lanes = self.dataset.train, plan.lanes_of(self.rank, self.world)
-        share = len(lanes) * plan.per_lane
-        budget = self.prefetch.bytes - (self.prefetch.batches + 2) * share * 3 * self.augmentation.side**2
+        budget = self.check(plan, first_step)
         reads = plan_reads(split, plan, lanes, first_step, budget)
         fetcher = Fetcher(
             self.dataset.store, split, reads,
@@ -128,6 +126,24 @@ class Loader:
             finally:
                 fetcher.close()
                 decoders.shutdown(wait=False, cancel_futures=True)
+
+    def check(self, plan: EpochPlan, first_step: int = 0) -> int:
+        """How many of the prefetch bytes are left to images that wait to be decoded.
+
+        Raises InputError if that can't hold what one step reads.
+        """
+        lanes = plan.lanes_of(self.rank, self.world)
+        rows = min(len(lanes) * plan.per_lane, sum(len(plan.order[lane]) for lane in lanes))
+        batches = self.prefetch.batches + self.on_the_way + 1
+        decoded = batches * rows * 3 * self.augmentation.side**2
+        least = step_bytes(self.dataset.train, plan, lanes, first_step)
+        if decoded + least > self.prefetch.bytes:
+            raise InputError(
+                f"{self.prefetch.bytes:,} prefetch bytes can't hold {batches} batches of {rows} decoded images "
+                f"({decoded:,}) and what one step reads ({least:,}). Give --prefetch-bytes {decoded + least} at "
+                "least, a smaller batch, or more workers."
+            )
+        return self.prefetch.bytes - decoded
 
     def metrics(self) -> dict[str, float]:
         """What reading and decoding did since the epoch's beginning, by MLflow's names."""

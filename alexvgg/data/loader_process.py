@@ -68,13 +68,16 @@ class LoaderProcess:
         self._starving = torch.zeros(1, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
         self._asked: list[Asked] = []
         self._metrics: dict[str, float] = {}
-        # The loader counts one batch on its way; the others are taken off its bytes.
-        prefetch = replace(loader.prefetch, bytes=loader.prefetch.bytes - (AHEAD - 1) * size)
+        self._loader = replace(loader, on_the_way=AHEAD)
         self._arrivals: DataLoader[Arrived] | None = DataLoader(
-            _Inside(replace(loader, prefetch=prefetch), _Ring(self._slots), self._starving),
+            _Inside(self._loader, _Ring(self._slots), self._starving),
             batch_size=None, sampler=self._asked, num_workers=1, prefetch_factor=AHEAD, persistent_workers=True,
             multiprocessing_context="spawn", worker_init_fn=_leave_group,
         )  # fmt: skip
+
+    def check(self, plan: EpochPlan) -> None:
+        """Raises InputError as `Loader.check` does."""
+        self._loader.check(plan)
 
     def training(self, plan: EpochPlan, epoch: int, first_step: int) -> Generator[Batch, None, None]:
         """`Loader.training`. Raises RuntimeError if the process is lost."""

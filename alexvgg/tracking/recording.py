@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -30,13 +31,13 @@ class Recording:
     def __init__(self, spec: RunSpec, execution: Execution, world: World, storage: Store) -> None:
         self.spec, self.execution, self.world, self.storage = spec, execution, world, storage
         self.folder = f"runs/{spec.name}/"
-        self.journal = Journal(storage, self.folder + "journal.jsonl")
-        self.attempt = 1 + sum(e["event"] == "start" for e in self.journal.events)
+        self.journal: Journal
+        self.attempt = 0
         self.epoch, self.steps = 0, 0
         self.sink: MlflowSink | None = None
         self.live: Live | None = None
         self._machine, self._load = machine.describe(world.device), machine.Load(world.device)
-        self._samples = self._sample_log()
+        self._samples: TextIO | None = None
 
     def start(self, step: int, epoch: int, origins: list[LayerOrigin], arithmetic: Mapping[str, Any]) -> None:
         """Write down that an attempt begins after `step`, and forget what lost steps wrote. Every rank calls this.
@@ -44,7 +45,10 @@ class Recording:
         `arithmetic` is what `auto` became: precision, exchange of gradients, and whether the net is compiled.
         """
         self.epoch, self.steps = epoch, step
+        self.journal = Journal(self.storage, self.folder + "journal.jsonl")
+        self.attempt = 1 + sum(e["event"] == "start" for e in self.journal.events)
         self.journal.rewind(step)
+        self._samples = self._sample_log()
         hosts = machine.by_host([json.loads(text) for text in self.world.texts(json.dumps(self._machine))])
         if self.world.rank != 0:
             return
@@ -63,7 +67,10 @@ class Recording:
         self.live = Live(self.storage, self.folder, self.spec.train.global_batch, self.attempt)
         if self.execution.mlflow_url is not None:
             description = describe_run(self.storage, self.spec)
-            self.sink = MlflowSink(self.execution.mlflow_url, description, self.journal.events)
+            sync = f"alexvgg mlflow sync {self.spec.name}"
+            if self.execution.job is None:  # whoever submitted it has a profile, which says where
+                sync = shlex.join([*sync.split(), "--storage", self.storage.url, "--url", self.execution.mlflow_url])
+            self.sink = MlflowSink(self.execution.mlflow_url, description, self.journal.events, sync)
 
     def _provenance(self, hosts: list[dict[str, Any]]) -> dict[str, Any]:
         """What this attempt runs: the code as it was submitted, or as it is here without a submission."""

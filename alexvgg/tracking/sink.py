@@ -6,11 +6,12 @@ import time
 from collections.abc import Sequence
 
 from alexvgg.tracking.journal import Event, points
-from alexvgg.tracking.remote import Description, FinalModel, RemoteRun, connect, lacking
+from alexvgg.tracking.remote import Description, FinalModel, RemoteRun, connect, lacking, reason
 
 log = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 30.0
+LAST_TRIES = 3  # of an MLflow that doesn't answer at a run's end
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # between attempts to reach an MLflow that doesn't answer
 
 
@@ -26,8 +27,8 @@ def send_once(url: str, description: Description, events: Sequence[Event]) -> No
         run.log(lacking(points(events), run.history()))
     except Exception as error:  # the results are stored, which is what counts
         log.warning(
-            "MLflow at %s: %s. The storage has the results; `alexvgg mlflow sync %s` brings them over.", url, error,
-            description.name,
+            "MLflow at %s: %s. The storage has the results; `alexvgg mlflow sync %s` brings them over.", url,
+            reason(error), description.name,
         )  # fmt: skip
 
 
@@ -38,9 +39,11 @@ class MlflowSink:
     So nothing is ever dropped; when MLflow comes back, even with an empty database, it gets what it lacks.
     """
 
-    def __init__(self, url: str, description: Description, events: Sequence[Event]) -> None:
-        self._url, self._description, self._events = url, description, events
+    def __init__(self, url: str, description: Description, events: Sequence[Event], sync: str) -> None:
+        """`sync` is the command that brings over what MLflow lacks in the end."""
+        self._url, self._description, self._events, self._sync = url, description, events, sync
         self._sent = 0
+        self._why = "it is slow"
         self._status = ""
         self._model: FinalModel | None = None
         self._news, self._ended, self._given_up = threading.Event(), threading.Event(), False
@@ -52,7 +55,8 @@ class MlflowSink:
         self._news.set()
 
     def close(self, status: str | None, model: FinalModel | None = None) -> None:
-        """End the MLflow run as `FINISHED`, `FAILED` or `KILLED`, waiting at most CLOSE_SECONDS for what isn't sent.
+        """End the MLflow run as `FINISHED`, `FAILED` or `KILLED`, waiting at most CLOSE_SECONDS for what isn't sent, or
+        for LAST_TRIES that fail.
 
         None leaves it as it is: another attempt goes on with it.
         """
@@ -64,31 +68,32 @@ class MlflowSink:
         self._ended.set()
         self._news.set()
         self._thread.join(CLOSE_SECONDS)
-        if self._thread.is_alive():
+        if self._given_up or self._thread.is_alive():
             self._given_up = True
             missing = sum(1 for _ in points(self._events[self._sent :]))
-            name = self._description.name
             log.warning(
-                "MLflow at %s lacks the end of %s and %d of its points. The run's journal has them all; "
-                "`alexvgg mlflow sync %s` brings them over.", self._url, name, missing, name,
+                "MLflow at %s: %s. It lacks the end of %s and %d of its points; the run's journal has them all, and "
+                "`%s` brings them over.", self._url, self._why, self._description.name, missing, self._sync,
             )  # fmt: skip
 
     def _work(self) -> None:
         self._news.wait()  # before the first steps, importing MLflow's client would hold them up
-        pause, said = FIRST_PAUSE, ""
+        pause, tries = FIRST_PAUSE, LAST_TRIES
         while not self._given_up:
             began = time.monotonic()
             try:
                 self._follow()
                 return
             except Exception as error:  # whatever MLflow raises must not reach training
-                if (reason := str(error)) != said:
-                    log.warning("MLflow at %s: %s. Training goes on and MLflow is tried again.", self._url, reason)
-                    said = reason
+                if (why := reason(error)) != self._why and not self._ended.is_set():
+                    log.warning("MLflow at %s: %s. Training goes on and MLflow is tried again.", self._url, why)
+                self._why = why
             if time.monotonic() - began > LONGEST_PAUSE:
                 pause = FIRST_PAUSE  # it had worked for a while
             if self._ended.wait(pause):
                 time.sleep(FIRST_PAUSE)  # the last tries, while `close` waits
+                self._given_up = tries == 0
+                tries -= 1
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def _follow(self) -> None:

@@ -13,7 +13,9 @@ from alexvgg.attempts import Attempt, Claim
 from alexvgg.campaign.dag import Node, Workers
 from alexvgg.campaign.driver import Driver, JobState
 from alexvgg.config import Execution
+from alexvgg.errors import InputError
 from alexvgg.lease import LeaseLostError, Newcomer
+from alexvgg.plain import Newcomer as PlainNewcomer
 
 STEPS = 30_000  # of all together, after which something hangs
 
@@ -90,6 +92,7 @@ class World:
     actors: list[Actor] = field(default_factory=list)
     parked: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     now: float = 0.0
+    pace: float = 1.0  # the longest that a step takes, in seconds
 
     def run(self, kills: int) -> None:
         """Mix the actors' steps until all are done; `kills` drivers are killed at random, and started again."""
@@ -103,7 +106,7 @@ class World:
             if kills and actor.name.startswith("driver") and self.random.random() < 0.02:
                 kills -= 1
                 actor.killed = True
-            self.now += self.random.random()
+            self.now += self.pace * self.random.random()
             actor.go.release()
             self.parked.acquire()
             if actor.failure is not None:
@@ -144,21 +147,41 @@ class World:
         """The job of one attempt."""
 
         def body(actor: Actor) -> None:
-            store = actor.store()
-            attempt = Attempt(store, f"runs/{work}/", number)
+            attempt = Attempt(actor.store(), f"runs/{work}/", number)
             if attempt.begin() and not attempt.signs()[1]:
-                self._live(work)
-                for beat in range(self.random.randrange(60)):
-                    attempt.beat(beat)
-                ending = self.endings[work].pop(0) if self.endings[work] else "finished"
-                self.live.remove(work)
-                if ending == "finished":
-                    store.put(f"runs/{work}/final/record.json", b"{}")
-                if ending != "lost":
-                    attempt.end(ending)  # type: ignore[arg-type]
+                self._carry_out(attempt, work)
             self.jobs[job] = JobState(active=False, message="exited")
 
         self.actors.append(Actor(self, f"job {job}", body))
+
+    def plain(self, work: str, name: str) -> None:
+        """A plain process on another machine that trains a work whose parents are finished, if it may."""
+
+        def body(actor: Actor) -> None:
+            store = actor.store()
+            newcomer = PlainNewcomer(store, f"runs/{work}/", Claim(name, {}, process="elsewhere 1 1"), lambda: self.now)
+            try:
+                while (attempt := newcomer.take()) is None:
+                    actor.step()
+            except InputError:
+                return
+            if store.exists(f"runs/{work}/final/record.json"):
+                attempt.end("finished")
+            else:
+                self._carry_out(attempt, work)
+
+        self.actors.append(Actor(self, f"plain {name}", body))
+
+    def _carry_out(self, attempt: Attempt, work: str) -> None:
+        self._live(work)
+        for beat in range(self.random.randrange(60)):
+            attempt.beat(beat)
+        ending = self.endings[work].pop(0) if self.endings[work] else "finished"
+        self.live.remove(work)
+        if ending == "finished":
+            attempt.storage.put(f"runs/{work}/final/record.json", b"{}")
+        if ending != "lost":
+            attempt.end(ending)  # type: ignore[arg-type]
 
     def _live(self, work: str) -> None:
         states = self.states()

@@ -37,6 +37,22 @@ def test_drivers_that_get_into_each_others_way(seed: int, drivers: int, kills: i
     assert sorted(world.begun) == sorted(n for n, ends in endings.items() for _ in range(1 + len(ends)))
 
 
+@given(st.integers(0, 2**32), st.integers(0, 2), st.integers(1, 3))
+@settings(max_examples=25, deadline=None)
+def test_plain_processes_among_drivers(seed: int, drivers: int, processes: int) -> None:
+    """A process that is swapped out is silent for 10 s at most here; one that is lost, for good."""
+    random = Random(seed)
+    lost = random.randrange(3) if drivers else 0
+    world = World([Node("a")], {"a": ["lost"] * lost}, random, 4, pace=0.1)
+    for number in range(1, drivers + 1):
+        world.drive(str(number), 1)
+    for number in range(processes):
+        world.plain("a", f"process {number}")
+    world.run(kills=0)
+    assert world.states() == {"a": "finished"}
+    assert world.begun == ["a"] * (1 + lost)
+
+
 @pytest.mark.parametrize("ending", ["failed", "stopped"])
 def test_what_ends_badly_keeps_back_its_descendants_only(ending: str) -> None:
     world = World(LINEAGE, {n.name: [ending] if n.name == "c" else [] for n in LINEAGE}, Random(1), 4)

@@ -19,7 +19,7 @@ from alexvgg.data.meter import Meters
 from alexvgg.data.plan import EpochPlan, plan_epoch
 from alexvgg.data.shards import Dataset, Split
 from alexvgg.data.store import Span
-from alexvgg.errors import InputError, StoreError
+from alexvgg.errors import StoreError
 
 PLENTY = 1 << 40
 
@@ -119,13 +119,6 @@ def test_a_window_is_one_read_and_the_first_step_is_read_sample_by_sample() -> N
     assert len(full) == 16, "of the lanes of 20 samples, those with a first window of up to 4 have a full one"
     starved = list(plan_reads(split, plan, range(64), 0, step_bytes(split, plan, range(64), 0)))
     assert [len(r.samples) for r in starved] == [1] * 1280
-
-
-def test_a_budget_below_one_step_is_refused_at_once() -> None:
-    split, plan = split_of([640] * 2), plan_epoch([640] * 2, 64, 16, 0, 0)
-    least = step_bytes(split, plan, range(64), 0)
-    with pytest.raises(InputError, match=rf"Raise --prefetch-bytes by {5:,}"):
-        plan_reads(split, plan, range(64), 0, least - 5)
 
 
 def test_reads_go_over_small_gaps_but_not_over_large_ones(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from alexvgg.batch import Batch
 from alexvgg.data import fetch
 from alexvgg.data.augment import Augmentation
+from alexvgg.data.fetch import step_bytes
 from alexvgg.data.loader import Loader, Prefetch, decoding_threads
 from alexvgg.data.plan import EpochPlan, plan_epoch
 from alexvgg.data.shards import Dataset
@@ -61,6 +62,28 @@ def test_pixels_do_not_depend_on_threads_prefetch_or_ranks(digits: Dataset) -> N
         ranks = [list(loader(digits, r, world, threads, prefetch).training(plan, 2, 0)) for r in range(world)]
         for step, expected in enumerate(one):
             assert by_sample([batches[step] for batches in ranks]) == expected
+
+
+def test_too_few_prefetch_bytes_are_refused_with_the_number_that_is_enough(digits: Dataset) -> None:
+    plan, pixels = plan_of(digits), 3 * 32 * 32
+    one = loader(digits)
+    read = step_bytes(digits.train, plan, range(64), 0)
+    enough = (3 + 2) * 192 * pixels + read
+    one.prefetch = replace(one.prefetch, bytes=enough - 1)
+    told = rf"{enough - 1:,} prefetch bytes can't hold 5 batches of 192 .* Give --prefetch-bytes {enough} at least"
+    for refused in (lambda: one.check(plan), lambda: next(one.training(plan, 2, 0))):
+        with pytest.raises(InputError, match=told):
+            refused()
+    one.prefetch = replace(one.prefetch, bytes=enough)
+    assert one.check(plan) == read
+    assert len(list(one.training(plan, 2, 0))) == plan.steps
+
+
+def test_a_batch_of_more_images_than_there_are_needs_room_for_those_only(digits: Dataset) -> None:
+    one, plan = loader(digits), plan_epoch(digits.train.shard_sizes, 64 * 10**6, 8, 7, 0)
+    one.check(plan)
+    (batch,) = one.training(plan, 0, 0)
+    assert len(batch.images) == 1437
 
 
 def test_memory_is_used_again_but_never_what_someone_holds(digits: Dataset) -> None:

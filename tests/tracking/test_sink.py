@@ -21,7 +21,7 @@ def test_a_hanging_mlflow_holds_nothing_up(monkeypatch: pytest.MonkeyPatch, capl
     monkeypatch.setattr(module, "CLOSE_SECONDS", 1.0)
     events: list[Event] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
-        sink = MlflowSink(f"http://127.0.0.1:{server.getsockname()[1]}", Description("run-1"), events)
+        sink = MlflowSink(f"http://127.0.0.1:{server.getsockname()[1]}", Description("run-1"), events, "sync")
         began = time.monotonic()
         for step in range(1, 20_001):
             events.append(event(step))
@@ -29,14 +29,14 @@ def test_a_hanging_mlflow_holds_nothing_up(monkeypatch: pytest.MonkeyPatch, capl
         assert time.monotonic() - began < 2
         sink.close("FINISHED")
         assert time.monotonic() - began < 4
-    assert "lacks the end of run-1 and 20000 of its points" in caplog.text
-    assert "`alexvgg mlflow sync run-1`" in caplog.text
+    assert "It lacks the end of run-1 and 20000 of its points" in caplog.text
+    assert "and `sync` brings them over" in caplog.text
 
 
 def test_a_resumed_run_repeats_no_step(mlflow: MlflowServer) -> None:
     first, again = [event(10), event(20), event(30, 0.5)], [event(10), event(20), event(30, 0.25) | {"time": 2e3}]
     for events in (first, [*again, event(40)]):
-        MlflowSink(mlflow.url, Description("run-2"), events).close("KILLED")
+        MlflowSink(mlflow.url, Description("run-2"), events, "sync").close("KILLED")
     run = RemoteRun.find(connect(mlflow.url), "run-2")
     assert run is not None
     assert run.history() == list(points([*first, event(40)]))
@@ -45,7 +45,7 @@ def test_a_resumed_run_repeats_no_step(mlflow: MlflowServer) -> None:
 
 def test_more_points_than_one_request_takes(mlflow: MlflowServer) -> None:
     events = [event(step) for step in range(1, 2502)]
-    MlflowSink(mlflow.url, Description("run-3"), events).close("FINISHED")
+    MlflowSink(mlflow.url, Description("run-3"), events, "sync").close("FINISHED")
     run = RemoteRun.find(connect(mlflow.url), "run-3")
     assert run is not None
     assert run.history() == list(points(events))

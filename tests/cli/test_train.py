@@ -1,0 +1,77 @@
+"""`alexvgg train` as a person meets it: what can't be is said before anything is stored, and how a run ended shows."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from processes import wait_for
+
+from alexvgg.cli import main
+from alexvgg.data.store import open_store
+from alexvgg.runs import list_runs
+
+SHORT = ("--geometry", "small", "--set", "test_scales=[[224]]", "--set", "train.epochs=2")
+
+
+def train(digits_url: str, storage: Path, *more: str) -> Result:
+    return CliRunner().invoke(main, arguments(digits_url, storage, *more))
+
+
+def arguments(digits_url: str, storage: Path, *more: str) -> list[str]:
+    return ["train", "vgg_a-s256", "--dataset", digits_url, "--storage", storage.as_uri(), *SHORT, *more]
+
+
+def status(storage: Path) -> str:
+    return CliRunner().invoke(main, ["status", "--storage", storage.as_uri()]).stdout
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (("--prefetch-bytes", "1"), "1 prefetch bytes can't hold 6 batches of 64 decoded images (1,179,648) and"),
+        (("--exchange", "factors", "--mlflow", "nonsense"), "--mlflow is 'nonsense'; write it as http://HOST:PORT"),
+        (("--init", "he", "--parent", "vgg_e"), "there is no 'vgg_e'"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_stored(
+    digits_url: str, tmp_path: Path, more: tuple[str, ...], told: str
+) -> None:
+    result = train(digits_url, tmp_path / "s", *more)
+    assert result.exit_code in (2, 102), result.output
+    assert told in result.stderr
+    assert open_store((tmp_path / "s").as_uri()).list("") == []
+
+
+def test_a_run_that_diverged_has_failed(digits_url: str, tmp_path: Path) -> None:
+    result = train(digits_url, tmp_path, "--set", "train.lr=1000")
+    assert result.exit_code == 1
+    assert "training has diverged" in result.stderr
+    shown = status(tmp_path)
+    assert "  failed  " in shown
+    assert "training has diverged. Try a tenth of the learning rate (--set train.lr=100)" in shown
+    assert "when its cause is mended, the command that began it goes on from its last checkpoint" in shown
+    assert train(digits_url, tmp_path, "--set", "train.lr=1000").exit_code == 1
+    (run,) = list_runs(open_store(tmp_path.as_uri()))
+    assert [a.end.outcome for a in run.attempts if a.end is not None] == ["failed", "failed"]
+
+
+def test_a_run_is_trained_once_at_a_time(digits_url: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "alexvgg", *arguments(digits_url, tmp_path, "--json", "--set", "train.epochs=50")]
+    store = open_store(tmp_path.as_uri())
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        json.loads(first.stdout.readline())
+        (run,) = list_runs(store)
+        second = train(digits_url, tmp_path, "--set", "train.epochs=50")
+        assert second.exit_code == 2
+        assert f"{run.name} is being trained already, by process {first.pid} on " in second.stderr
+        shown = status(tmp_path)
+        assert f"{run.name}  running " in shown
+        first.send_signal(signal.SIGTERM)
+        first.communicate(timeout=60)
+    wait_for(lambda: "  stopped  " in status(tmp_path), "its end", 10)
+    assert "the command that began it goes on from its last checkpoint" in status(tmp_path)

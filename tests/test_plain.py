@@ -1,0 +1,171 @@
+"""Plain processes that want the same run: one of them trains it, the next one goes on when that has ended."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+import torch
+from memory import MemoryStore
+from processes import wait_for
+
+from alexvgg import plain
+from alexvgg.attempts import BEAT_SECONDS, DEAD_SECONDS, Attempt, Claim, Outcome, SupersededError, failure, history
+from alexvgg.config import Execution
+from alexvgg.data.store import open_store
+from alexvgg.engine.guards import DivergedError
+from alexvgg.engine.wishes import Stopped, Wishes
+from alexvgg.engine.world import World
+from alexvgg.errors import InputError
+from alexvgg.plain import Newcomer, claiming, lives_here, this_process
+
+ALONE = World(0, 1, torch.device("cpu"))
+FOLDER = "runs/a/"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def newcomer(store: MemoryStore, clock: Clock, name: str = "process 2 on b", process: str | None = "b 2 9") -> Newcomer:
+    return Newcomer(store, FOLDER, Claim(name, {}, process=process), clock)  # type: ignore[arg-type]
+
+
+def claimed(process: str | None) -> tuple[MemoryStore, Clock, Attempt]:
+    """A run that another one carries out."""
+    store, clock = MemoryStore(), Clock()
+    first = Attempt(store, FOLDER, 1)  # type: ignore[arg-type]
+    first.claim(Claim("process 1 on a", {}, process=process))
+    first.begin()
+    return store, clock, first
+
+
+def test_a_process_of_this_machine_that_lives_is_left_alone() -> None:
+    store, clock, _ = claimed(this_process())
+    with pytest.raises(InputError, match="a is being trained already, by process 1 on a"):
+        newcomer(store, clock).take()
+
+
+def test_a_process_of_this_machine_that_is_dead_is_succeeded_at_once() -> None:
+    code = "from alexvgg.plain import this_process; print(this_process())"
+    dead = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    assert lives_here(dead) is False
+    store, clock, first = claimed(dead)
+    second = newcomer(store, clock).take()
+    assert second is not None
+    assert (second.number, first.outcome()) == (2, "lost")
+    assert second.signs() == (False, False)
+
+
+def test_a_dead_process_whose_parent_has_not_noticed_is_dead() -> None:
+    code = "from alexvgg.plain import this_process; print(this_process())"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        name = child.stdout.read().strip()
+        wait_for(lambda: lives_here(name) is False, "its death", 10)
+
+
+@pytest.mark.parametrize("process", [None, "elsewhere pid:[7] 1 12345"])
+def test_what_runs_elsewhere_is_left_alone_if_it_is_heard(process: str | None) -> None:
+    store, clock, first = claimed(process)
+    second = newcomer(store, clock)
+    assert second.take() is None
+    clock.now += BEAT_SECONDS
+    assert second.take() is None
+    first.beat(1)
+    clock.now += BEAT_SECONDS
+    with pytest.raises(InputError, match="is being trained already"):
+        second.take()
+    assert first.outcome() is None
+
+
+@pytest.mark.parametrize("process", [None, "elsewhere pid:[7] 1 12345"])
+def test_what_runs_elsewhere_is_succeeded_if_it_is_silent(process: str | None) -> None:
+    store, clock, first = claimed(process)
+    first.beat(7)
+    second, began = newcomer(store, clock), clock.now
+    while (attempt := second.take()) is None:
+        clock.now += 1
+        assert clock.now - began < 60, "never given up"
+    assert clock.now - began > DEAD_SECONDS
+    assert (attempt.number, first.outcome()) == (2, "lost")
+    with pytest.raises(SupersededError):
+        first.check()
+
+
+@pytest.mark.parametrize("outcome", ["failed", "stopped", "lost", "finished"])
+def test_what_has_ended_is_tried_again(outcome: Outcome) -> None:
+    store, clock, first = claimed(None)
+    first.end(outcome, "the loss is NaN")
+    second = newcomer(store, clock).take()
+    assert second is not None
+    assert second.number == 2
+
+
+def test_of_two_at_the_same_moment_one_gets_it() -> None:
+    store, clock = MemoryStore(), Clock()
+    first, second = (newcomer(store, clock, f"process {n} on a", this_process()) for n in (1, 2))
+    assert first.take() is not None
+    with pytest.raises(InputError, match="by process 1 on a"):
+        second.take()
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (None, "finished"),
+        (Stopped("stopped at step 3"), "stopped"),
+        (KeyboardInterrupt(), "stopped"),
+        (DivergedError("the loss is NaN"), "failed"),
+        (RuntimeError("CUDA out of memory"), "lost"),
+    ],
+)
+def test_how_a_process_ended_is_written_down(tmp_path: Path, error: BaseException | None, outcome: Outcome) -> None:
+    store = open_store(tmp_path.as_uri())
+    raised = pytest.raises(type(error)) if error is not None else nullcontext()
+    with raised, claiming("a", Execution("d", store.url), ALONE, Wishes()) as claim:
+        assert claim().number == 1
+        if error is not None:
+            raise error
+    (record,) = history(store, FOLDER)
+    assert record.claim.job.startswith(f"process {os.getpid()} on ")
+    assert record.end is not None
+    assert (record.end.outcome, record.end.error) == (outcome, str(error) if error is not None else None)
+    assert failure([record]) == ("the loss is NaN" if outcome == "failed" else None)
+
+
+def test_it_shows_that_it_lives_and_hears_of_wishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plain, "BEAT_SECONDS", 0.01)
+    store, wishes = open_store(tmp_path.as_uri()), Wishes()
+    with claiming("a", Execution("d", store.url), ALONE, wishes) as claim:
+        attempt = claim()
+        wait_for(lambda: attempt.last_beat() is not None, "a beat", 10)
+        first = attempt.last_beat()
+        wait_for(lambda: attempt.last_beat() != first, "a second beat", 10)
+        attempt.ask_to_stop()
+        assert wishes.stop.wait(10)
+        attempt.end("lost")
+        wait_for(lambda: isinstance(wishes.failure, SupersededError), "its being given up", 10)
+    time.sleep(0.1)
+    last = attempt.last_beat()
+    time.sleep(0.1)
+    assert attempt.last_beat() == last, "it goes on after its end"
+    assert json.loads(last or b"{}")["count"] > 1
+
+
+def test_a_refusal_before_the_claim_leaves_nothing(tmp_path: Path) -> None:
+    store = open_store(tmp_path.as_uri())
+    with (
+        pytest.raises(InputError, match="no such dataset"),
+        claiming("a", Execution("d", store.url), ALONE, Wishes()),
+    ):
+        raise InputError("no such dataset")
+    assert store.list("") == []
