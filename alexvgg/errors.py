@@ -4,6 +4,8 @@ import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+MOST_NAMES = 40  # in a sentence
+
 
 class InputError(ValueError):
     """A request that can't be carried out. Its message is a sentence: what, why, and what to try.
@@ -40,7 +42,8 @@ def did_you_mean(word: str, known: Iterable[str], all_of_them: str = "there are"
     known = list(known)
     if (close := nearest(word, known)) is not None:
         return f"; did you mean {close!r}?"
-    return f"; {all_of_them} {', '.join(known) or 'none'}"
+    more = f" and {len(known) - MOST_NAMES} more" if len(known) > MOST_NAMES else ""
+    return f"; {all_of_them} {', '.join(known[:MOST_NAMES]) or 'none'}{more}"
 
 
 def resolve(name: str, known: Iterable[str], where: str = "in the storage") -> str:
@@ -51,9 +54,7 @@ def resolve(name: str, known: Iterable[str], where: str = "in the storage") -> s
         return found[0]
     if found:
         raise NotFoundError(f"{name!r} may be {', '.join(found)}; write more of the one you mean")
-    close = nearest(name, names)
-    hint = f"did you mean {close!r}?" if close is not None else "`alexvgg status` shows what there is"
-    raise NotFoundError(f"there is no {name!r} {where}; {hint}")
+    raise NotFoundError(f"there is no {name!r} {where}{did_you_mean(name, names)}")
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

@@ -167,6 +167,6 @@ def find_finished(storage: Store, name: str) -> Finished:
         state = {"planned": "is planned"}.get(found.state, f"has {found.state}")
         raise InputError(
             f"{found.name} {state} but isn't finished, and only final weights can be used. "
-            "`alexvgg status` shows how far it is; submitting it again goes on with it."
+            "The `submit` or `train` that began it goes on with it."
         )
     return Finished(found.spec, found.weights)

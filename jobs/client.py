@@ -21,11 +21,16 @@ from alexvgg.attempts import Claim
 from alexvgg.campaign.driver import JobState
 from alexvgg.campaign.plan import Training, Work
 from alexvgg.config import Execution, from_dict
-from alexvgg.errors import InputError, NotFoundError, resolve
+from alexvgg.errors import InputError, NotFoundError, nearest, resolve
 from alexvgg.profiles import Profile
 from jobs.access import TokenError, refuse_if_open
 
 ENDED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED)
+
+FORGOTTEN = (
+    "A cluster forgets its jobs and their logs when it ends; what runs have reached lies in the storage, where "
+    "`alexvgg status` finds it and `alexvgg resume NAME` goes on."
+)
 
 PATIENCE_SECONDS = 300.0  # with a dashboard whose log is followed
 
@@ -99,7 +104,10 @@ def find_job(
     if name is None:
         found = [j for j in found if "campaign" not in j.metadata]
     else:
-        target = resolve(name, {j.metadata["alexvgg"] for j in found}, where)
+        targets = {str(j.metadata["alexvgg"]) for j in found}
+        if not any(target.startswith(name) for target in targets) and nearest(name, targets) is None:
+            raise NotFoundError(f"there is no job for {name!r} {where}. {FORGOTTEN}")
+        target = resolve(name, targets, where)
         found = [j for j in found if j.metadata["alexvgg"] == target]
         drivers = [j for j in found if j.metadata["kind"] == "driver"]
         if workers or attempt is not None:
@@ -109,7 +117,8 @@ def find_job(
     if attempt is not None:
         found = [j for j in found if j.metadata.get("attempt") == str(attempt)]
     if not found:
-        raise NotFoundError(f"there is no such job {where}; `alexvgg status` shows them")
+        which = "such job" if name is not None else "job"
+        raise NotFoundError(f"there is no {which} {where}. {FORGOTTEN}")
     return str(found[-1].submission_id)
 
 

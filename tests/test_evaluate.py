@@ -161,7 +161,7 @@ def test_several_ranks_give_the_same_document_and_the_same_bytes(
     ("runs", "code", "sentence"),
     [
         (("vgg_d-jitter-x",), 102, "there is no 'vgg_d-jitter-x' in .*; did you mean 'vgg_d-jitter-"),
-        (("x",), 102, "there is no 'x' in .*; `alexvgg status` shows what there is"),
+        (("x",), 102, "there is no 'x' in .*; there are alexnet-s256-"),
         (("vgg_a-s256-*",), 2, "has started but isn't finished, and only final weights can be used"),
     ],
 )

@@ -117,13 +117,13 @@ def test_a_killed_process_goes_on_bitwise(
     assert ("goes on from there" in errors) == (signal_number != signal.SIGKILL)
     assert ("Ctrl-C again stops at once" in errors) == (signal_number == signal.SIGINT)
     # What an upload that was cut off leaves behind.
-    store.put(f"runs/{spec.name}/checkpoints/00000045/model-0123456789ab.safetensors", b"half of it")
+    store.put(f"runs/{spec.name}/checkpoints/00000047/model-0123456789ab.safetensors", b"half of it")
     subprocess.run(command(digits_url, tmp_path), env=environment, check=True, capture_output=True, timeout=120)
     ends = [record.end.outcome for record in read_run(store, spec.name).attempts if record.end is not None]
     assert ends == ["lost" if signal_number == signal.SIGKILL else "stopped", "finished"]
     assert starts(store, spec)[1] >= 5
-    assert 45 not in committed(spec, store)
-    assert not store.list(f"runs/{spec.name}/checkpoints/00000045/")
+    assert 47 not in committed(spec, store)
+    assert not store.list(f"runs/{spec.name}/checkpoints/00000047/")
     assert_the_same(undisturbed, store, spec)
 
 

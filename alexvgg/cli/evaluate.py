@@ -11,7 +11,7 @@ import click
 
 from alexvgg.cli.commands import given
 from alexvgg.cli.names import run_names
-from alexvgg.cli.place import connect, insecure_option, need, open_place, place_options, say
+from alexvgg.cli.place import connect, flags_of, insecure_option, need, open_place, place_options, say
 from alexvgg.cli.progress import telling
 from alexvgg.cli.scales import test_scales_option
 
@@ -89,15 +89,16 @@ def evaluate(
     request = replace(request, runs=tuple(run.name for run in found))
     plan_rows(request, found, images.fingerprint, flip=images.flip)
     job, new = send_evaluation(request, execution_on(place, (nodes, nodes)), kept, jobs)
+    options = flags_of(profile=profile, storage=storage)
     if as_json:
         click.echo(json.dumps({"job": job, "new": new, "dashboard": place.dashboard}, indent=2))
     else:
         click.echo(f"{'Submitted' if new else 'Already running:'} {job}")
         click.echo(f"  Ray dashboard  {place.dashboard}/#/jobs/{job}")
-        click.echo(f"  follow         alexvgg logs {job} -f")
-        click.echo(f"  stop           alexvgg stop {job}")
+        click.echo(f"  follow         alexvgg logs {job} -f{options}")
+        click.echo(f"  stop           alexvgg stop {job}{options}")
     if wait:
-        sys.exit(follow_to_end(jobs, job, aside=as_json))
+        sys.exit(follow_to_end(jobs, job, options, aside=as_json))
 
 
 def _here(request: Request, profile: str | None, storage: str | None, dataset: str | None, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from alexvgg.cli.names import run_names
-from alexvgg.cli.place import connect, insecure_option, profile_option, say
+from alexvgg.cli.place import connect, flags_of, insecure_option, place_options, say
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -22,9 +22,11 @@ JOB_FAILED, JOB_UNKNOWN, STOPPED = 100, 1, 103
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job ends; Ctrl-C detaches and stops nothing.")
 @click.option("--attempt", type=click.IntRange(min=1), help="Of a run: this attempt's log instead of the newest's.")
 @click.option("--rank", type=click.IntRange(min=0), help="Of a run: this worker's own output.")
-@profile_option
+@place_options("storage")
 @insecure_option
-def logs(name: str | None, follow: bool, attempt: int | None, rank: int | None, profile: str | None) -> None:
+def logs(
+    name: str | None, follow: bool, attempt: int | None, rank: int | None, profile: str | None, storage: str | None
+) -> None:
     """Print the log of a campaign, a run, an evaluation or a job: the newest campaign's if none is named.
 
     A campaign's driver starts a job for each run; followed, it shows their logs, too.
@@ -40,7 +42,7 @@ def logs(name: str | None, follow: bool, attempt: int | None, rank: int | None, 
 
     if name is None and (attempt, rank) != (None, None):
         raise InputError("--attempt and --rank are of a run; name it: `alexvgg status` shows the runs")
-    place, jobs = connect(profile)
+    place, jobs = connect(profile, storage=storage)
     from jobs.client import find_job, logs_of
     from jobs.groups import worker_log
 
@@ -53,7 +55,7 @@ def logs(name: str | None, follow: bool, attempt: int | None, rank: int | None, 
         if silent:
             say(f"rank {rank} has printed nothing: rank 0 speaks for all, others only of what goes wrong on them")
     elif follow:
-        sys.exit(follow_to_end(jobs, job))
+        sys.exit(follow_to_end(jobs, job, flags_of(profile=profile, storage=storage)))
     else:
         for text in logs_of(jobs, job):
             click.echo(text, nl=False)
@@ -62,9 +64,9 @@ def logs(name: str | None, follow: bool, attempt: int | None, rank: int | None, 
 @click.command()
 @click.argument("name", required=False, shell_complete=run_names)
 @click.option("--now", is_flag=True, help="Don't wait for a checkpoint: what came after the last one is lost.")
-@profile_option
+@place_options("storage")
 @insecure_option
-def stop(name: str | None, now: bool, profile: str | None) -> None:
+def stop(name: str | None, now: bool, profile: str | None, storage: str | None) -> None:
     """Stop a campaign, a run or an evaluation: the newest campaign if none is named.
 
     A run that trains ends after a checkpoint. `alexvgg resume`, or submitting the same again, goes on from there.
@@ -76,27 +78,27 @@ def stop(name: str | None, now: bool, profile: str | None) -> None:
     """
     from alexvgg.data.store import open_store
 
-    place, jobs = connect(profile)
+    place, jobs = connect(profile, storage=storage)
     from jobs import submit
     from jobs.client import find_job
 
-    job = find_job(jobs, open_store(place.storage).url, name)
+    job, options = find_job(jobs, open_store(place.storage).url, name), flags_of(profile=profile, storage=storage)
     if now:
         submit.give_up(jobs, job)
     if not submit.stop(jobs, job):
         click.echo(f"{job} had ended already")
     elif now:
-        click.echo(f"{job} is stopped; `alexvgg resume` goes on")
+        click.echo(f"{job} is stopped; `alexvgg resume{options}` goes on")
     else:
-        click.echo(f"{job} is stopping: what trains ends after a checkpoint, as `alexvgg status` shows")
-        say("`alexvgg resume` goes on")
+        click.echo(f"{job} is stopping: what trains ends after a checkpoint, as `alexvgg status{options}` shows")
+        say(f"`alexvgg resume{options}` goes on")
 
 
 @click.command()
 @click.argument("name", required=False, shell_complete=run_names)
-@profile_option
+@place_options("storage")
 @insecure_option
-def resume(name: str | None, profile: str | None) -> None:
+def resume(name: str | None, profile: str | None, storage: str | None) -> None:
     """Go on with a campaign that was stopped, or whose driver is gone, from the checkpoints of its runs.
 
     That is the newest campaign that the cluster knows if none is named.
@@ -106,46 +108,48 @@ def resume(name: str | None, profile: str | None) -> None:
       alexvgg resume
       alexvgg resume vgg_e-s256-3f2a91c4
     """
-    _go_on(name, profile, forgive=False)
+    _go_on(name, profile, storage, forgive=False)
 
 
 @click.command()
 @click.argument("name", shell_complete=run_names)
-@profile_option
+@place_options("storage")
 @insecure_option
-def retry(name: str, profile: str | None) -> None:
+def retry(name: str, profile: str | None, storage: str | None) -> None:
     """Go on with a run that failed, and with the campaigns that it kept back.
 
     \b
     Example:
       alexvgg retry vgg_e-s256-3f2a91c4
     """
-    _go_on(name, profile, forgive=True)
+    _go_on(name, profile, storage, forgive=True)
 
 
-def _go_on(name: str | None, profile: str | None, *, forgive: bool) -> None:
+def _go_on(name: str | None, profile: str | None, storage: str | None, *, forgive: bool) -> None:
     from alexvgg.data.store import open_store
     from alexvgg.errors import NotFoundError
 
-    place, jobs = connect(profile)
+    place, jobs = connect(profile, storage=storage)
     from jobs.client import jobs_of
     from jobs.submit import go_on
 
-    storage = open_store(place.storage)
+    store, options = open_store(place.storage), flags_of(profile=profile, storage=storage)
     if name is None:
-        drivers = jobs_of(jobs, kind="driver", storage=storage.url)
+        drivers = jobs_of(jobs, kind="driver", storage=store.url)
         if not drivers:
-            raise NotFoundError(f"the cluster knows no campaign of {storage.url}; name one that `alexvgg status` shows")
+            raise NotFoundError(
+                f"the cluster knows no campaign of {store.url}; name one that `alexvgg status{options}` shows"
+            )
         name = str(drivers[-1].metadata["alexvgg"])
-    for job, new in go_on(name, storage, jobs, forgive=forgive, say=say):
+    for job, new in go_on(name, store, jobs, forgive=forgive, say=say):
         click.echo(f"{'Submitted' if new else 'Already running:'} {job}")
-        say(f"`alexvgg logs {job} -f` follows it")
+        say(f"`alexvgg logs {job} -f{options}` follows it")
 
 
-def follow_to_end(jobs: JobSubmissionClient, job: str, *, aside: bool = False) -> int:
+def follow_to_end(jobs: JobSubmissionClient, job: str, options: str = "", *, aside: bool = False) -> int:
     """Print a job's log until it ends and return the exit code that says how. Ctrl-C detaches.
 
-    `aside` prints it to stderr: stdout has something else.
+    `options`, like ` --profile lab`, are added to commands. `aside` prints it to stderr: stdout has something else.
     """
     from ray.job_submission import JobStatus
 
@@ -155,10 +159,13 @@ def follow_to_end(jobs: JobSubmissionClient, job: str, *, aside: bool = False) -
         for text in follow(jobs, job, say):
             click.echo(text, nl=False, err=aside)
     except KeyboardInterrupt:
-        say(f"detached; {job} goes on. `alexvgg logs {job} -f` shows it again, `alexvgg stop {job}` stops it.")
+        say(
+            f"detached; {job} goes on. `alexvgg logs {job} -f{options}` shows it again, `alexvgg stop {job}{options}` "
+            "stops it."
+        )
         return 130
     except ConnectionError as error:
-        say(f"{error}. {job} may go on; `alexvgg logs {job} -f` shows it again.")
+        say(f"{error}. {job} may go on; `alexvgg logs {job} -f{options}` shows it again.")
         return JOB_UNKNOWN
     end = jobs.get_job_status(job)
     return {JobStatus.SUCCEEDED: 0, JobStatus.STOPPED: STOPPED}.get(end, JOB_FAILED)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from alexvgg.cli.jobs import follow_to_end
-from alexvgg.cli.place import connect, insecure_option, profile_option
+from alexvgg.cli.place import connect, flags_of, insecure_option, profile_option
 from alexvgg.cli.progress import telling
 
 THREADS = min(16, os.cpu_count() or 1)
@@ -89,7 +89,8 @@ def pack(src: Path, dst: str, nodes: int | None, profile: str | None, **options:
         _, jobs = connect(profile)
         from jobs.pack import submit  # only now: Ray reads where its token lies when it is imported
 
-        sys.exit(follow_to_end(jobs, submit(jobs, src, dst, _pack_options(options), threads, nodes)))
+        job = submit(jobs, src, dst, _pack_options(options), threads, nodes)
+        sys.exit(follow_to_end(jobs, job, flags_of(profile=profile)))
     with telling() as tell:
         if is_shards(src):
             summary = copy_shards(src, open_store(dst), _shard_options(src.resolve().name, options), threads, tell)

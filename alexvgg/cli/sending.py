@@ -11,7 +11,7 @@ import click
 
 from alexvgg.cli.execution import Link, Number, execution_options
 from alexvgg.cli.jobs import follow_to_end
-from alexvgg.cli.place import insecure_option, need, place_options, place_to_submit, say
+from alexvgg.cli.place import flags_of, insecure_option, need, place_options, place_to_submit, say
 from alexvgg.cli.status import duration
 
 if TYPE_CHECKING:
@@ -136,9 +136,10 @@ def plan_and_send(
         if not submission.is_done:
             check_cluster(place, nodes[0], node_minutes, say)
             job, new = send(submission.campaign, kept, jobs, say=say)
-    _sent(submission, place, job, new, as_json)
+    options = flags_of(profile=profile, storage=storage)
+    _sent(submission, place, job, options, new=new, as_json=as_json)
     if wait and job is not None:
-        sys.exit(follow_to_end(jobs, job, aside=as_json))
+        sys.exit(follow_to_end(jobs, job, options, aside=as_json))
 
 
 def _exchanges(submission: Submission, hosts: int) -> list[ExchangePlan]:
@@ -210,17 +211,17 @@ def _together(submission: Submission, price: float | None) -> str:
     )
 
 
-def _sent(submission: Submission, place: Profile, job: str | None, new: bool, as_json: bool) -> None:
+def _sent(submission: Submission, place: Profile, job: str | None, options: str, *, new: bool, as_json: bool) -> None:
     if as_json:
         known = {"run": submission.target, "job": job, "new": new, "dashboard": place.dashboard, "mlflow": place.mlflow}
         click.echo(json.dumps(known, indent=2))
         return
     if job is None:
-        click.echo("All of them are finished: `alexvgg report` and `alexvgg table` show the results.")
+        click.echo(f"All are finished: `alexvgg report{options}` and `alexvgg table{options}` show the results.")
         return
     click.echo(f"{'Submitted' if new else 'Already running:'} {job}")
     click.echo(f"  Ray dashboard  {place.dashboard}/#/jobs/{job}")
     click.echo(f"  MLflow         {place.mlflow or 'not configured'}")
-    click.echo(f"  follow         alexvgg logs {job} -f")
-    click.echo("  state          alexvgg status")
-    click.echo(f"  stop           alexvgg stop {job}")
+    click.echo(f"  follow         alexvgg logs {job} -f{options}")
+    click.echo(f"  state          alexvgg status{options}")
+    click.echo(f"  stop           alexvgg stop {job}{options}")

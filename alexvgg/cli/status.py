@@ -50,7 +50,7 @@ def status(name: str | None, watch: bool, profile: str | None, storage: str | No
     place = open_place(profile, storage=storage)
     from jobs.groups import groups  # only now: Ray reads where its token lies when it is imported
 
-    store, options = open_store(place.storage), flags_of(profile=profile)
+    store, options = open_store(place.storage), flags_of(profile=profile, storage=storage)
     while True:
         jobs = known_jobs(profile, place)
         teams = groups(place.dashboard) if place.dashboard is not None and jobs is not None else {}

@@ -15,7 +15,7 @@ from alexvgg.data.cache import Cache
 from alexvgg.data.meter import Meters
 from alexvgg.data.plan import EpochPlan
 from alexvgg.data.shards import Split
-from alexvgg.data.store import Store
+from alexvgg.data.store import MissingKeyError, Span, Store
 from alexvgg.errors import StoreError
 
 MAX_READ = 16 << 20  # bytes of one ranged GET
@@ -244,11 +244,11 @@ def read_samples(store: Store, split: Split, samples: Sequence[int]) -> Iterator
     """(sample, its image bytes) as they arrive, of samples that lie in one shard, in storage order.
 
     Bytes that aren't the indexed ones are read once more, in case they were changed on the way. Raises StoreError with
-    the shard and the offset if they stay so.
+    the shard and the offset if they stay so, or if the shard isn't there.
     """
     shard = split.shards[split.shard_of[samples[0]]]
     spans = [(int(split.offsets[s]), int(split.sizes[s])) for s in samples]
-    for sample, span, data in zip(samples, spans, store.stream(shard, spans), strict=True):
+    for sample, span, data in zip(samples, spans, _stream(store, shard, spans), strict=True):
         intact = data
         if crc32(data) != split.crc32[sample]:
             intact = store.get_range(shard, *span)
@@ -258,6 +258,16 @@ def read_samples(store: Store, split: Split, samples: Sequence[int]) -> Iterator
                     "(crc32 differs). The shard was damaged or replaced; restore it, or pack and index it again."
                 )
         yield sample, intact
+
+
+def _stream(store: Store, shard: str, spans: Sequence[Span]) -> Iterator[bytes]:
+    try:
+        yield from store.stream(shard, spans)
+    except MissingKeyError as error:
+        raise StoreError(
+            f"{error}, though the dataset's index names it. Restore it; `alexvgg data verify {store.url}` names all "
+            "that is missing or damaged."
+        ) from None
 
 
 def read_all(store: Store, split: Split, samples: Iterable[int]) -> dict[int, bytes]:

@@ -15,6 +15,10 @@ from alexvgg.errors import InputError
 
 CONNECTIONS = 64  # one for each lane
 OPENING_SECONDS = 10.0  # of patience: whoever mistyped the endpoint shouldn't wait for minutes
+REMEDY = (
+    "Check the bucket's name, AWS_PROFILE or the AWS_… credentials, and for a service other than AWS "
+    "AWS_ENDPOINT_URL_S3."
+)
 
 _client_lock = threading.Lock()
 
@@ -75,15 +79,12 @@ class S3Store:
                 if error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500 or code in PASSING:
                     raise
                 reason = {"404": "there is no such bucket", "403": "access is denied"}.get(code, code)
-                raise InputError(
-                    f"can't use {self.url}: {reason} at {where}. Check the bucket's name, AWS_PROFILE or the AWS_… "
-                    "credentials, and AWS_ENDPOINT_URL_S3 for a service other than AWS."
-                ) from None
+                raise InputError(f"can't use {self.url}: {reason} at {where}. {REMEDY}") from None
 
         try:
             attempt(self, f"looking for the bucket at {where}", head, OPENING_SECONDS)
         except BotoCoreError as error:
-            raise InputError(f"can't use {self.url} at {where}: {error}") from None
+            raise InputError(f"can't use {self.url} at {where}: {error}. {REMEDY}") from None
 
     def renew(self) -> None:
         """Read the credentials again."""

@@ -148,8 +148,14 @@ class FileStore:
     @contextmanager
     def _temporary(self, path: Path) -> Iterator[Path]:
         """An empty file beside `path`; it is gone afterwards, unless it became that."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+        except OSError as error:
+            raise StoreError(
+                f"nothing can be written in {path.parent}: {error.strerror}. Make {self.url} a folder with room, in "
+                "which this user may write, or name another one."
+            ) from error
         os.close(descriptor)
         try:
             yield Path(name)

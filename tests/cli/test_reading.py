@@ -124,6 +124,10 @@ def test_a_report_without_mlflow_is_a_report(
     shown = run("report", *flags)
     assert shown.exit_code == 0, shown.output
     assert "MLflow at http://127.0.0.1:1 didn't take report.html" in shown.stderr
-    refused = run("mlflow", "sync", "--url", "nonsense", "--storage", storage.url)
-    assert refused.exit_code == 2
-    assert "no MLflow server answers at nonsense" in refused.stderr
+    for url, told in (
+        ("nonsense", "--url is 'nonsense'; write it as http://HOST:PORT"),
+        ("http://127.0.0.1:1", "no MLflow server answers at http://127.0.0.1:1"),
+    ):
+        refused = run("mlflow", "sync", "--url", url, "--storage", storage.url)
+        assert refused.exit_code == 2
+        assert told in refused.stderr

@@ -46,6 +46,18 @@ def test_what_cannot_be_is_refused_before_anything_is_stored(
     assert open_store((tmp_path / "s").as_uri()).list("") == []
 
 
+def test_a_shard_that_is_gone_is_named_with_what_to_do(digits_url: str, tmp_path: Path) -> None:
+    there, url = open_store(digits_url), (tmp_path / "d").as_uri()
+    for key in there.list(""):
+        open_store(url).put(key, there.get(key))
+    open_store(url).delete("train-000002.tar")
+    result = train(url, tmp_path / "s")
+    assert result.exit_code == 1
+    missing = f"{url}/train-000002.tar does not exist, though the dataset's index names it"
+    assert f"{missing}. Restore it; `alexvgg data verify {url}` names all that is missing" in result.stderr
+    assert missing in status(tmp_path / "s")
+
+
 def test_a_run_that_diverged_has_failed(digits_url: str, tmp_path: Path) -> None:
     result = train(digits_url, tmp_path, "--set", "train.lr=1000")
     assert result.exit_code == 1

@@ -85,7 +85,7 @@ def test_a_submission_trains_the_lineage_and_fills_the_table(
     assert "on 9 nodes" in alexvgg("submit", "--model", "vgg_e", "--nodes", "9", "--dry-run").stdout
     assert "node-9" not in alexvgg("cluster", "status").stdout
     again = alexvgg(*submit)
-    assert "All of them are finished" in again.stdout
+    assert "All are finished" in again.stdout
     jobs = [job["job"] for job in json.loads(alexvgg("status", "--json").stdout)["jobs"]]
     assert [job for job in jobs if job.startswith((a, b))] == [f"{b}-d1", f"{a}-a1", f"{b}-a1"]
     assert f"[2/2] {b} finished" in alexvgg("logs").stdout

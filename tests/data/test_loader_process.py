@@ -95,9 +95,7 @@ def test_images_that_no_decoder_reads_and_shards_that_changed_are_named(tmp_path
 def test_a_request_that_cannot_be_met_is_refused_in_words(digits: Dataset) -> None:
     plan = plan_epoch(digits.train.shard_sizes, BATCH, 8, seed=7, epoch=0)
     with closing(LoaderProcess(threads(digits, size=1 << 20), BATCH)) as process:
-        told = (
-            r"1,048,576 prefetch bytes can't hold 5 batches of 192 decoded images .* Give --prefetch-bytes \d+"
-        )
+        told = r"1,048,576 prefetch bytes can't hold 5 batches of 192 decoded images .* Give --prefetch-bytes \d+"
         for refused in (lambda: process.check(plan), lambda: next(process.training(plan, 0, 0))):
             with pytest.raises(InputError, match=told):
                 refused()

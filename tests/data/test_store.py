@@ -212,13 +212,13 @@ def test_missing_bucket_and_absent_service_are_sentences(
 def test_a_folder_that_refuses_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"a file where a folder is needed")
     store = open_store(tmp_path.as_uri())
-    for refused in (lambda: store.put("a/b", b""), lambda: store.put_new("a/b", b""), lambda: store.get("a/b")):
-        with pytest.raises(StoreError, match=r"/a/b: (Not a directory|File exists)"):
-            refused()
-    nowhere = open_store("file:///proc/nope")
-    for refused in (lambda: nowhere.put("a", b""), lambda: nowhere.put_new("a", b"")):
-        with pytest.raises(StoreError, match="/proc/nope/a: No such file or directory"):
-            refused()
+    with pytest.raises(StoreError, match="/a/b: Not a directory"):
+        store.get("a/b")
+    for root, key in ((store, "a/b"), (open_store("file:///proc/nope"), "b")):
+        told = rf"nothing can be written in .*/(a|nope): .* Make {root.url} a folder with room, in which this user may"
+        for put in (root.put, root.put_new):
+            with pytest.raises(StoreError, match=told):
+                put(key, b"")
     store.put("whole", b"1")
     writing = store.writer("part")
     writing.__enter__().write(b"2")

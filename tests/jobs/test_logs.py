@@ -109,8 +109,12 @@ def test_a_job_is_found_in_its_storage_only() -> None:
     assert client.find_job(jobs, theirs, "vgg_e") == client.find_job(jobs, ours, "vgg_e-d1-2") == "vgg_e-d1-2"
     assert client.find_job(jobs, ours, "vgg_e", workers=True) == client.find_job(jobs, ours, "vgg_e", 1) == "vgg_e-a1"
     assert client.find_job(jobs, ours, "pack") == "pack"
-    with pytest.raises(NotFoundError, match="there is no 'vgg_d' of s3://ours on the cluster at http://ray"):
+    with pytest.raises(NotFoundError, match="there is no 'vgg_d' of s3://ours on the cluster at http://ray; did you"):
         client.find_job(jobs, ours, "vgg_d")
+    with pytest.raises(NotFoundError, match=r"no job for 'alexnet' of s3://ours .* A cluster forgets its jobs"):
+        client.find_job(jobs, ours, "alexnet")
+    with pytest.raises(NotFoundError, match=r"there is no job of s3://new .* A cluster forgets its jobs"):
+        client.find_job(jobs, "s3://new", None)
 
 
 def test_without_following_what_there_is_comes_at_once() -> None:
