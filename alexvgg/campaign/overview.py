@@ -21,6 +21,8 @@ from alexvgg.runs import RunRecord, read_run, read_spec
 from alexvgg.tracking.live import read_live
 
 READERS = 16
+STEPS_PER_POINT = 10  # of alexvgg.engine.loop
+UNUSUAL_SECONDS = 180.0  # without a step: an epoch's validation takes less on what trains ImageNet
 
 # gone: it hasn't ended, but the cluster doesn't know its job any more, or nothing was heard of its process. started:
 # by a script of one's own, of which nobody knows whether it lives. unreadable: by this version.
@@ -34,7 +36,10 @@ Jobs = Mapping[str, bool]  # job id -> whether it is still going
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training is. `seconds_left` are for training at its newest speed, without its last evaluation."""
+    """How far a training is. `seconds_left` are for training at its newest speed, without its last evaluation.
+
+    `seconds_still` is how long its newest step was ago, by two hosts' clocks, if that is unusual at its speed.
+    """
 
     epoch: int
     epochs: int
@@ -43,6 +48,7 @@ class Progress:
     top1_error: float | None = None  # of the validation images, centre crop, in per cent
     images_per_s: float | None = None
     seconds_left: float | None = None
+    seconds_still: float | None = None
 
 
 @dataclass(frozen=True)
@@ -217,18 +223,26 @@ def _progress(storage: Store, record: RunRecord, folder: str) -> Progress | None
     began = max((n for n, e in enumerate(record.journal) if e["event"] == "start"), default=None)
     if began is None:  # imported
         return None
-    start = record.journal[began]
+    start, seen = record.journal[began], record.last_seen
     newest = record.attempts[-1].claim if record.attempts else None
     if newest is None or newest.process is not None or newest.job == start["job"]:
         if epoch in record.journal[began:]:
             speed = metrics.get("perf/images_per_s")
         if live is not None and live.attempt == start["attempt"] and live.step > step:
-            step, loss, speed = live.step, live.loss, live.images_per_s or speed
+            step, loss, speed, seen = live.step, live.loss, live.images_per_s or speed, max(seen, live.time)
     epochs = epoch["epoch"] if epoch is not None else 0
     return Progress(
         epoch=epochs, epochs=t.epochs, step=step, loss=loss, top1_error=metrics.get("val/top1_error"),
         images_per_s=speed, seconds_left=_seconds_left(record, epoch, step, speed),
+        seconds_still=_seconds_still(t.global_batch, seen, speed),
     )  # fmt: skip
+
+
+def _seconds_still(global_batch: int, seen: float, speed: float | None) -> float | None:
+    if not speed:
+        return None
+    still, point = time.time() - seen, STEPS_PER_POINT * global_batch / speed
+    return still if still > UNUSUAL_SECONDS + 5 * point else None
 
 
 def _seconds_left(record: RunRecord, epoch: dict[str, Any] | None, step: int, speed: float | None) -> float | None:

@@ -181,6 +181,7 @@ def _columns(works: Sequence[WorkView]) -> list[Column]:
 
 
 def _about_alone(w: WorkView) -> Iterator[str]:
+    yield from _still(w)
     if w.error:
         yield f"    {_last_line(w.error)}"
     if w.phase in ("failed", "gone", "lost", "stopped"):
@@ -193,11 +194,17 @@ def _about(w: WorkView, teams: Mapping[str, Group], options: str) -> Iterator[st
     if w.phase in ("starting", "running", "evaluating") and group is not None and group.workers:
         ranks = ", ".join(f"{worker.rank} on {worker.node}" for worker in group.workers)
         yield f"    ranks {ranks}" + (f"; restarted {group.restarts} times" if group.restarts else "")
+    yield from _still(w)
     if w.error:
         yield f"    {_last_line(w.error)}"
     if w.phase == "failed":
         more = f"`alexvgg logs {w.name}{options}` shows more"
         yield f"    {more}; when its cause is mended, `alexvgg retry {w.name}{options}`"
+
+
+def _still(w: WorkView) -> Iterator[str]:
+    if w.phase == "running" and w.progress is not None and w.progress.seconds_still is not None:
+        yield f"    no step for {duration(w.progress.seconds_still)}: it validates, or waits for data or for nodes"
 
 
 def _last_line(error: str) -> str:

@@ -1,6 +1,7 @@
 """What `status` shows, from a storage that real claims, ends and journals were written to."""
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -154,6 +155,19 @@ def test_a_speed_is_the_newest_attempts(storage: Store) -> None:
     own = {"attempt": 2, "step": 50, "loss": 1.0, "images_per_s": 320.0}
     storage.put(f"runs/{A.name}/live.json", json.dumps(own).encode())
     assert speed_of(None) == ("running", 50, 320.0)
+
+
+def test_a_run_that_stands_still_shows_it(storage: Store) -> None:
+    claim(storage, A, 1)
+    train(storage, A, epochs=2)
+    for ago, shown in ((100, False), (185, False), (240, True)):  # a point takes 2 s at this speed
+        point = {"attempt": 1, "step": 60, "loss": 1.0, "images_per_s": 320.0, "time": time.time() - ago}
+        storage.put(f"runs/{A.name}/live.json", json.dumps(point).encode())
+        journal = storage.get(f"runs/{A.name}/journal.jsonl").decode().splitlines()
+        old = "".join(json.dumps(json.loads(line) | {"time": point["time"]}) + "\n" for line in journal)
+        storage.put(f"runs/{A.name}/journal.jsonl", old.encode())
+        lines = list(format_overview(overview(storage), {}))
+        assert ("    no step for 4 min: it validates, or waits for data or for nodes" in lines) == shown
 
 
 def test_a_run_without_a_campaign_has_started(storage: Store) -> None:
