@@ -26,7 +26,7 @@ from alexvgg.tracking.journal import cells_event
 from alexvgg.tracking.sink import send_once
 
 
-def plan_rows(request: Request, runs: Sequence[Finished], fingerprint: str, *, flip: bool) -> list[Row]:
+def plan_rows(request: Request, runs: Sequence[Finished], fingerprint: str) -> list[Row]:
     """The rows that a request fills: one for each run, or one for all of them, in whatever order they are named.
 
     Raises InputError if a run was trained on other images than `fingerprint`'s, or is named twice, cut short or not.
@@ -42,7 +42,7 @@ def plan_rows(request: Request, runs: Sequence[Finished], fingerprint: str, *, f
             )
     members = [Member(r.name, r.weights, tuple(sorted(request.test_scales or r.spec.test_scales[-1]))) for r in runs]
     groups = [sorted(members, key=lambda m: m.run)] if request.fuse else [[m] for m in members]
-    return [Row(request.method, tuple(group), fingerprint, flip) for group in groups]
+    return [Row(request.method, tuple(group), fingerprint) for group in groups]
 
 
 def evaluate(request: Request, execution: Execution, world: World, say: Say = lambda _: None) -> list[dict[str, Any]]:
@@ -54,7 +54,7 @@ def evaluate(request: Request, execution: Execution, world: World, say: Say = la
     storage = open_store(execution.storage_url)
     runs = [find_finished(storage, name) for name in request.runs]
     dataset = open_dataset(open_store(execution.dataset_url))
-    rows = plan_rows(request, runs, dataset.fingerprint, flip=dataset.flip)
+    rows = plan_rows(request, runs, dataset.fingerprint)
     nets = {run.name: load_net(storage, run, world.device) for run in runs}
     means = {run.name: mean_of(dataset, run.spec.data.mean, run.spec.model.crop) for run in runs}
     undecodable = Undecodable(dataset.store.url)

@@ -266,7 +266,7 @@ class _Run:
         d, method = self.dataset, own_method(self.spec.model.name)
         alone = [(q,) for q in sorted({q for scales in self.spec.test_scales for q in scales})]
         rows = [
-            Row(method, (Member(self.spec.name, sha256, scales),), d.fingerprint, d.flip)
+            Row(method, (Member(self.spec.name, sha256, scales),), d.fingerprint)
             for scales in dict.fromkeys([*self.spec.test_scales, *alone])
         ]
         score(

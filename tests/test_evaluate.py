@@ -182,15 +182,15 @@ def test_runs_of_another_dataset_are_refused(pictures: Dataset) -> None:
     other = replace(runs[1], spec=replace(runs[1].spec, data=replace(runs[1].spec.data, fingerprint="0" * 64)))
     request = Request((runs[0].name, other.name), fuse=True)
     with pytest.raises(InputError, match=f"{other.name} was trained on the dataset .* nets of different classes"):
-        plan_rows(request, [runs[0], other], pictures.fingerprint, flip=False)
+        plan_rows(request, [runs[0], other], pictures.fingerprint)
 
 
 def test_each_run_is_tested_at_its_own_scales_unless_told(pictures: Dataset) -> None:
     runs = [Finished(s, "0" * 64) for s in specs(pictures).values()]
     listed = tuple(r.name for r in runs)
-    own = plan_rows(Request(listed), runs, pictures.fingerprint, flip=False)
+    own = plan_rows(Request(listed), runs, pictures.fingerprint)
     assert [[m.test_scales for m in row.members] for row in own] == [[THREE], [THREE], [(256,)]]
-    (fused,) = plan_rows(Request(listed, test_scales=(288,), fuse=True), runs, pictures.fingerprint, flip=False)
+    (fused,) = plan_rows(Request(listed, test_scales=(288,), fuse=True), runs, pictures.fingerprint)
     assert [m.test_scales for m in fused.members] == [(288,)] * 3
 
 
@@ -199,16 +199,16 @@ def test_the_order_of_runs_and_scales_is_none_and_each_run_counts_once(pictures:
 
     def row(runs: list[Finished], scales: tuple[int, ...] | None) -> tuple[str, str]:
         request = Request(tuple(r.name for r in runs), "dense", scales, fuse=True)
-        (planned,) = plan_rows(request, runs, pictures.fingerprint, flip=False)
+        (planned,) = plan_rows(request, runs, pictures.fingerprint)
         return request.name, planned.key
 
     for scales in (None, (256, 288)):
         assert row(runs, scales) == row(runs[::-1], scales and scales[::-1])
-    (alone,) = plan_rows(Request((runs[0].name,), "dense", (288, 256)), runs[:1], pictures.fingerprint, flip=False)
+    (alone,) = plan_rows(Request((runs[0].name,), "dense", (288, 256)), runs[:1], pictures.fingerprint)
     assert alone.key.endswith("eval/dense-q256-288.json")
     cut = Request(tuple(runs[0].name[:n] for n in (9, 10, 11, 12)), fuse=True)
     with pytest.raises(InputError, match="a run stands twice"):
-        plan_rows(cut, [runs[0]] * 4, pictures.fingerprint, flip=False)
+        plan_rows(cut, [runs[0]] * 4, pictures.fingerprint)
 
 
 def test_cells_reach_mlflow_under_the_tables_names(

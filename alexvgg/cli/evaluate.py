@@ -87,7 +87,7 @@ def evaluate(
     # Whatever is wrong with the request is said before anything starts.
     found = [find_finished(kept, name) for name in request.runs]
     request = replace(request, runs=tuple(run.name for run in found))
-    plan_rows(request, found, images.fingerprint, flip=images.flip)
+    plan_rows(request, found, images.fingerprint)
     job, new = send_evaluation(request, execution_on(place, (nodes, nodes)), kept, jobs)
     options = flags_of(profile=profile, storage=storage)
     if as_json:

@@ -53,8 +53,7 @@ class Scoring:
 
     run: str
     weights: str  # sha256 of the final weights' file
-    fingerprint: str  # of the dataset
-    flip: bool  # are mirror images averaged in?
+    fingerprint: str  # of the dataset, and of whether its mirror images are averaged in
     method: Method
     q: int
 

@@ -60,8 +60,7 @@ class Row:
 
     method: RowMethod
     members: tuple[Member, ...]
-    fingerprint: str
-    flip: bool
+    fingerprint: str  # of the dataset
 
     @property
     def name(self) -> str:
@@ -81,7 +80,7 @@ class Row:
         """Of each member, the passes whose posteriors are averaged."""
         return [
             [
-                Scoring(m.run, m.weights, self.fingerprint, self.flip, method, q)
+                Scoring(m.run, m.weights, self.fingerprint, method, q)
                 for method in PASSES[self.method]
                 for q in m.test_scales
             ]
@@ -221,7 +220,6 @@ def record(storage: Store, row: Row) -> dict[str, Any]:
         "method": row.method,
         "members": [asdict(m) | {"test_scales": list(m.test_scales)} for m in row.members],
         "fingerprint": row.fingerprint,
-        "flip": row.flip,
         **asdict(counts),
         "top1_error": counts.top1_error,
         "top5_error": counts.top5_error,

@@ -37,7 +37,7 @@ CPU = torch.device("cpu")
 
 def ours(dataset: Dataset, net: Net, scales: tuple[int, ...], folder: Path) -> tuple[float, dict[int, torch.Tensor]]:
     """Seconds, and posteriors by scale."""
-    row = Row("dense", (Member("bench", "0", scales),), dataset.fingerprint, True)
+    row = Row("dense", (Member("bench", "0", scales),), dataset.fingerprint)
     store = FileStore("", folder)
     began = time.perf_counter()
     score({"bench": net}, [row], dataset, store, World(0, 1, CPU), decode_threads=2, undecodable=Undecodable(""))

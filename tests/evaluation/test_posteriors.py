@@ -24,7 +24,7 @@ from alexvgg.evaluation.posteriors import (
     write,
 )
 
-SCORING = Scoring("vgg_a-s256-00000000", "a" * 64, "f" * 64, False, "dense", 256)
+SCORING = Scoring("vgg_a-s256-00000000", "a" * 64, "f" * 64, "dense", 256)
 PARTS = [range(0, 5), range(5, 10), range(10, 13)]
 
 
@@ -55,7 +55,7 @@ def test_rows_are_kept_in_the_order_of_samples(store: Store) -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        {"weights": "b" * 64}, {"fingerprint": "0" * 64}, {"flip": True}, {"q": 288}, {"method": "multicrop"},
+        {"weights": "b" * 64}, {"fingerprint": "0" * 64}, {"q": 288}, {"method": "multicrop"},
         {"run": "vgg_a-s256-11111111"},
     ],
 )  # fmt: skip

@@ -63,7 +63,7 @@ def net(seed: int = 0) -> Net:
 
 
 def row(dataset: Dataset, method: scoring.RowMethod, *scales: int, run: str = "a") -> Row:
-    return Row(method, (Member(run, "0" * 64, scales),), dataset.fingerprint, dataset.flip)
+    return Row(method, (Member(run, "0" * 64, scales),), dataset.fingerprint)
 
 
 def evaluate(
@@ -224,7 +224,7 @@ def test_posteriors_of_other_weights_are_computed_anew(
     dataset: Dataset, store: FileStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evaluate(dataset, store, [row(dataset, "dense", 256)])
-    later = Row("dense", (Member("a", "1" * 64, (256,)),), dataset.fingerprint, dataset.flip)
+    later = Row("dense", (Member("a", "1" * 64, (256,)),), dataset.fingerprint)
     old = store.get(later.scorings()[0][0].key)
     computed = counting(monkeypatch)
     evaluate(dataset, store, [later], nets={"a": net(1)})
@@ -235,7 +235,7 @@ def test_posteriors_of_other_weights_are_computed_anew(
 def test_several_nets_meet_each_image_together(dataset: Dataset, store: FileStore) -> None:
     nets = {"a": net(0), "b": net(1)}
     members = (Member("a", "0" * 64, (224, 256)), Member("b", "0" * 64, (256,)))
-    fused = Row("dense", members, dataset.fingerprint, dataset.flip)
+    fused = Row("dense", members, dataset.fingerprint)
     evaluate(dataset, store, [fused], ranks=3, nets=nets)
     a, b = fused.scorings()
     stored: dict[Scoring, np.ndarray] = {s: read(store, s.key, s).values.numpy().astype(np.float64) for s in (*a, *b)}

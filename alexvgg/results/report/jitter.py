@@ -12,13 +12,13 @@ from alexvgg.results.table import scale_text
 from alexvgg.runs import RunRecord
 
 
-def by_model(runs: Sequence[RunRecord], storage: Store, *, flip: bool) -> str:
+def by_model(runs: Sequence[RunRecord], storage: Store) -> str:
     """For each net the top-1 error against Q, one line for each S."""
     models: dict[str, list[Line]] = {}
     for run in runs:
         if run.spec is None or run.weights is None:
             continue
-        points = errors_by_scale(run, storage, flip=flip)
+        points = errors_by_scale(run, storage)
         if len(points) > 1:
             lines = models.setdefault(run.spec.model.name, [])
             name = f"S = {scale_text(run.spec.data.train_scale)}"
@@ -33,7 +33,7 @@ def by_model(runs: Sequence[RunRecord], storage: Store, *, flip: bool) -> str:
     return f'<div class="cards">{"".join(drawn)}</div>' if drawn else ""
 
 
-def errors_by_scale(run: RunRecord, storage: Store, *, flip: bool) -> dict[int, float]:
+def errors_by_scale(run: RunRecord, storage: Store) -> dict[int, float]:
     """Top-1 error in per cent at each Q alone, as far as it was evaluated: nothing is computed but sums."""
     assert run.spec is not None
     assert run.weights is not None
@@ -43,7 +43,7 @@ def errors_by_scale(run: RunRecord, storage: Store, *, flip: bool) -> dict[int, 
         if d["method"] == "dense" and len(d["members"][0]["test_scales"]) == 1 and d["images"]
     }
     for q in sorted({q for row in run.spec.test_scales for q in row} - known.keys()):
-        scoring = Scoring(run.name, run.weights, run.spec.data.fingerprint, flip, "dense", q)
+        scoring = Scoring(run.name, run.weights, run.spec.data.fingerprint, "dense", q)
         with suppress(StoreError):  # what can't be read isn't shown
             if is_whole(storage, scoring) and (error := count(storage, [[scoring]]).top1_error) is not None:
                 known[q] = error

@@ -139,7 +139,7 @@ def _tables(m: Material) -> str:
 
 
 def _jitter(m: Material) -> str:
-    drawn = by_model(m.runs, m.storage, flip=m.dataset.flip)
+    drawn = by_model(m.runs, m.storage)
     return _lead(OF_DIGITS) + drawn if drawn and m.dataset.name == "digits" else drawn
 
 

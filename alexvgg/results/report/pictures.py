@@ -81,7 +81,7 @@ def predictions(run: RunRecord, dataset: Dataset, storage: Store) -> str:
     assert run.weights is not None
     method, q = own_method(run.spec.model.name), run.spec.test_scales[0][0]
     assert method != "both"
-    scoring = Scoring(run.name, run.weights, dataset.fingerprint, dataset.flip, method, q)
+    scoring = Scoring(run.name, run.weights, dataset.fingerprint, method, q)
     try:
         if not is_whole(storage, scoring):
             return ""

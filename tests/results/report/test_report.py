@@ -158,9 +158,9 @@ def test_wrong_answers_come_first_then_other_classes() -> None:
 
 def test_errors_at_one_scale_are_those_that_the_posteriors_give(three_runs: Trained, digits: Dataset) -> None:
     run = read_run(three_runs.storage, three_runs.names[0])
-    stored = errors_by_scale(run, three_runs.storage, flip=digits.flip)
+    stored = errors_by_scale(run, three_runs.storage)
     assert sorted(stored) == [224, 256, 288]
-    counted = errors_by_scale(replace(run, evaluation=[]), three_runs.storage, flip=digits.flip)
+    counted = errors_by_scale(replace(run, evaluation=[]), three_runs.storage)
     assert counted == stored
 
 
@@ -171,10 +171,10 @@ def test_posteriors_that_cannot_be_read_are_left_out(three_runs: Trained, digits
     cut, changed = (f"runs/{stored.name}/eval/posteriors/dense-q{q}.safetensors" for q in (224, 256))
     run = replace(stored, evaluation=[])
     storage.put(cut, storage.get(cut)[:-10])
-    assert sorted(errors_by_scale(run, storage, flip=digits.flip)) == [256, 288]
+    assert sorted(errors_by_scale(run, storage)) == [256, 288]
     storage.put(changed, storage.get(changed)[:-1] + b"x")
     storage.put(cut, b"short")
-    assert sorted(errors_by_scale(run, storage, flip=digits.flip)) == [288]
+    assert sorted(errors_by_scale(run, storage)) == [288]
     assert predictions(run, digits, storage) == "", "those at 256"
 
 
