@@ -298,8 +298,7 @@ class _Run:
 
     def close(self, status: str | None) -> None:
         """Let what is on its way arrive, and end the MLflow run, or leave it to another attempt."""
-        if isinstance(self.loader, LoaderProcess):
-            self.loader.close()
+        self.loader.close()
         if self.saver is not None:
             self.saver.close()
         self.recording.close(status)

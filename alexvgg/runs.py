@@ -3,14 +3,15 @@
 import json
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from alexvgg import attempts
-from alexvgg.attempts import Record
+from alexvgg.attempts import Attempt, Claim, Record
 from alexvgg.config import RunSpec, from_dict
 from alexvgg.data.store import Store
-from alexvgg.errors import InputError, reading, resolve
+from alexvgg.errors import InputError, NotFoundError, reading, resolve
 from alexvgg.tracking.journal import read_journal
 
 log = logging.getLogger(__name__)
@@ -118,6 +119,16 @@ def names_in(keys: Iterable[str]) -> list[str]:
     """Of every run that some of the keys belong to, by its spec or a claim: not of what someone else put there."""
     parts = (key.split("/") for key in keys)
     return sorted({p[1] for p in parts if p[2:] == ["spec.json"] or (p[2:3] == ["attempts"] and len(p) == 4)})
+
+
+def in_plain_process(storage: Store, name: str) -> tuple[Attempt, Claim] | None:
+    """The attempt of a plain process at the run of that name, cut short or not, unless it has ended."""
+    with suppress(NotFoundError):
+        folder = f"runs/{resolve(name, run_names(storage))}/"
+        records = attempts.history(storage, folder)
+        if records and records[-1].end is None and records[-1].claim.process is not None:
+            return Attempt(storage, folder, records[-1].number), records[-1].claim
+    return None
 
 
 def list_runs(storage: Store) -> list[RunRecord]:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from alexvgg.cli.names import run_names
-from alexvgg.cli.place import connect, flags_of, insecure_option, place_options, say
+from alexvgg.cli.place import connect, flags_of, insecure_option, open_place, place_options, say
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
+
+    from alexvgg.attempts import Attempt, Claim
 
 # Exit codes of commands that report on a job.
 JOB_FAILED, JOB_UNKNOWN, STOPPED = 100, 1, 103
@@ -42,6 +44,8 @@ def logs(
 
     if name is None and (attempt, rank) != (None, None):
         raise InputError("--attempt and --rank are of a run; name it: `alexvgg status` shows the runs")
+    if name is not None and (plain := _plain(name, profile, storage)) is not None:
+        raise InputError(f"{name} is trained by {plain[1].job}, which prints where it was started")
     place, jobs = connect(profile, storage=storage)
     from jobs.client import find_job, logs_of
     from jobs.groups import worker_log
@@ -69,7 +73,8 @@ def logs(
 def stop(name: str | None, now: bool, profile: str | None, storage: str | None) -> None:
     """Stop a campaign, a run or an evaluation: the newest campaign if none is named.
 
-    A run that trains ends after a checkpoint. `alexvgg resume`, or submitting the same again, goes on from there.
+    A run that trains ends after a checkpoint. `alexvgg resume`, or submitting the same again, goes on from there. A
+    run of `alexvgg train` hears of it through the storage.
 
     \b
     Examples:
@@ -78,6 +83,15 @@ def stop(name: str | None, now: bool, profile: str | None, storage: str | None) 
     """
     from alexvgg.data.store import open_store
 
+    if name is not None and (plain := _plain(name, profile, storage)) is not None:
+        attempt, claim = plain
+        if now:
+            attempt.end("stopped", "stopped without a checkpoint")
+        else:
+            attempt.ask_to_stop()
+        click.echo(f"{claim.job} is asked to end {'at once' if now else 'after a checkpoint'}")
+        say("the command that began it goes on")
+        return
     place, jobs = connect(profile, storage=storage)
     from jobs import submit
     from jobs.client import find_job
@@ -144,6 +158,13 @@ def _go_on(name: str | None, profile: str | None, storage: str | None, *, forgiv
     for job, new in go_on(name, store, jobs, forgive=forgive, say=say):
         click.echo(f"{'Submitted' if new else 'Already running:'} {job}")
         say(f"`alexvgg logs {job} -f{options}` follows it")
+
+
+def _plain(name: str, profile: str | None, storage: str | None) -> tuple[Attempt, Claim] | None:
+    from alexvgg.data.store import open_store
+    from alexvgg.runs import in_plain_process
+
+    return in_plain_process(open_store(open_place(profile, storage=storage).storage), name)
 
 
 def follow_to_end(jobs: JobSubmissionClient, job: str, options: str = "", *, aside: bool = False) -> int:

@@ -153,6 +153,9 @@ class Loader:
         """What a batch is waiting for, in words."""
         return "waiting for bytes from the storage" if self.starving[0] else "decoding images"
 
+    def close(self) -> None:
+        """Nothing to end here: threads end with their epoch. A `LoaderProcess` has a process."""
+
     def _start(
         self, plan: EpochPlan, epoch: int, step: int, fetcher: Fetcher, decoders: ThreadPoolExecutor
     ) -> "_Pending":

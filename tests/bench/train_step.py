@@ -150,7 +150,7 @@ def from_shards(dataset: Dataset, name: str, world: World) -> dict[str, float]:
     config = TrainConfig(global_batch=SHARD_BATCH, lr=1e-4, epochs=1)
     stuck = StuckStart(1000, 10**6, "")
     trainer = Trainer(build(name), config, world, Normalisation(dataset.mean_rgb), Silent(), stuck, compiled=COMPILED)
-    with closing(loader.training(plan, 0, 0)) as batches:
+    with closing(loader), closing(loader.training(plan, 0, 0)) as batches:
         trainer.epoch(batches, len(dataset.train), SHARD_WARM)
         return trainer.epoch(batches, len(dataset.train), plan.steps - SHARD_WARM)
 

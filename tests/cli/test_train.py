@@ -1,14 +1,12 @@
 """`alexvgg train` as a person meets it: what can't be is said before anything is stored, and how a run ended shows."""
 
 import json
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from processes import wait_for
 
 from alexvgg.cli import main
 from alexvgg.data.store import open_store
@@ -83,7 +81,13 @@ def test_a_run_is_trained_once_at_a_time(digits_url: str, tmp_path: Path) -> Non
         assert f"{run.name} is being trained already, by process {first.pid} on " in second.stderr
         shown = status(tmp_path)
         assert f"{run.name}  running " in shown
-        first.send_signal(signal.SIGTERM)
-        first.communicate(timeout=60)
-    wait_for(lambda: "  stopped  " in status(tmp_path), "its end", 10)
+        storage = ("--storage", tmp_path.as_uri())
+        told = CliRunner().invoke(main, ["logs", "vgg_a", *storage])
+        assert f"vgg_a is trained by process {first.pid} on " in told.stderr
+        stopped = CliRunner().invoke(main, ["stop", "vgg_a", *storage])
+        assert stopped.stdout.startswith(f"process {first.pid} on ")
+        assert "is asked to end after a checkpoint" in stopped.stdout
+        _, errors = first.communicate(timeout=60)
+    assert (first.returncode, "with a checkpoint; the same command goes on" in errors) == (143, True)
+    assert "  stopped  " in status(tmp_path)
     assert "the command that began it goes on from its last checkpoint" in status(tmp_path)
