@@ -7,7 +7,7 @@ All of it lies in the storage, in the work's folder (`runs/<run>/` or `evaluatio
     attempts/<n>.beat           a counter that grows while that job lives, and the time on its clock
     attempts/<n>.stop.json      someone asked it to stop
     attempts/<n>.end.json       how it ended; the first to know writes it
-    attempts/<n>.forgiven.json  someone asked to go on after it failed
+    attempts/<n>.forgiven.json  someone asked to go on after it failed or was stopped
 
 Attempt n + 1 can be claimed only when n has ended. An attempt that was given up for lost but still lives finds its
 successor here, and stops without writing anything (`SupersededError`).
@@ -119,7 +119,7 @@ class Attempt:
             return None
 
     def forgive(self) -> None:
-        """Let the work go on after this failure."""
+        """Let the work go on after this attempt, which failed or was stopped."""
         self.storage.put_new(f"{self._key}.forgiven.json", _json({"time": time.time()}))
 
     def signs(self) -> tuple[bool, bool]:
@@ -227,9 +227,16 @@ def standing(records: Sequence[Record]) -> Standing:
         return "live"
     if last.end.outcome == "lost":
         return "failed" if lost_in_a_row(records) >= MAX_LOST else "open"
-    if last.end.outcome == "failed" and last.forgiven:
+    if last.end.outcome in ("failed", "stopped") and last.forgiven:
         return "open"
     return last.end.outcome
+
+
+def beaten(beat: bytes | None) -> float:
+    """When a beat was written, on its writer's clock; 0 if there is none, or it doesn't say."""
+    with suppress(ValueError, TypeError, LookupError):
+        return float(json.loads(beat or b"")["time"])
+    return 0.0
 
 
 def lost_in_a_row(records: Sequence[Record]) -> int:

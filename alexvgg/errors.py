@@ -26,6 +26,10 @@ class StoreError(RuntimeError):
     """The storage failed for good, or what lies there isn't what was written: what, where, and why."""
 
 
+class ClusterError(RuntimeError):
+    """Ray refused a request, or couldn't carry it out."""
+
+
 @contextmanager
 def reading(document: str) -> Iterator[None]:
     """Inside, a stored document is made sense of. Raises InputError that names it if there is none in it."""

@@ -1,7 +1,7 @@
 """Which driver of a campaign may act: the one with the highest fencing number, as long as there is no higher one.
 
     campaigns/<campaign>/drivers/<fence>.json      taken by `put_new`: a driver holds the lease from here on
-    campaigns/<campaign>/drivers/<fence>.beat      a counter that its holder lets grow
+    campaigns/<campaign>/drivers/<fence>.beat      a counter that its holder lets grow, and the time on its clock
     campaigns/<campaign>/drivers/<fence>.stop.json its holder was asked to stop
     campaigns/<campaign>/drivers/<fence>.end.json  its holder has ended, and how
 
@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from alexvgg.data.store import MissingKeyError, Store
+from alexvgg.errors import reading
 
 BEAT_SECONDS = 3.0
 DEAD_SECONDS = 15.0
@@ -63,7 +64,8 @@ class Lease:
         if self._clock() - self._beaten >= BEAT_SECONDS:
             self.check()
             self._beats, self._beaten = self._beats + 1, self._clock()
-            self._storage.put(f"{_folder(self.campaign)}{self.fence}.beat", str(self._beats).encode())
+            beat = json.dumps({"count": self._beats, "time": time.time()})
+            self._storage.put(f"{_folder(self.campaign)}{self.fence}.beat", beat.encode())
 
     def stopping(self) -> None:
         """Say that this driver was asked to stop, and begins nothing any more."""
@@ -101,16 +103,10 @@ class Newcomer:
             return True
         if self._has_ended(holder_of(self._storage, self._campaign, fence).job):
             return True
-        now, seen = self._clock(), (fence, self._last_beat(fence))
+        now, seen = self._clock(), (fence, last_beat(self._storage, self._campaign, fence))
         if seen != self._seen:
             self._seen, self._since = seen, now
         return now - self._since > DEAD_SECONDS
-
-    def _last_beat(self, fence: int) -> bytes | None:
-        try:
-            return self._storage.get(f"{_folder(self._campaign)}{fence}.beat")
-        except MissingKeyError:
-            return None
 
 
 def is_ending(storage: Store, campaign: str, job: str) -> bool:
@@ -123,8 +119,19 @@ def is_ending(storage: Store, campaign: str, job: str) -> bool:
 
 
 def holder_of(storage: Store, campaign: str, fence: int) -> Holder:
-    """Who took a number."""
-    return Holder(**json.loads(storage.get(f"{_folder(campaign)}{fence}.json")))
+    """Who took a number. Raises InputError if what another version wrote can't be read."""
+    key = f"{_folder(campaign)}{fence}.json"
+    data = storage.get(key)
+    with reading(key):
+        return Holder(**json.loads(data))
+
+
+def last_beat(storage: Store, campaign: str, fence: int) -> bytes | None:
+    """Of a driver; None if it hasn't beaten yet."""
+    try:
+        return storage.get(f"{_folder(campaign)}{fence}.beat")
+    except MissingKeyError:
+        return None
 
 
 def outcome_of(storage: Store, campaign: str, fence: int) -> DriverOutcome | None:

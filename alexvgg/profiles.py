@@ -30,7 +30,7 @@ PROJECT_FILE = Path("alexvgg.toml")
 LOCAL = "local"
 PREFIX = "ALEXVGG_"  # of environment variables
 
-LOGIN = re.compile(r"(?:[^/?#]*://)?[^/?#]*@")
+LOGIN = re.compile(r"^((?:[^/?#]*://)?)[^/?#]*@")
 # How each service's secret is given instead.
 _AWS = "S3's keys come from the usual AWS environment, here and on the nodes"
 SECRETS = {
@@ -87,6 +87,11 @@ def check_no_login(name: str, url: str | None) -> None:
         )
 
 
+def without_login(url: str) -> str:
+    """The URL as it may be shown."""
+    return LOGIN.sub(lambda found: f"{found[1]}***@", url)
+
+
 def check_url(what: str, url: str) -> None:
     """Raise InputError if it is no http URL; `what` says whose it is."""
     try:
@@ -137,11 +142,6 @@ def chosen(name: str | None) -> Setting:
 def chosen_profile(name: str | None) -> str:
     """The name of `chosen`."""
     return str(chosen(name).value)
-
-
-def read_profile(name: str, changes: Mapping[str, str | None] | None = None) -> Profile:
-    """A profile of the files, changed by environment and flags. Raises InputError if no file has it."""
-    return to_profile(settings_of(name, changes))
 
 
 def to_profile(settings: Mapping[str, Setting]) -> Profile:

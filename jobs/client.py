@@ -11,17 +11,19 @@ import re
 import shlex
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from ray.exceptions import AuthenticationError
-from ray.job_submission import JobStatus, JobSubmissionClient
+from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 from ray.util.state import list_nodes
+from ray.util.state.exception import RayStateApiException
 
 from alexvgg.attempts import Claim
 from alexvgg.campaign.driver import JobState
 from alexvgg.campaign.plan import Training, Work
 from alexvgg.config import Execution, from_dict
-from alexvgg.errors import InputError, NotFoundError, nearest, resolve
+from alexvgg.errors import ClusterError, InputError, NotFoundError, nearest, resolve
 from alexvgg.profiles import Profile
 from jobs.access import TokenError, refuse_if_open
 
@@ -51,6 +53,42 @@ ENVIRONMENT = {
 ELASTIC_ENVIRONMENT = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15"}
 
 
+@contextmanager
+def asking(address: str | None) -> Iterator[None]:
+    """Inside, what Ray refuses is a ClusterError: it raises plain RuntimeErrors, or its State API's own."""
+    try:
+        yield
+    except (RuntimeError, RayStateApiException) as error:
+        raise ClusterError(f"the cluster{f' at {address}' if address else ''} can't do that: {error}") from error
+
+
+class Client(JobSubmissionClient):
+    """Ray's Jobs API; what it refuses is a ClusterError."""
+
+    def list_jobs(self) -> list[JobDetails]:
+        with asking(self.get_address()):
+            return super().list_jobs()
+
+    def submit_job(self, **job: Any) -> str:
+        with asking(self.get_address()):
+            return super().submit_job(**job)
+
+    def stop_job(self, job_id: str) -> bool:
+        with asking(self.get_address()):
+            return super().stop_job(job_id)
+
+    def get_job_info(self, job_id: str) -> JobDetails:
+        with asking(self.get_address()):
+            return super().get_job_info(job_id)
+
+    def get_job_status(self, job_id: str) -> JobStatus:
+        return self.get_job_info(job_id).status
+
+    def get_job_logs(self, job_id: str) -> str:
+        with asking(self.get_address()):
+            return super().get_job_logs(job_id)
+
+
 def client(dashboard: str) -> JobSubmissionClient:
     """The Jobs API.
 
@@ -60,7 +98,7 @@ def client(dashboard: str) -> JobSubmissionClient:
     refuse_if_open(dashboard)
     _take_addresses_as_given()
     try:
-        return JobSubmissionClient(dashboard)
+        return Client(dashboard)
     except AuthenticationError as error:
         raise TokenError(dashboard, shown="Authentication required" not in str(error)) from None
     except (ConnectionError, RuntimeError) as error:
@@ -95,14 +133,14 @@ def find_job(
     """The id of a job by its own, or by what it is for, in a storage: a campaign, a run, an evaluation.
 
     Names may be cut short. A run may have its campaign's name: then the driver is meant, or with `attempt` or
-    `workers` the job that trains. Without a name, the newest that no driver started. Raises NotFoundError.
+    `workers` the job that trains. Without a name, the newest campaign's. Raises NotFoundError.
     """
     ours, where = jobs_of(jobs), f"of {storage} on the cluster at {jobs.get_address()}"
     if name in [j.submission_id for j in ours]:
         return str(name)
     found = [j for j in ours if j.metadata.get("storage") == storage]
     if name is None:
-        found = [j for j in found if "campaign" not in j.metadata]
+        found = [j for j in found if j.metadata["kind"] == "driver"]
     else:
         targets = {str(j.metadata["alexvgg"]) for j in found}
         if not any(target.startswith(name) for target in targets) and nearest(name, targets) is None:
@@ -206,7 +244,8 @@ def worker_slots(execution: Execution, address: str | None = None) -> dict[str, 
 
 def living_nodes(address: str | None = None) -> list[Any]:
     """Of the cluster with this dashboard, or of our own."""
-    nodes = list_nodes(address=address, limit=10_000, raise_on_missing_output=False)
+    with asking(address):
+        nodes = list_nodes(address=address, limit=10_000, raise_on_missing_output=False)
     return [n for n in nodes if n.state == "ALIVE"]
 
 

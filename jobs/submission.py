@@ -3,16 +3,15 @@
 import functools
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from alexvgg import attempts
 from alexvgg.architectures import architecture
-from alexvgg.campaign.dag import State, among, duration
 from alexvgg.campaign.estimate import Estimate, Speed, as_dict, estimate, measured, speed
 from alexvgg.campaign.plan import Campaign, Evaluation, Training, Work, name_of
 from alexvgg.config import Execution, RunSpec, from_dict, to_dict
-from alexvgg.data.plan import MAX_LANES
+from alexvgg.data.plan import check_workers
 from alexvgg.data.store import Store
 from alexvgg.errors import InputError
 from alexvgg.profiles import Profile
@@ -80,7 +79,7 @@ class Submission:
         evaluations = [{"name": r.name, "state": state, **to_dict(r)} for r, state in self.evaluations]
         return {
             "target": self.target, "runs": runs, "evaluations": evaluations,
-            "estimate": {"hours": self.hours(), "gpu_hours": self.worker_hours},
+            "estimate": {"hours": self.hours, "gpu_hours": self.worker_hours},
             "dataset": e.dataset_url, "storage": e.storage_url,
         }  # fmt: skip
 
@@ -90,13 +89,11 @@ class Submission:
         hours = [s.estimate.worker_hours for s in self.pending]
         return None if None in hours else sum(h for h in hours if h is not None)
 
-    def hours(self, total_workers: int = 0) -> float | None:
-        """On the clock, on a cluster of so many workers; without, one run after the other."""
-        if self.worker_hours is None:
-            return None
-        nodes = among([replace(Training(s.spec).node, cost=s.estimate.hours or 0.0) for s in self.steps])
-        states: dict[str, State] = {s.spec.name: "finished" if s.state == "finished" else "open" for s in self.steps}
-        return duration(nodes, states, total_workers, self.campaign.workers)
+    @property
+    def hours(self) -> float | None:
+        """On the clock, one run after the other; None if one can't be estimated."""
+        hours = [s.estimate.hours for s in self.pending]
+        return None if None in hours else sum(h for h in hours if h is not None)
 
 
 def decide(
@@ -158,11 +155,7 @@ def _speeds(stored: Iterable[RunRecord], profile: Profile, execution: Execution)
 def execution_on(profile: Profile, nodes: Nodes, **how: Any) -> Execution:
     """How works are carried out on so many of a profile's nodes; `how` are more of Execution's fields."""
     least, most = (n * profile.workers_per_node for n in nodes)
-    if most > MAX_LANES:
-        raise InputError(
-            f"{most} workers are more than the {MAX_LANES} among which a batch can be shared. Use at most "
-            f"{MAX_LANES // profile.workers_per_node} nodes"
-        )
+    check_workers(most, profile.workers_per_node)
     where = {"dataset_url": profile.dataset, "storage_url": profile.storage, "mlflow_url": profile.mlflow}
     workers = {
         "workers": most, "min_workers": least if least < most else None,

@@ -10,7 +10,7 @@ from typing import Any
 from ray.job_submission import JobSubmissionClient
 
 from alexvgg import attempts
-from alexvgg.attempts import Attempt, Claim
+from alexvgg.attempts import Attempt, Claim, Silence
 from alexvgg.campaign.overview import overview
 from alexvgg.campaign.plan import Campaign, Evaluation
 from alexvgg.config import Execution, to_dict
@@ -35,11 +35,11 @@ def send(
 ) -> tuple[str, bool]:
     """Start the campaign's driver as a Ray job, unless it is running: (job id, whether it is new).
 
-    One that is ending is waited for. What failed before is tried again if it is forgiven.
+    One that is ending is waited for. What was stopped goes on, and what failed before if it is forgiven.
     """
-    for work in campaign.works if forgive else ():  # a driver that is at work looks for it, too
+    for work in campaign.works:  # a driver that is at work looks for it, too
         records = attempts.history(storage, work.folder)
-        if attempts.failure(records) is not None:
+        if (state := attempts.standing(records)) == "stopped" or (state == "failed" and forgive):
             Attempt(storage, work.folder, records[-1].number).forgive()
     said = None
     while (running := _running(drivers := jobs_of(jobs, campaign.name, "driver", storage.url))) is not None:
@@ -97,6 +97,15 @@ def stop(jobs: JobSubmissionClient, job: str) -> bool:
     return True
 
 
+def driven_by(jobs: JobSubmissionClient, job: str) -> str | None:
+    """The campaign that a job belongs to, if its driver is at work: it may start the next attempt."""
+    about = jobs.get_job_info(job).metadata or {}
+    campaign = about.get("campaign")
+    if campaign is None or _running(jobs_of(jobs, campaign, "driver", about["storage"])) is None:
+        return None
+    return str(campaign)
+
+
 def _children(jobs: JobSubmissionClient, about: Mapping[str, str]) -> list[str]:
     """The jobs that a campaign's drivers have started and that go on, unless one of these drivers is at work."""
     if about.get("kind") != "driver":
@@ -108,14 +117,15 @@ def _children(jobs: JobSubmissionClient, about: Mapping[str, str]) -> list[str]:
 
 
 def go_on(
-    name: str, storage: Store, jobs: JobSubmissionClient, *, forgive: bool, say: Say = print
+    name: str, storage: Store, jobs: JobSubmissionClient, *, forgive: bool, mlflow: str | None = None, say: Say = print
 ) -> list[tuple[str, bool]]:
     """`send` each unfinished campaign of that name, or with a run of that name, as it was planned.
 
+    `mlflow` is where the server is by now, if it is known.
     Raises NotFoundError, and InputError if there is nothing to go on with or only a retry would help.
     """
     found = overview(storage).about(name).campaigns
-    unfinished = [c for c in found if any(w.phase != "finished" for w in c.works)]
+    unfinished = [c for c in found if c.error is not None or any(w.phase != "finished" for w in c.works)]
     if not found:
         raise InputError(f"{name} belongs to no campaign: the command that began it goes on with it")
     if not unfinished:
@@ -123,7 +133,11 @@ def go_on(
     failed = [w.name for c in unfinished for w in c.works if w.phase == "failed"]
     if failed and not forgive:
         raise InputError(f"{failed[0]} failed; when its cause is mended, `alexvgg retry {failed[0]}` tries again")
-    return [send(Campaign.load(storage, c.name), storage, jobs, forgive=forgive, say=say) for c in unfinished]
+    sent = []
+    for campaign in [Campaign.load(storage, c.name) for c in unfinished]:
+        execution = replace(campaign.execution, mlflow_url=mlflow or campaign.execution.mlflow_url)
+        sent.append(send(replace(campaign, execution=execution), storage, jobs, forgive=forgive, say=say))
+    return sent
 
 
 def give_up(jobs: JobSubmissionClient, job: str) -> None:
@@ -145,21 +159,24 @@ def give_up(jobs: JobSubmissionClient, job: str) -> None:
 
 
 def send_evaluation(
-    request: Request, execution: Execution, storage: Store, jobs: JobSubmissionClient
+    request: Request, execution: Execution, storage: Store, jobs: JobSubmissionClient, say: Say = print
 ) -> tuple[str, bool]:
-    """Start one evaluation as a Ray job without a driver, unless it is running: (job id, whether it is new)."""
+    """Start one evaluation as a Ray job without a driver, unless it is running: (job id, whether it is new).
+
+    Raises InputError if it is carried out on another cluster.
+    """
     work = Evaluation(request)
     records = attempts.history(storage, work.folder)
     if attempts.standing(records) == "live":
         job = records[-1].claim.job
-        if (
-            _running([j for j in jobs_of(jobs, request.name, storage=storage.url) if j.submission_id == job])
-            is not None
-        ):
+        states = {j.submission_id: j.status for j in jobs_of(jobs, request.name, storage=storage.url)}
+        if job in states and states[job] not in ENDED:
             return job, False
-        gone = Attempt(storage, work.folder, records[-1].number)
-        gone.begin()
-        gone.end("lost", "its job is gone from the cluster")
+        last = Attempt(storage, work.folder, records[-1].number)
+        if job not in states and last.outcome() is None:
+            say(f"this cluster doesn't know {job}; looking whether it lives on another one, for at most half a minute")
+            _wait_for_silence(last, job)
+        last.end("lost", "its job is gone from the cluster")
     number = len(records) + 1
     claim = Claim(unused(f"{request.name}-a{number}", jobs_of(jobs)), to_dict(execution))
     work.describe(storage)
@@ -167,6 +184,14 @@ def send_evaluation(
         return claim.job, False
     start(jobs, storage.url, work, number, claim)
     return claim.job, True
+
+
+def _wait_for_silence(attempt: Attempt, job: str) -> None:
+    silence = Silence(attempt)
+    while not silence.is_over():
+        if silence.heard:
+            raise InputError(f"{job} carries it out on another cluster; wait for that, or stop it there")
+        time.sleep(LOOK_SECONDS)
 
 
 def _running(jobs: Sequence[Any]) -> str | None:

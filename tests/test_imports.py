@@ -39,7 +39,7 @@ ALLOWED = {
     "alexvgg.results.paper": CONFIG,
     "alexvgg.planning": CONFIG | {"alexvgg.data"},
     "alexvgg.attempts": BASE | {"alexvgg.data.store", "alexvgg.engine.wishes"},
-    "alexvgg.lease": {"alexvgg.data.store"},
+    "alexvgg.lease": BASE | {"alexvgg.data.store"},
     "alexvgg.request": CONFIG | {"alexvgg.results.paper"},
     "alexvgg.campaign": CONFIG
     | {"alexvgg.data.store", "alexvgg.attempts", "alexvgg.lease", "alexvgg.runs", "alexvgg.request"}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from alexvgg.errors import InputError
-from alexvgg.profiles import Setting, Source, chosen, read_profile, settings_of, user_file
+from alexvgg.profiles import Setting, Source, chosen, settings_of, to_profile, user_file
 
 LAB = '[profile.lab]\ndashboard = "http://ray:8265"\nstorage = "s3://b/runs"\ndataset = "s3://b/images"\n'
 
@@ -40,9 +40,9 @@ def test_the_first_place_that_has_a_setting_counts(project: Path, user: Path, mo
         "gpus_per_node": Setting(2, str(user)),
         "gpu": Setting(None, "default"),
     }
-    assert read_profile("lab").gpus_per_node == 2
+    assert to_profile(settings_of("lab")).gpus_per_node == 2
     monkeypatch.setenv("ALEXVGG_GPUS_PER_NODE", "8")
-    assert read_profile("lab").gpus_per_node == 8
+    assert to_profile(settings_of("lab")).gpus_per_node == 8
 
 
 def test_the_local_cluster_comes_before_defaults_and_after_files(project: Path) -> None:
@@ -79,14 +79,14 @@ def test_which_profile_counts(project: Path, user: Path, monkeypatch: pytest.Mon
 def test_a_wrong_file_is_refused(text: str, sentence: str, project: Path) -> None:
     (project / "alexvgg.toml").write_text(text)
     with pytest.raises(InputError, match=sentence):
-        read_profile("lab")
+        to_profile(settings_of("lab"))
 
 
 def test_a_wrong_environment_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (project / "alexvgg.toml").write_text(LAB)
     monkeypatch.setenv("ALEXVGG_GPUS_PER_NODE", "many")
     with pytest.raises(InputError, match="ALEXVGG_GPUS_PER_NODE='many' is no number"):
-        read_profile("lab")
+        to_profile(settings_of("lab"))
 
 
 @pytest.mark.parametrize(
@@ -103,6 +103,6 @@ def test_a_wrong_environment_is_refused(project: Path, monkeypatch: pytest.Monke
 def test_a_user_or_a_password_in_a_url_is_refused(project: Path, field: str, url: str, instead: str) -> None:
     (project / "alexvgg.toml").write_text(LAB)
     with pytest.raises(InputError, match=f"the URL of {field} holds a user name or a password") as refused:
-        read_profile("lab", {field: url})
+        to_profile(settings_of("lab", {field: url}))
     assert instead in str(refused.value)
     assert "canary" not in str(refused.value)

@@ -73,23 +73,3 @@ def is_over(nodes: Sequence[Node], states: Mapping[str, State]) -> bool:
     """Whether nothing is left that could ever start, and nothing is being carried out."""
     culprits = kept_back(nodes, states)
     return all(states[n.name] in ("finished", "failed", "stopped") or n.name in culprits for n in nodes)
-
-
-def duration(nodes: Sequence[Node], states: Mapping[str, State], total: int, workers: Workers) -> float:
-    """How long the works that aren't finished take on `total` workers if each takes its cost, in the cost's unit.
-
-    `total` below what one work takes counts as that: then they are done one after the other.
-    """
-    costs = {n.name: n.cost for n in nodes}
-    now, free = 0.0, max(total, workers.least)
-    todo: dict[str, State] = {name: "finished" if s == "finished" else "open" for name, s in states.items()}
-    ends: list[tuple[float, str, int]] = []
-    while not is_over(nodes, todo):
-        for name in next_starts(nodes, todo, free, workers):
-            taken = min(free, workers.most)
-            todo[name], free = "live", free - taken
-            ends.append((now + costs[name], name, taken))
-        ends.sort()
-        now, name, taken = ends.pop(0)
-        todo[name], free = "finished", free + taken
-    return now

@@ -93,9 +93,9 @@ class Driver:
         for name, watched in self._watched.items():
             if watched.state == "live":
                 self._look(name, watched, known)
-            elif watched.state == "failed" and self._clock() - watched.looked >= attempts.BEAT_SECONDS:
+            elif watched.state in ("failed", "stopped") and self._clock() - watched.looked >= attempts.BEAT_SECONDS:
                 watched.looked = self._clock()
-                self._read(watched)  # someone may have forgiven it
+                self._read(watched)  # someone may have asked to go on
             elif watched.state == "waiting" and self._clock() >= watched.retry_at:
                 watched.state = "open"
         if self._stopping:
@@ -210,7 +210,7 @@ class Driver:
                 f"{title}: attempt {len(watched.records)} was lost, the next in {seconds:.0f} s: {_last(end.error)}"
             )
         elif watched.state == "stopped":
-            self._say(f"{title} was stopped; submitting again goes on from its checkpoint")
+            self._say(f"{title} was stopped; `alexvgg resume {name}` goes on from its checkpoint")
 
 
 def _count(execution: Any) -> str:

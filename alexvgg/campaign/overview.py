@@ -1,18 +1,18 @@
 """Where campaigns, runs and evaluations stand: what `alexvgg status` shows.
 
-The storage says it, on any host. What the storage can't know is whether what hasn't ended still lives; that comes from
-the cluster's list of jobs, if it is at hand.
+The storage says it, on any host. Whether what hasn't ended still lives comes from the cluster's list of jobs, if it is
+at hand; what that doesn't know, another cluster's or a plain process, lives if its beat isn't older than a while, by
+the clocks of two hosts.
 """
 
-import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from alexvgg import attempts, lease
-from alexvgg.attempts import DEAD_SECONDS, Attempt, Record
+from alexvgg.attempts import DEAD_SECONDS, Attempt, Record, beaten
 from alexvgg.campaign.dag import State, kept_back
 from alexvgg.campaign.plan import Campaign, Evaluation, Training, Work
 from alexvgg.data.store import Store
@@ -161,7 +161,7 @@ def _driver(storage: Store, campaign: str, jobs: Jobs | None) -> tuple[DriverVie
         return None, 0.0
     holder = lease.holder_of(storage, campaign, numbers[-1])
     outcome = lease.outcome_of(storage, campaign, numbers[-1])
-    alive = jobs is None or jobs.get(holder.job, False)
+    alive = _is_alive(holder.job, jobs, lambda: lease.last_beat(storage, campaign, numbers[-1]), holder.time)
     return DriverView(holder.job, outcome or ("running" if alive else "gone")), holder.time
 
 
@@ -187,12 +187,15 @@ def _look(storage: Store, work: Work, jobs: Jobs | None) -> WorkView:
 
 
 def _lives(attempt: Attempt, record: Record, jobs: Jobs | None) -> bool:
-    """Whether the cluster still knows the job of an attempt, or its plain process was heard of just now."""
     claim = record.claim
-    if record.end is not None or claim.process is None:
-        return record.end is None and (jobs is None or jobs.get(claim.job, False))
-    beat = attempt.last_beat()
-    return time.time() - (claim.time if beat is None else json.loads(beat)["time"]) < DEAD_SECONDS
+    known = {} if claim.process is not None else jobs
+    return record.end is None and _is_alive(claim.job, known, attempt.last_beat, claim.time)
+
+
+def _is_alive(job: str, jobs: Jobs | None, beat: Callable[[], bytes | None], claimed: float) -> bool:
+    if jobs is None or job in jobs:
+        return jobs is None or jobs[job]
+    return time.time() - max(beaten(beat()), claimed) < DEAD_SECONDS
 
 
 def _phase(records: Sequence[Record], progress: Progress | None, *, lives: bool) -> Phase:
@@ -204,7 +207,9 @@ def _phase(records: Sequence[Record], progress: Progress | None, *, lives: bool)
                 return "starting"
             return "evaluating" if progress.seconds_left == 0 else "running"
         case "open":
-            return "lost" if records else "planned" if progress is None else "started"
+            if records:
+                return "planned" if records[-1].forgiven else "lost"
+            return "planned" if progress is None else "started"
         case ended:
             return ended
 

@@ -9,12 +9,12 @@ import click
 from click.core import ParameterSource
 
 from alexvgg.data.store import MissingKeyError
-from alexvgg.errors import InputError, StoreError
+from alexvgg.errors import ClusterError, InputError, StoreError
 
 
 class Commands(click.Group):
     """A group whose commands end in one sentence and an exit code of `alexvgg.cli.exits`, never in a traceback, when a
-    request can't be carried out, storage or system refuse something for good, or Ctrl-C is pressed.
+    request can't be carried out, storage, Ray or system refuse something for good, or Ctrl-C is pressed.
 
     Help lists them by importance, not by letter, and wraps their summaries where click would cut them off.
     """
@@ -25,7 +25,7 @@ class Commands(click.Group):
         except InputError as error:
             click.echo(f"alexvgg: {error}", err=True)
             sys.exit(error.exit_code)
-        except (StoreError, MissingKeyError, OSError) as error:
+        except (StoreError, MissingKeyError, ClusterError, OSError) as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:  # click's own to end quietly
                 raise
             click.echo(f"alexvgg: {_sentence(error)}", err=True)

@@ -30,13 +30,15 @@ def show(profile: str | None, as_json: bool) -> None:
     Example:
       alexvgg config show --profile lab
     """
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
-    from alexvgg.profiles import PROJECT_FILE, SETTINGS, chosen, user_file
+    from alexvgg.profiles import PROJECT_FILE, SECRETS, SETTINGS, chosen, user_file, without_login
 
     name, settings = chosen(profile), settings_here(profile)
     files = {str(path): path.exists() for path in (PROJECT_FILE, user_file())}
     wrong = {key: why for key, setting in settings.items() if (why := _refused(key, setting.value)) is not None}
+    for key in SECRETS.keys() & wrong.keys():
+        settings[key] = replace(settings[key], value=without_login(str(settings[key].value)))
     code = 2 if wrong or "storage" not in settings else 0
     if as_json:
         document = {"profile": asdict(name), "settings": {k: asdict(s) for k, s in settings.items()}, "files": files}
@@ -69,7 +71,7 @@ def _refused(setting: str, value: Any) -> str | None:
         to_profile({"storage": Setting("file:///", ""), setting: Setting(value, "")})
         if setting == "geometry":
             choose(GEOMETRIES, value, setting)
-        elif setting in ("storage", "dataset"):
+        elif value is not None and setting in ("storage", "dataset"):
             check_url(value)
     except InputError as error:
         return str(error)

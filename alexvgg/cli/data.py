@@ -41,6 +41,7 @@ def sample(
       alexvgg data sample digits s3://my-bucket/digits
       alexvgg data sample synthetic file:///tmp/synthetic --images 5000 --val 500 --classes 1000
     """
+    from alexvgg.data.packing.commit import check_free
     from alexvgg.data.packing.sample import pack_digits
     from alexvgg.data.packing.synthetic import SyntheticSpec, pack_synthetic
     from alexvgg.data.shards import open_dataset
@@ -58,6 +59,8 @@ def sample(
             there = json.loads(store.get("dataset.json"))["name"]
         if there != name:
             raise InputError(f"{url} holds another dataset, {there!r}; name an empty folder or prefix for the sample")
+    else:
+        check_free(store)
     if name == "digits":
         pack_digits(store, seed)
     else:

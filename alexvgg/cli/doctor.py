@@ -102,6 +102,10 @@ def _of_place(place: Profile, nodes: bool) -> Iterator[Finding]:
         yield from ray
         if nodes and ray[0].state == "ok" and place.dataset is not None:
             yield from check_nodes(dashboard, place.storage, place.dataset)
+            nodes = False
+    if nodes:
+        step = "--nodes asks them through Ray and lets them read the dataset: mend or name these first."
+        yield Finding("nodes", "skipped", "Ray doesn't answer, or the profile has no dataset", step)
     yield from check_storage(place.storage)
     if place.dataset is not None:
         yield from check_dataset(place.dataset)

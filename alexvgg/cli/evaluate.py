@@ -88,7 +88,7 @@ def evaluate(
     found = [find_finished(kept, name) for name in request.runs]
     request = replace(request, runs=tuple(run.name for run in found))
     plan_rows(request, found, images.fingerprint)
-    job, new = send_evaluation(request, execution_on(place, (nodes, nodes)), kept, jobs)
+    job, new = send_evaluation(request, execution_on(place, (nodes, nodes)), kept, jobs, say)
     options = flags_of(profile=profile, storage=storage)
     if as_json:
         click.echo(json.dumps({"job": job, "new": new, "dashboard": place.dashboard}, indent=2))

@@ -99,13 +99,18 @@ def stop(name: str | None, now: bool, profile: str | None, storage: str | None) 
     job, options = find_job(jobs, open_store(place.storage).url, name), flags_of(profile=profile, storage=storage)
     if now:
         submit.give_up(jobs, job)
+    about = jobs.get_job_info(job).metadata or {}
+    resumable = about.get("kind") in ("driver", "training")
+    goes_on = f"`alexvgg resume {about['alexvgg']}{options}` goes on" if resumable else "the same command goes on"
     if not submit.stop(jobs, job):
         click.echo(f"{job} had ended already")
+        if (campaign := submit.driven_by(jobs, job)) is not None:
+            say(f"its campaign may start the next attempt: `alexvgg stop {campaign}{options}` stops that")
     elif now:
-        click.echo(f"{job} is stopped; `alexvgg resume{options}` goes on")
+        click.echo(f"{job} is stopped; {goes_on}")
     else:
         click.echo(f"{job} is stopping: what trains ends after a checkpoint, as `alexvgg status{options}` shows")
-        say(f"`alexvgg resume{options}` goes on")
+        say(goes_on)
 
 
 @click.command()
@@ -155,7 +160,7 @@ def _go_on(name: str | None, profile: str | None, storage: str | None, *, forgiv
                 f"the cluster knows no campaign of {store.url}; name one that `alexvgg status{options}` shows"
             )
         name = str(drivers[-1].metadata["alexvgg"])
-    for job, new in go_on(name, store, jobs, forgive=forgive, say=say):
+    for job, new in go_on(name, store, jobs, forgive=forgive, mlflow=place.mlflow, say=say):
         click.echo(f"{'Submitted' if new else 'Already running:'} {job}")
         say(f"`alexvgg logs {job} -f{options}` follows it")
 

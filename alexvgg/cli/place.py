@@ -155,20 +155,23 @@ def connect(name: str | None, **changes: str | None) -> tuple[Profile, JobSubmis
 
 
 def known_jobs(name: str | None, place: Profile) -> list[dict[str, str]] | None:
-    """Our jobs on the cluster, oldest first; None, after saying so, if there is none that answers."""
-    from alexvgg.errors import InputError
+    """The cluster's jobs of this storage, and packings, oldest first; None, after saying so, if it doesn't answer."""
+    from alexvgg.data.store import open_store
+    from alexvgg.errors import ClusterError, InputError
 
     try:
         dashboard = need(name, place, "dashboard")
         from jobs.client import client, jobs_of
 
         jobs = jobs_of(client(dashboard))
-    except InputError as error:
+    except (InputError, ClusterError) as error:
         say(f"Only what the storage says: {error}")
         return None
+    storage = open_store(place.storage).url
     return [
         {"job": j.submission_id, "for": j.metadata["alexvgg"], "status": j.status.value, "message": j.message or ""}
         for j in jobs
+        if j.metadata.get("storage") in (None, storage)
     ]
 
 

@@ -31,9 +31,9 @@ An account's first spot machine needs `aws iam create-service-linked-role --aws-
   kubectl annotate serviceaccount {name} {name}-worker eks.amazonaws.com/role-arn=ROLE   # of iam-storage.json, on EKS
   kubectl apply -f {folder}/rayjob.yaml       # one job, on a cluster of its own; again: kubectl delete rayjob {name}
   kubectl apply -f {folder}/raycluster.yaml   # or a cluster to submit to:
-  kubectl port-forward service/{name}-head-svc 8265
   export RAY_AUTH_MODE=token
   export RAY_AUTH_TOKEN="$(kubectl get secret {name} -o jsonpath='{{.data.auth_token}}' | base64 -d)"
+  kubectl port-forward service/{name}-head-svc 8265 &
 Add {folder}/alexvgg.toml to yours and submit with --profile {name}.""",
     "skypilot": """Then, in the repository, after adding {folder}/alexvgg.toml to its alexvgg.toml:
   export RAY_AUTH_TOKEN="$(openssl rand -hex 32)"

@@ -72,6 +72,9 @@ OPTIONS = (
 )
 
 
+NO_GPUS = "--price-per-gpu-hour needs a profile with gpus_per_node: here are no GPUs to pay for"
+
+
 def sending_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds OPTIONS; the command hands them on to `plan_and_send`."""
     for option in reversed(OPTIONS):
@@ -102,6 +105,7 @@ def plan_and_send(
 
     `target` is a table, or None if the planner's last run is what was asked for.
     """
+    from alexvgg.data.plan import check_workers
     from alexvgg.data.shards import open_dataset
     from alexvgg.data.store import open_store
     from alexvgg.errors import InputError
@@ -113,6 +117,10 @@ def plan_and_send(
     # Whatever is wrong with the request is said before all else.
     if dry_run and wait:
         raise InputError("--dry-run starts nothing that --wait could wait for; leave one of them away")
+    here = chosen_profile(profile) == LOCAL
+    check_workers(nodes[1])
+    if price_per_gpu_hour is not None and here:
+        raise InputError(NO_GPUS)
     planner(Images("any", 1000, ""), choose(GEOMETRIES, geometry or "paper", "geometry"), None)
     changes = {"storage": storage, "dataset": dataset, "geometry": geometry}
     with place_to_submit(profile, nodes[1], dry_run=dry_run, **changes) as place:
@@ -126,9 +134,9 @@ def plan_and_send(
         runs, requests = planner(images_of(images), choose(GEOMETRIES, place.geometry, "geometry"), start)
         submission = decide(target, runs, requests, place, nodes, kept, len(images.train), retry=retry, **execution)
         if price_per_gpu_hour is not None and not place.gpus_per_node:
-            raise InputError("--price-per-gpu-hour needs a profile with gpus_per_node: here are no GPUs to pay for")
+            raise InputError(NO_GPUS)
         if dry_run or not as_json:
-            hosts = 1 if chosen_profile(profile) == LOCAL else nodes[1]  # all local nodes are on this machine
+            hosts = 1 if here else nodes[1]  # all local nodes are on this machine
             _show(submission, _exchanges(submission, hosts), link, price_per_gpu_hour, as_json)
         if dry_run:
             return
@@ -137,7 +145,7 @@ def plan_and_send(
             check_cluster(place, nodes[0], node_minutes, say)
             job, new = send(submission.campaign, kept, jobs, say=say)
     options = flags_of(profile=profile, storage=storage)
-    _sent(submission, place, job, options, new=new, as_json=as_json)
+    _sent(submission, place, job, options, flags_of(dataset=dataset, geometry=geometry), new=new, as_json=as_json)
     if wait and job is not None:
         sys.exit(follow_to_end(jobs, job, options, aside=as_json))
 
@@ -200,7 +208,7 @@ def _how_long(e: Estimate) -> str | None:
 
 
 def _together(submission: Submission, price: float | None) -> str:
-    hours, clock = submission.worker_hours, submission.hours()
+    hours, clock = submission.worker_hours, submission.hours
     if hours is None or clock is None:
         return "How long it takes is unknown: the first run measures it, or name the profile's `gpu`."
     money = "" if price is None else f", {price * hours:,.2f} at {price:g} for each"
@@ -211,13 +219,15 @@ def _together(submission: Submission, price: float | None) -> str:
     )
 
 
-def _sent(submission: Submission, place: Profile, job: str | None, options: str, *, new: bool, as_json: bool) -> None:
+def _sent(
+    submission: Submission, place: Profile, job: str | None, options: str, images: str, *, new: bool, as_json: bool
+) -> None:
     if as_json:
         known = {"run": submission.target, "job": job, "new": new, "dashboard": place.dashboard, "mlflow": place.mlflow}
         click.echo(json.dumps(known, indent=2))
         return
     if job is None:
-        click.echo(f"All are finished: `alexvgg report{options}` and `alexvgg table{options}` show the results.")
+        click.echo(f"All are finished: `alexvgg report{options}{images}` shows the results.")
         return
     click.echo(f"{'Submitted' if new else 'Already running:'} {job}")
     click.echo(f"  Ray dashboard  {place.dashboard}/#/jobs/{job}")

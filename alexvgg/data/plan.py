@@ -16,6 +16,7 @@ from itertools import pairwise
 import numpy as np
 
 from alexvgg.data.keyed import Ints
+from alexvgg.errors import InputError
 
 MAX_LANES = 64
 
@@ -23,6 +24,15 @@ MAX_LANES = 64
 def lane_count(global_batch: int) -> int:
     """The most lanes, up to 64, that divide the batch: 64 for 256 and 128."""
     return max(n for n in range(1, MAX_LANES + 1) if global_batch % n == 0)
+
+
+def check_workers(workers: int, per_node: int = 1) -> None:
+    """Raise InputError if they are more than the lanes of a batch."""
+    if workers > MAX_LANES:
+        raise InputError(
+            f"{workers} workers are more than the {MAX_LANES} among which a batch can be shared. Use at most "
+            f"{MAX_LANES // per_node} nodes"
+        )
 
 
 def most_rows(global_batch: int, ranks: int) -> int:

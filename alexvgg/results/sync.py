@@ -1,12 +1,11 @@
 """MLflow made to say what the storage says: after it was down, after runs died, after its database was lost."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from alexvgg.attempts import DEAD_SECONDS, Attempt
+from alexvgg.attempts import DEAD_SECONDS, Attempt, beaten
 from alexvgg.data.store import Store
 from alexvgg.errors import InputError
 from alexvgg.results.lineage import parents_first
@@ -102,8 +101,7 @@ def last_sign(storage: Store, run: RunRecord) -> float:
     if run.attempts:
         newest = run.attempts[-1]
         times.append(newest.claim.time)
-        if (beat := Attempt(storage, folder, newest.number).last_beat()) is not None:
-            times.append(json.loads(beat)["time"])
+        times.append(beaten(Attempt(storage, folder, newest.number).last_beat()))
     return float(max(times))
 
 

@@ -35,7 +35,7 @@ def common(spec: ClusterSpec) -> list[Manifest]:
         },
         {
             "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": spec.name},
-            "data": {"alexvgg.toml": spec.profile()},
+            "data": {"alexvgg.toml": spec.profile},
         },
     ]  # fmt: skip
 

@@ -11,6 +11,8 @@ from alexvgg.errors import InputError
 
 Positive = Annotated[int, Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]  # Kubernetes, EC2 tags and SkyPilot take these
+MOST_WORKERS = 64  # of a submission: alexvgg.data.plan's lanes
+
 Url = Annotated[str, Field(pattern=r"^s3://[a-z0-9][a-z0-9.-]+(/[^\s]*[^\s/])?$")]
 
 
@@ -72,13 +74,19 @@ class ClusterSpec:
 
     @property
     def entrypoint(self) -> str:
-        """`command` with this cluster's nodes and name."""
+        """`command` with this cluster's nodes and name. Raises InputError if it would submit to too many workers."""
+        if "{nodes}" in self.command and (workers := self.most_nodes * self.gpus_per_node) > MOST_WORKERS:
+            raise InputError(
+                f"{workers} workers are more than the {MOST_WORKERS} among which a batch can be shared. Use at most "
+                f"{MOST_WORKERS // self.gpus_per_node} nodes, or a --command that names its own number."
+            )
         nodes = f"{self.nodes}" if self.most_nodes == self.nodes else f"{self.nodes}:{self.most_nodes}"
         return self.command.replace("{nodes}", nodes).replace("{name}", self.name)
 
-    def profile(self, dashboard: str = "http://127.0.0.1:8265") -> str:
+    @property
+    def profile(self) -> str:
         """The cluster as a profile of alexvgg.toml."""
-        fields = {"dashboard": dashboard, "storage": self.storage, "dataset": self.dataset}
+        fields = {"dashboard": "http://127.0.0.1:8265", "storage": self.storage, "dataset": self.dataset}
         lines = [f'{key} = "{value}"' for key, value in fields.items()]
         lines += [f"gpus_per_node = {self.gpus_per_node}", f'gpu = "{self.gpu}"']
         return "\n".join([f"[profile.{self.name}]", *lines, ""])

@@ -172,6 +172,20 @@ def test_a_driver_at_work_hears_that_a_failure_was_forgiven() -> None:
     assert driver.states == {"a": "open"}
 
 
+def test_a_driver_at_work_hears_that_what_was_stopped_shall_go_on() -> None:
+    """One run of its campaign was stopped, and resumed while another one keeps the driver alive."""
+    _, cluster, driver, attempt = claimed(by="one")
+    cluster.jobs["a-a1"] = JobState(active=False)
+    attempt.end("stopped")
+    driver.tick()
+    assert driver.states == {"a": "stopped"}
+    look_for(driver, cluster, BEAT_SECONDS + 1)
+    assert driver.states == {"a": "stopped"}
+    attempt.forgive()
+    look_for(driver, cluster, BEAT_SECONDS + 1)
+    assert driver.states == {"a": "open"}
+
+
 def test_a_given_parent_is_not_waited_for() -> None:
     """It was finished when the campaign was planned, and isn't one of its works."""
     start = Start("vgg_a-s256-00000000", ModelConfig("vgg_a", 10, 0.125, 32))

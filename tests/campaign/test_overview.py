@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -74,14 +75,22 @@ def test_a_campaign_from_its_plan_to_its_end(storage: Store) -> None:
     assert failed.campaigns[0].works[2].error == f"{A.name} failed"
 
 
-def test_what_the_cluster_has_lost_is_gone(storage: Store) -> None:
-    claim(storage, A, 1)
+def test_what_the_cluster_has_lost_is_gone(storage: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    attempt = claim(storage, A, 1)
     driver, job = f"{E384.name}-d1", f"{A.name}-a1"
-    for jobs, expected in (
-        ({driver: True, job: True}, ("running", "starting")),
-        ({driver: False, job: True}, ("gone", "starting")),
-        ({}, ("gone", "gone")),
+    now = time.time()
+    for jobs, later, expected in (
+        ({driver: True, job: True}, 0, ("running", "starting")),
+        ({driver: False, job: True}, 0, ("gone", "starting")),
+        ({}, 10, ("running", "starting")),  # another cluster's, which were claimed just now
+        ({}, 30, ("gone", "gone")),
+        ({}, 40, ("running", "starting")),
     ):
+        monkeypatch.setattr("alexvgg.campaign.overview.time", SimpleNamespace(time=lambda later=later: now + later))
+        if later == 40:
+            for key in (f"campaigns/{E384.name}/drivers/1.beat", f"runs/{A.name}/attempts/1.beat"):
+                storage.put(key, json.dumps({"count": 9, "time": now + 39}).encode())
+        assert attempt.outcome() is None
         (view,) = overview(storage, jobs).campaigns
         assert view.driver is not None
         assert (view.driver.phase, view.works[0].phase) == expected

@@ -317,6 +317,8 @@ def test_output_is_plain_when_it_is_no_terminal() -> None:
         (("report", "-o", "/proc/report.html"), "/proc/report.html can't be written"),
         (("cluster", "render", "aws", "-o", "/etc/hostname"), "is a file"),
         (("submit", "--model", "vgg16", "--dry-run"), "torchvision's vgg16 is 'vgg_d' here"),
+        (("submit", "--model", "vgg_a", "--nodes", "100"), "100 workers are more than the 64 among which"),
+        (("submit", "--model", "vgg_a", "--price-per-gpu-hour", "2"), "here are no GPUs to pay for"),
         (("submit", "--model", "vgg_a", "--nodes", "65", "--dry-run"), "65 workers are more than the 64 among which"),
         (("submit", "--model", "vgg_a", "--set", "test_scales=[[5000]]", "--dry-run"), "Q=5000 is over 4096"),
         (("data", "verify", "file:///tmp", "--report", "nowhere/report.json"), "there is no folder nowhere"),

@@ -105,6 +105,21 @@ def test_a_wrong_setting_is_marked(
     assert CliRunner().invoke(main, ["submit", "--model", "vgg_a", "--profile", "lab", "--dry-run"]).exit_code == 2
 
 
+def test_a_profile_without_a_dataset_is_right_and_a_login_is_never_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "alexvgg.toml").write_text('[profile.lab]\nstorage = "s3://b"\n')
+    assert CliRunner().invoke(main, ["config", "show", "--profile", "lab"]).exit_code == 0
+    monkeypatch.setenv("ALEXVGG_MLFLOW", "http://me:canary@mlflow:5000")
+    for more in ((), ("--json",)):
+        shown = CliRunner().invoke(main, ["config", "show", "--profile", "lab", *more])
+        assert shown.exit_code == 2
+        assert "http://***@mlflow:5000" in shown.stdout
+        assert "holds a user name or a password" in shown.stdout
+        assert "canary" not in shown.output
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_shells_complete_commands_and_options(shell: str) -> None:
     assert "_ALEXVGG_COMPLETE" in CliRunner().invoke(main, ["completion", shell]).stdout

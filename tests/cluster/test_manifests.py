@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,12 @@ from moto import mock_aws
 
 from alexvgg.cli import main
 from alexvgg.config import from_dict
+from alexvgg.data.plan import MAX_LANES
 from alexvgg.errors import InputError
-from alexvgg.profiles import read_profile, user_file
+from alexvgg.profiles import settings_of, to_profile, user_file
 from cluster.manifests.files import render
 from cluster.manifests.iam import head_policy, policy_text, storage_policy
-from cluster.manifests.spec import GPUS, ClusterSpec
+from cluster.manifests.spec import GPUS, MOST_WORKERS, ClusterSpec
 from cluster.network import SETTINGS, describe, network_settings, notice_seconds
 
 ROOT = Path(__file__).parents[2]
@@ -225,16 +227,27 @@ def test_a_silent_node_is_noticed_within_20_seconds() -> None:
     )
 
 
+@pytest.mark.parametrize("target", ["kuberay", "skypilot"])
+def test_a_job_that_submit_would_refuse_is_refused(target: str) -> None:
+    spec = replace(SPECS[target], nodes=16, max_nodes=None, gpu="A100", gpus_per_node=8)
+    with pytest.raises(InputError, match=r"128 workers are more than the 64 .* Use at most 8 nodes, or a --command"):
+        render(target, spec, {})
+    assert MOST_WORKERS == MAX_LANES
+    own = replace(spec, command="alexvgg submit --nodes 8 --wait")
+    assert "--nodes 8 " in "".join(render(target, own, {}).values())
+    assert render("aws", replace(spec, image="r/alexvgg"), {}), "a cluster that several submissions share"
+
+
 def test_the_profile_is_one_that_submit_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     path = Path("alexvgg.toml")
     path.write_text(render("aws", SPEC, {})["alexvgg.toml"])
-    profile = read_profile("alexvgg")
+    profile = to_profile(settings_of("alexvgg"))
     assert (profile.storage, profile.gpus_per_node, profile.gpu) == ("s3://my-bucket/alexvgg", 8, "A100")
     for gpu, kind in GPUS.items():
-        path.write_text(ClusterSpec(gpu=gpu, gpus_per_node=max(kind.instances)).profile())
-        assert read_profile("alexvgg").gpu == gpu
-    path.write_text(SPEC.profile())
+        path.write_text(ClusterSpec(gpu=gpu, gpus_per_node=max(kind.instances)).profile)
+        assert to_profile(settings_of("alexvgg")).gpu == gpu
+    path.write_text(SPEC.profile)
     settings = documents("kuberay", "common.yaml")[-1]["data"]["alexvgg.toml"]
     assert tomllib.loads(settings) == tomllib.loads(path.read_text())
 

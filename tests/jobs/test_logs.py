@@ -109,6 +109,10 @@ def test_a_job_is_found_in_its_storage_only() -> None:
     assert client.find_job(jobs, theirs, "vgg_e") == client.find_job(jobs, ours, "vgg_e-d1-2") == "vgg_e-d1-2"
     assert client.find_job(jobs, ours, "vgg_e", workers=True) == client.find_job(jobs, ours, "vgg_e", 1) == "vgg_e-a1"
     assert client.find_job(jobs, ours, "pack") == "pack"
+    listed.append(SimpleNamespace(  # newer than the campaign, and nobody's
+        submission_id="e-a1", start_time=2, metadata={"alexvgg": "e", "storage": ours, "kind": "evaluation"}
+    ))  # fmt: skip
+    assert client.find_job(jobs, ours, None) == "vgg_e-d1"
     with pytest.raises(NotFoundError, match="there is no 'vgg_d' of s3://ours on the cluster at http://ray; did you"):
         client.find_job(jobs, ours, "vgg_d")
     with pytest.raises(NotFoundError, match=r"no job for 'alexnet' of s3://ours .* A cluster forgets its jobs"):

@@ -1,6 +1,7 @@
 """What is sent to the Jobs API for a campaign, and that the same is never sent twice."""
 
 import shlex
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ import pytest
 from memory import MemoryStore
 from ray.job_submission import JobStatus
 
-from alexvgg.attempts import Attempt, Claim, history, standing
+from alexvgg.attempts import DEAD_SECONDS, Attempt, Claim, Silence, history, standing
 from alexvgg.campaign.plan import Campaign, Evaluation, Training
 from alexvgg.config import Execution, to_dict
 from alexvgg.data.store import open_store
@@ -20,7 +21,7 @@ from alexvgg.planning import Images, plan_runs
 from alexvgg.recipes import GEOMETRIES, RECIPES
 from alexvgg.request import Request
 from jobs.client import start
-from jobs.submit import give_up, go_on, send, stop
+from jobs.submit import driven_by, give_up, go_on, send, send_evaluation, stop
 
 SPECS = plan_runs([RECIPES["vgg_b-s256"]], Images("digits", 10, "f" * 64), GEOMETRIES["small"])
 A, B = (spec.name for spec in SPECS)
@@ -206,6 +207,82 @@ def test_what_failed_is_tried_again_only_if_it_is_forgiven(forgive: bool, after:
     attempt.end("failed", "the loss is nan")
     send(CAMPAIGN, storage, Jobs(), forgive=forgive)  # type: ignore[arg-type]
     assert standing(history(storage, f"runs/{A}/")) == after
+
+
+def test_what_was_stopped_goes_on_whatever_is_forgiven() -> None:
+    jobs: Any = Jobs()
+    storage = store()
+    send(CAMPAIGN, storage, jobs)
+    attempt = Attempt(storage, f"runs/{A}/", 1)
+    attempt.claim(Claim(f"{A}-a1", to_dict(EXECUTION)))
+    attempt.end("stopped")
+    assert go_on(A, storage, jobs, forgive=False, mlflow="http://127.0.0.1:7") == [(f"{B}-d1", False)]
+    assert standing(history(storage, f"runs/{A}/")) == "open"
+
+
+def test_a_resumed_campaign_logs_to_where_mlflow_is_now() -> None:
+    jobs: Any = Jobs()
+    storage = store()
+    send(CAMPAIGN, storage, jobs)
+    for mlflow, expected in (("http://127.0.0.1:7", "http://127.0.0.1:7"), (None, "http://127.0.0.1:7")):
+        for job in jobs.jobs.values():
+            job.status = JobStatus.STOPPED
+        go_on(B, storage, jobs, forgive=False, mlflow=mlflow)
+        assert Campaign.load(storage, B).execution.mlflow_url == expected
+
+
+def test_a_plan_that_cannot_be_read_is_named() -> None:
+    jobs: Any = Jobs()
+    storage = store()
+    storage.put(f"campaigns/{B}/plan.json", b'{"works": [], "more": 1}')
+    with pytest.raises(InputError, match=f"campaigns/{B}/plan.json isn't what alexvgg writes"):
+        go_on(B, storage, jobs, forgive=False)
+
+
+def test_a_stop_between_two_attempts_names_what_goes_on() -> None:
+    jobs: Any = Jobs()
+    storage = store()
+    job, _ = send(CAMPAIGN, storage, jobs)
+    start(jobs, storage.url, CAMPAIGN.works[0], 1, Claim(f"{A}-a1", to_dict(EXECUTION), B, 1))
+    jobs.jobs[f"{A}-a1"].status = JobStatus.FAILED
+    assert not stop(jobs, f"{A}-a1")
+    assert driven_by(jobs, f"{A}-a1") == B
+    jobs.jobs[job].status = JobStatus.STOPPED
+    assert driven_by(jobs, f"{A}-a1") is None
+    assert driven_by(jobs, job) is None
+
+
+@pytest.mark.parametrize("lives", [True, False])
+def test_an_evaluation_on_another_cluster_is_left_alone_while_it_lives(
+    lives: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: Any = Jobs()
+    storage, request, said = store(), Request((A,), "both", (256,)), []
+    theirs = Attempt(storage, f"evaluations/{request.name}/", 1)
+    theirs.claim(Claim("theirs", to_dict(EXECUTION)))
+    theirs.begin()
+    theirs.beat(1)
+    now = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+        if lives:
+            theirs.beat(int(now))
+
+    clock = SimpleNamespace(sleep=sleep, monotonic=lambda: now, time=time.time)
+    monkeypatch.setattr("jobs.submit.time", clock)
+    monkeypatch.setattr("jobs.submit.Silence", lambda attempt: Silence(attempt, clock.monotonic))
+    if lives:
+        with pytest.raises(InputError, match="theirs carries it out on another cluster"):
+            send_evaluation(request, EXECUTION, storage, jobs, said.append)
+        assert theirs.outcome() is None
+    else:
+        assert send_evaluation(request, EXECUTION, storage, jobs, said.append) == (f"{request.name}-a2", True)
+        assert (theirs.outcome(), now > DEAD_SECONDS) == ("lost", True)
+    assert said == [
+        "this cluster doesn't know theirs; looking whether it lives on another one, for at most half a minute"
+    ]
 
 
 def test_the_jobs_of_attempts_say_what_they_are() -> None:

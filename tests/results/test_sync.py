@@ -107,7 +107,7 @@ def test_mlflow_stopped_in_mid_run_then_synced_then_lost_then_made_again(
     run.train(parent, execution, ALONE)
     monkeypatch.setattr(sink, "CLOSE_SECONDS", 0.5)
     run.train(child, execution, ALONE, lambda event: mlflow.stop() if event["epoch"] == 1 else None)
-    assert f"`alexvgg mlflow sync {child.name}`" in caplog.text
+    assert f"`alexvgg mlflow sync {child.name} --storage " in caplog.text
     evaluate(Request((parent.name, child.name), "dense", (256,), fuse=True), replace(execution, mlflow_url=None), ALONE)
 
     mlflow.start()

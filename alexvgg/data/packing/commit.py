@@ -19,8 +19,8 @@ READERS = 16
 
 def begin(store: Store, record: Mapping[str, Any]) -> None:
     """Note what is to be made here. Raises InputError if something else is here, complete or begun."""
-    if not store.exists(RECORD) and (store.exists("dataset.json") or store.list("index/")):
-        raise InputError(f"{store.url} holds a dataset already, made in another way; pack to an empty prefix")
+    if not store.exists(RECORD):
+        check_free(store)
     if store.put_new(RECORD, json.dumps(dict(record), indent=2).encode()):
         return
     there = json.loads(store.get(RECORD))
@@ -31,6 +31,12 @@ def begin(store: Store, record: Mapping[str, Any]) -> None:
                 f"{store.url} holds a dataset that was packed, or begun, from {what}. "
                 "Pack with the same input and options to go on with it, or to an empty prefix."
             )
+
+
+def check_free(store: Store) -> None:
+    """Raise InputError if a dataset, whole or not, or someone's shards are here: new ones might have their names."""
+    if found := [key for key in store.list("") if key in ("dataset.json", RECORD) or key.endswith(".tar")]:
+        raise InputError(f"{store.url} holds {found[0]} already, made in another way; name an empty folder or prefix")
 
 
 def missing(store: Store, shards: Iterable[str]) -> list[str]:

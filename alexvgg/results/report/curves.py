@@ -105,7 +105,7 @@ def _speed(run: RunRecord, fastest: float) -> str:
     workers = " → ".join(n for n, _ in groupby(str(e["workers"]) for e in run.journal if e["event"] == "start"))
 
     def number(text: str) -> str:
-        return f'<td class="number">{text}</td>'
+        return f'<td class="number">{escape(text)}</td>'
 
     def bar(kind: str, share: float) -> str:
         return f'<td class="{kind}"><i style="width:{100 * share:.1f}%"></i></td>'

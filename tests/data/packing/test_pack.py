@@ -16,11 +16,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import webdataset
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from made import ilsvrc, image, imagefolder, pictures
 from PIL import Image
 
+from alexvgg.cli import main
 from alexvgg.data import s3 as services
 from alexvgg.data.decode import decode
 from alexvgg.data.fetch import read_all
@@ -187,11 +189,14 @@ def test_a_rerun_with_other_images_is_refused(tmp_path: Path) -> None:
 
 
 def test_other_datasets_are_not_written_over(digits: Dataset, tmp_path: Path) -> None:
-    (tmp_path / "out" / "index").mkdir(parents=True)
-    (tmp_path / "out" / "index" / "x.tar.json").write_bytes(b"{}")
-    with pytest.raises(InputError, match="holds a dataset already, made in another way"):
+    (tmp_path / "out").mkdir(parents=True)
+    (tmp_path / "out" / "train-000000.tar").write_bytes(b"someone's")
+    with pytest.raises(InputError, match=r"holds train-000000\.tar already, made in another way; name an empty folder"):
         packed(imagefolder(tmp_path / "src"), tmp_path / "out")
-    with pytest.raises(InputError, match="holds a dataset already, made in another way"):
+    sample = CliRunner().invoke(main, ["data", "sample", "digits", (tmp_path / "out").as_uri()])
+    assert (sample.exit_code, "holds train-000000.tar already" in sample.stderr) == (2, True)
+    assert [p.read_bytes() for p in (tmp_path / "out").iterdir()] == [b"someone's"]
+    with pytest.raises(InputError, match=r"holds dataset\.json already, made in another way"):
         pack(open_source(tmp_path / "src", 1), digits.store, SMALL, 1, lambda _: None)
 
 
