@@ -14,10 +14,9 @@ successor here, and stops without writing anything (`SupersededError`).
 """
 
 import json
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from itertools import takewhile
 from typing import Any, Literal, TypeVar
@@ -165,34 +164,10 @@ class Silence:
             return True
         if now - self._since <= DEAD_SECONDS:
             return False
-        if not self._begun and not self._attempt.begin():
+        if self._beat is None and not self._begun and not self._attempt.begin():
             self._begun, self._since = True, now  # it was slow to begin
             return False
         return True
-
-
-@contextmanager
-def repeating(name: str, act: Callable[[], None], seconds: float) -> Iterator[None]:
-    """Inside, a thread calls `act` every `seconds`, at once for the first time, whatever it raises.
-
-    What needs the storage notices itself that it is down; this must live on.
-    """
-    closing = threading.Event()
-
-    def work() -> None:
-        while True:
-            with suppress(Exception):
-                act()
-            if closing.wait(seconds):
-                return
-
-    thread = threading.Thread(target=work, name=name, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        closing.set()
-        thread.join(1.0)  # not for long, if it hangs at the storage
 
 
 def history(storage: Store, folder: str, present: Iterable[str] | None = None) -> list[Record]:
@@ -237,6 +212,11 @@ def beaten(beat: bytes | None) -> float:
     with suppress(ValueError, TypeError, LookupError):
         return float(json.loads(beat or b"")["time"])
     return 0.0
+
+
+def is_fresh(beat: bytes | None, claimed: float) -> bool:
+    """Whether whoever claimed an attempt then, and last beat so, was heard of just now: by the clocks of two hosts."""
+    return time.time() - max(beaten(beat), claimed) < DEAD_SECONDS
 
 
 def lost_in_a_row(records: Sequence[Record]) -> int:

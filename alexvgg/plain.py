@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from alexvgg.attempts import BEAT_SECONDS, Attempt, Claim, Outcome, Silence, history, repeating, standing
+from alexvgg.attempts import BEAT_SECONDS, Attempt, Claim, Outcome, Silence, history, standing
 from alexvgg.config import Execution, to_dict
 from alexvgg.data.store import Store, open_store
 from alexvgg.engine.wishes import Stopped, Wishes
 from alexvgg.engine.world import World, host_id
 from alexvgg.errors import InputError
+from alexvgg.repeating import repeating
 from alexvgg.run import HOPELESS
 
 LOOK_SECONDS = 1.0
@@ -87,7 +88,8 @@ def claiming(
         number, refusal = json.loads(world.texts(json.dumps([number, refusal]))[0])
         if refusal is not None:
             raise InputError(refusal)
-        return Attempt(storage, folder, number)
+        claimed = Attempt(storage, folder, number)
+        return claimed
 
     count = 0
 
@@ -99,7 +101,8 @@ def claiming(
         claimed.hear(wishes)
 
     def end(outcome: Outcome, why: object = None) -> None:
-        if claimed is not None:
+        # Another rank knows a reason of its own; of its companions' ends it sees broken connections only.
+        if claimed is not None and (world.rank == 0 or outcome == "failed"):
             claimed.end(outcome, None if why is None else str(why))
 
     with ExitStack() as beats:

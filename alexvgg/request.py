@@ -36,6 +36,12 @@ class Request:
         values = to_dict(self) | {"runs": sorted(self.runs), "test_scales": sorted(self.test_scales or ()) or None}
         return f"evaluate-{hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]}"
 
+    @property
+    def passes(self) -> frozenset[str]:
+        """The posteriors that it needs, as run/pass: of whole images and of crops for `both`."""
+        methods = ("dense", "multicrop") if self.method == "both" else (self.method,)
+        return frozenset(f"{run}/{method}" for run in self.runs for method in methods)
+
 
 def check_once(what: str, values: Sequence[object]) -> None:
     """Raise InputError if one of the values stands twice."""

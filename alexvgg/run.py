@@ -28,9 +28,9 @@ from alexvgg.config import Execution, RunSpec
 from alexvgg.data.augment import Augmentation
 from alexvgg.data.cache import Cache
 from alexvgg.data.loader import Loader, Prefetch, decoding_threads
-from alexvgg.data.loader_process import LoaderProcess, fits
+from alexvgg.data.loader_process import LoaderProcess, apart
 from alexvgg.data.mean import mean_of
-from alexvgg.data.plan import Cursor, EpochPlan, most_rows, plan_epoch
+from alexvgg.data.plan import EpochPlan, check_workers, most_rows, plan_epoch, position
 from alexvgg.data.shards import Dataset, open_dataset
 from alexvgg.data.store import Store, open_store
 from alexvgg.data.undecodable import Undecodable
@@ -39,7 +39,7 @@ from alexvgg.engine import checkpoint
 from alexvgg.engine.checkpoint import Checkpoint, DamagedError
 from alexvgg.engine.guards import DivergedError, StuckStart
 from alexvgg.engine.loop import Trainer
-from alexvgg.engine.saver import Saver
+from alexvgg.engine.saver import Saver, UploadError
 from alexvgg.engine.step import Normalisation, chosen_compile, chosen_precision
 from alexvgg.engine.wishes import Stopped, Wishes
 from alexvgg.engine.world import World
@@ -99,7 +99,7 @@ def train(
     run = _Run(spec, execution, world, storage, dataset, wishes if wishes is not None else Wishes(), live)
     attempt = claim()
     try:
-        run.begin(attempt.check if attempt is not None else lambda: None)
+        run.begin(attempt)
         run.fit(progress)
         run.finish()
     except Stopped:
@@ -109,6 +109,12 @@ def train(
         raise
     except SupersededError:
         run.close(None)
+        raise
+    except UploadError as error:
+        if isinstance(error.__cause__, SupersededError):
+            run.close(None)
+            raise error.__cause__ from None
+        run.close("FAILED")
         raise
     except BaseException:
         run.close("FAILED")
@@ -125,6 +131,7 @@ class _Run:
     ) -> None:  # fmt: skip
         self.spec, self.execution, self.world, self.storage, self.dataset = spec, execution, world, storage, dataset
         self.folder, self.checkpoints = f"runs/{spec.name}/", f"runs/{spec.name}/checkpoints/"
+        check_workers(world.size, global_batch=spec.train.global_batch)
         self.net, self.origins = first_weights(spec, storage)
         self.mean = mean_of(dataset, spec.data.mean, spec.model.crop)
         self.normalise = Normalisation(self.mean)
@@ -136,11 +143,11 @@ class _Run:
         self.loader = self._loader()
         self.loader.check(self._plan(0))
         self.validation = Validation(dataset, world.rank, world.size, self.prefetch.decode_threads, self.undecodable)
-        self.recording = Recording(spec, execution, world, storage)
+        epoch_steps = -(-len(dataset.train) // spec.train.global_batch)
+        self.recording = Recording(spec, execution, world, storage, epoch_steps)
         if world.rank == 0:
             wishes.checkpoint_seconds = 60 * execution.checkpoint_minutes
         self.compiled = chosen_compile(world.device, execution.compiled)
-        epoch_steps = -(-len(dataset.train) // spec.train.global_batch)
         self.trainer = Trainer(
             self.net, spec.train, world, self.normalise, self.recording,
             StuckStart(spec.model.num_classes, epoch_steps, better_start(spec)), save=self._save,
@@ -149,11 +156,11 @@ class _Run:
             exchange=execution.exchange, most_rows=most_rows(spec.train.global_batch, world.size),
         )  # fmt: skip
         self.saver: Saver | None = None
-        self.check: Callable[[], None] = lambda: None
+        self.attempt: Attempt | None = None
 
-    def begin(self, check: Callable[[], None]) -> None:
-        """Go on from the last checkpoint, if there is one; `check` raises when nothing may be stored any more."""
-        self.check, trainer, world = check, self.trainer, self.world
+    def begin(self, attempt: Attempt | None) -> None:
+        """Go on from the last checkpoint, if there is one, as long as the attempt has no successor."""
+        self.attempt, trainer, world = attempt, self.trainer, self.world
         saved = checkpoint.load_latest(self.storage, self.checkpoints, world)
         if saved is not None:
             trainer.resume(saved)
@@ -185,9 +192,24 @@ class _Run:
         loader = Loader(
             d, augmentation, t.seed, self.world.rank, self.world.size, self.prefetch, self.undecodable, cache
         )
-        rows = most_rows(t.global_batch, self.world.size)
-        apart = self.world.device.type == "cuda" and fits(loader, rows)
-        return LoaderProcess(loader, rows) if apart else loader
+        if self.world.device.type != "cuda":
+            return loader
+        return apart(loader, most_rows(t.global_batch, self.world.size))
+
+    def check(self) -> None:
+        """Raises SupersededError when nothing may be stored any more."""
+        if self.attempt is not None:
+            self.attempt.check()
+
+    def stop_if_asked(self) -> None:
+        """As the trainer between two steps, but without the other ranks: each sees it in the storage, if not itself."""
+        wishes = self.trainer.wishes
+        if self.attempt is not None:
+            self.attempt.hear(wishes)
+        if wishes.failure is not None:
+            raise wishes.failure
+        if wishes.stop.is_set():
+            raise Stopped("stopped while its last weights were tested; what was scored is kept")
 
     def _plan(self, epoch: int) -> EpochPlan:
         t = self.spec.train
@@ -198,7 +220,7 @@ class _Run:
         t, split, trainer = self.spec.train, self.dataset.train, self.trainer
         last_step = t.max_steps or 2**63
         while trainer.step < last_step:
-            epoch, first_step = Cursor(trainer.consumed).position(len(split), t.global_batch)
+            epoch, first_step = position(trainer.consumed, len(split), t.global_batch)
             if epoch == t.epochs:
                 break
             plan = self._plan(epoch)
@@ -272,7 +294,7 @@ class _Run:
         score(
             {self.spec.name: self.net}, rows, d, self.storage, self.world,
             decode_threads=self.prefetch.decode_threads, undecodable=self.undecodable,
-            means={self.spec.name: self.mean},
+            means={self.spec.name: self.mean}, between=self.stop_if_asked,
         )  # fmt: skip
         undecodable = self._all_undecodable()
         with ThreadPoolExecutor(1, "final") as thread:

@@ -11,10 +11,11 @@ from types import FrameType
 
 import ray
 
-from alexvgg.attempts import BEAT_SECONDS, Attempt, repeating
+from alexvgg.attempts import BEAT_SECONDS, Attempt
 from alexvgg.config import Execution, from_dict
 from alexvgg.engine.wishes import EXIT_STOPPED, Stopped
 from alexvgg.errors import InputError
+from alexvgg.repeating import repeating
 
 LOOK_SECONDS = 1.0
 

@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from ray.train import PreemptionInfo, get_preemption_info
 
-from alexvgg.attempts import BEAT_SECONDS, Attempt, repeating
+from alexvgg.attempts import BEAT_SECONDS, Attempt
 from alexvgg.config import Execution, RunSpec
 from alexvgg.data.store import open_store
 from alexvgg.engine.wishes import Stopped, Wishes
 from alexvgg.engine.world import World
 from alexvgg.errors import InputError
 from alexvgg.evaluate import describe, evaluate
+from alexvgg.repeating import repeating
 from alexvgg.request import Request
 from alexvgg.run import HOPELESS, epoch_line, train
 from jobs.metrics import Gauges
@@ -46,6 +47,8 @@ def train_rank(spec: RunSpec, execution: Execution, number: int) -> None:
 def evaluate_rank(request: Request, execution: Execution, number: int) -> None:
     """This rank's part of attempt `number` at an evaluation."""
     attempt = Attempt(open_store(execution.storage_url), f"evaluations/{request.name}/", number)
+    if attempt.signs()[1]:  # as above
+        return
     with _failing(attempt), _world(execution) as world:
 
         def say(line: str) -> None:

@@ -117,6 +117,8 @@ def decide(
     works: list[Work] = []
     stored = {record.name: record for record in list_runs(storage)}
     execution = execution_on(profile, nodes, **how)
+    for spec in runs:
+        check_workers(execution.workers, profile.workers_per_node, spec.train.global_batch)
     speed_of = _speeds(stored.values(), profile, execution)
     for spec in runs:
         record = stored.get(spec.name) or read_run(storage, spec.name)

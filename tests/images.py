@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image
 from webdataset import TarWriter
 
+from alexvgg.data.index import index_shard, write_dataset
 from alexvgg.data.packing.colour import ColourSums
-from alexvgg.data.shards import MEAN_SIDE, Dataset, index_shard, open_dataset, write_dataset, write_mean_image
+from alexvgg.data.shards import MEAN_SIDE, Dataset, open_dataset, write_mean_image
 from alexvgg.data.store import open_store
 
 # As common in ImageNet: 4:3, 3:2, square, upright, and single odd ones.

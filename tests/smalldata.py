@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from PIL import Image
 
-from alexvgg.data.shards import index_shard, write_dataset
+from alexvgg.data.index import index_shard, write_dataset
 from alexvgg.data.store import Store
 
 Members = dict[str, bytes]  # by name, in the order of the tar

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 FILES = sorted(p for top in ("alexvgg", "jobs", "cluster") for p in (ROOT / top).rglob("*.py"))
 
 # Who may import what, of our own modules. A module may also import from its own package.
-BASE = {"alexvgg.errors", "alexvgg.columns"}
+BASE = {"alexvgg.errors", "alexvgg.columns", "alexvgg.repeating"}
 CONFIG = BASE | {"alexvgg.architectures", "alexvgg.config", "alexvgg.recipes", "alexvgg.batch"}
 PARTS = {
     "alexvgg.models", "alexvgg.init", "alexvgg.data", "alexvgg.evaluation", "alexvgg.engine", "alexvgg.tracking",
@@ -25,6 +25,7 @@ RUNS = {
 ALLOWED = {
     "alexvgg.errors": set(),
     "alexvgg.columns": set(),
+    "alexvgg.repeating": set(),
     "alexvgg.architectures": BASE,
     "alexvgg.config": BASE,
     "alexvgg.recipes": CONFIG,

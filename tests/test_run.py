@@ -19,16 +19,17 @@ from processes import free_port
 from smalldata import members_of, pack
 
 import alexvgg.run as run
-from alexvgg.attempts import Attempt, Claim
+from alexvgg.attempts import Attempt, Claim, SupersededError
 from alexvgg.config import Execution, Parent, RunSpec
 from alexvgg.data.loader_process import LoaderProcess
 from alexvgg.data.shards import Dataset, open_dataset
-from alexvgg.data.store import open_store
+from alexvgg.data.store import Store, open_store
 from alexvgg.engine.saver import UploadError
 from alexvgg.engine.step import Updater
 from alexvgg.engine.wishes import Stopped, Wishes
 from alexvgg.engine.world import World
 from alexvgg.errors import InputError
+from alexvgg.evaluation import scoring
 from alexvgg.planning import images_of, plan_runs
 from alexvgg.recipes import GEOMETRIES, RECIPES
 from alexvgg.results.report.curves import cards, overview
@@ -300,13 +301,41 @@ def test_mlflow_being_down_costs_neither_the_run_nor_its_time(
     assert f"`{sync}` brings them over" in caplog.text
 
 
+@pytest.mark.parametrize("how", ["signal", "storage", "given up"])
+def test_a_stop_reaches_the_evaluation_at_the_end(
+    digits: Dataset, execution: Execution, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may take hours; what was scored isn't scored again."""
+    monkeypatch.setattr("alexvgg.data.validation.LARGEST_PART", 100)
+    spec, storage, wishes = spec_of(digits, train__max_steps="2"), open_store(execution.storage_url), Wishes()
+    attempt = Attempt(storage, f"runs/{spec.name}/", 1)
+    attempt.claim(Claim("a-a1", {}))
+    write, written = scoring.write, []
+
+    def stopping(store: Store, key: str, *what: Any) -> None:
+        write(store, key, *what)
+        written.append(key)
+        if len(written) == 2:
+            {"signal": wishes.stop.set, "storage": attempt.ask_to_stop, "given up": lambda: attempt.end("lost")}[how]()
+
+    monkeypatch.setattr(scoring, "write", stopping)
+    error = SupersededError if how == "given up" else Stopped
+    with pytest.raises(error):
+        run.train(spec, execution, ALONE, wishes=wishes, claim=lambda: attempt)
+    assert len(written) == 2
+    assert read_run(storage, spec.name).state == "started"
+    run.train(spec, execution, ALONE)
+    assert read_run(storage, spec.name).state == "finished"
+    assert len(set(written)) == len(written), "a part was scored twice"
+
+
 def test_an_attempt_that_was_given_up_stores_nothing_any_more(digits: Dataset, execution: Execution) -> None:
     spec, storage = spec_of(digits, train__epochs="1"), open_store(execution.storage_url)
     given_up, successor = (Attempt(storage, f"runs/{spec.name}/", number) for number in (1, 2))
     given_up.claim(Claim("a-a1", {}))
     given_up.end("lost", "nothing was heard of it")
     successor.claim(Claim("a-a2", {}))
-    with pytest.raises(UploadError, match=r"attempt 1 .* was given up, and 2 goes on"):
+    with pytest.raises(SupersededError, match=r"attempt 1 .* was given up, and 2 goes on"):
         run.train(spec, execution, ALONE, claim=lambda: given_up)
     stored = storage.list(f"runs/{spec.name}/")
     assert not [key for key in stored if key.endswith(("commit.json", "final/record.json"))]

@@ -10,11 +10,15 @@ State = Literal["open", "waiting", "live", "finished", "failed", "stopped"]
 
 @dataclass(frozen=True)
 class Node:
-    """One work: the works that must be finished before it, and how much there is to do (in any unit)."""
+    """One work: the works that must be finished before it, and how much there is to do (in any unit).
+
+    `makes` names what it stores for others to use: works that make the same would compute it twice side by side.
+    """
 
     name: str
     needs: tuple[str, ...] = ()
     cost: float = 1.0
+    makes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -60,11 +64,15 @@ def ready(nodes: Sequence[Node], states: Mapping[str, State]) -> list[Node]:
 def next_starts(nodes: Sequence[Node], states: Mapping[str, State], free: int, workers: Workers) -> list[str]:
     """The works to start now on `free` workers, those first that the most depends on."""
     paths = critical_paths(nodes)
+    made = {thing for n in nodes if states[n.name] == "live" for thing in n.makes}
     starts = []
     for node in sorted(ready(nodes, states), key=lambda n: -paths[n.name]):
         if free < workers.least:
             break
+        if node.makes & made:
+            continue
         starts.append(node.name)
+        made |= node.makes
         free -= min(free, workers.most)
     return starts
 

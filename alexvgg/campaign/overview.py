@@ -12,16 +12,16 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from alexvgg import attempts, lease
-from alexvgg.attempts import DEAD_SECONDS, Attempt, Record, beaten
+from alexvgg.attempts import Attempt, Record, is_fresh
 from alexvgg.campaign.dag import State, kept_back
 from alexvgg.campaign.plan import Campaign, Evaluation, Training, Work
+from alexvgg.config import STEPS_PER_POINT
 from alexvgg.data.store import Store
 from alexvgg.errors import InputError, resolve
 from alexvgg.runs import RunRecord, read_run, read_spec
 from alexvgg.tracking.live import read_live
 
 READERS = 16
-STEPS_PER_POINT = 10  # of alexvgg.engine.loop
 UNUSUAL_SECONDS = 180.0  # without a step: an epoch's validation takes less on what trains ImageNet
 
 # gone: it hasn't ended, but the cluster doesn't know its job any more, or nothing was heard of its process. started:
@@ -195,7 +195,7 @@ def _lives(attempt: Attempt, record: Record, jobs: Jobs | None) -> bool:
 def _is_alive(job: str, jobs: Jobs | None, beat: Callable[[], bytes | None], claimed: float) -> bool:
     if jobs is None or job in jobs:
         return jobs is None or jobs[job]
-    return time.time() - max(beaten(beat()), claimed) < DEAD_SECONDS
+    return is_fresh(beat(), claimed)
 
 
 def _phase(records: Sequence[Record], progress: Progress | None, *, lives: bool) -> Phase:

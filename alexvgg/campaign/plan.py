@@ -62,7 +62,7 @@ class Evaluation:
 
     @property
     def node(self) -> Node:
-        return Node(self.request.name, self.request.runs, 0.0)
+        return Node(self.request.name, self.request.runs, 0.0, self.request.passes)
 
     @property
     def folder(self) -> str:

@@ -45,7 +45,7 @@ def logs(
     if name is None and (attempt, rank) != (None, None):
         raise InputError("--attempt and --rank are of a run; name it: `alexvgg status` shows the runs")
     if name is not None and (plain := _plain(name, profile, storage)) is not None:
-        raise InputError(f"{name} is trained by {plain[1].job}, which prints where it was started")
+        raise InputError(f"{name} is trained by {plain[1].job}, which prints where it was started, if it still lives")
     place, jobs = connect(profile, storage=storage)
     from jobs.client import find_job, logs_of
     from jobs.groups import worker_log
@@ -81,10 +81,14 @@ def stop(name: str | None, now: bool, profile: str | None, storage: str | None) 
       alexvgg stop
       alexvgg stop vgg_e-s256-3f2a91c4 --now
     """
+    from alexvgg.attempts import is_fresh
     from alexvgg.data.store import open_store
 
     if name is not None and (plain := _plain(name, profile, storage)) is not None:
         attempt, claim = plain
+        if not is_fresh(attempt.last_beat(), claim.time):
+            click.echo(f"{claim.job} is gone; the command that began it goes on")
+            return
         if now:
             attempt.end("stopped", "stopped without a checkpoint")
         else:

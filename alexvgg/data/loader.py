@@ -103,10 +103,13 @@ class Loader:
         return Loader, tuple(getattr(self, f.name) for f in fields(self) if f.init)
 
     def training(self, plan: EpochPlan, epoch: int, first_step: int) -> Generator[Batch, None, None]:
-        """This rank's share of every batch of an epoch from `first_step` on. Raises InputError as `check` does."""
+        """This rank's share of every batch of an epoch from `first_step` on.
+
+        Raises InputError if the prefetch bytes can't hold what one step needs.
+        """
         self.meters = Meters(self.dataset.store.retries, self.starving)
         split, lanes = self.dataset.train, plan.lanes_of(self.rank, self.world)
-        budget = self.check(plan, first_step)
+        budget = self._budget(plan, first_step, steps=1)
         reads = plan_reads(split, plan, lanes, first_step, budget)
         fetcher = Fetcher(
             self.dataset.store, split, reads,
@@ -127,20 +130,21 @@ class Loader:
                 fetcher.close()
                 decoders.shutdown(wait=False, cancel_futures=True)
 
-    def check(self, plan: EpochPlan, first_step: int = 0) -> int:
-        """How many of the prefetch bytes are left to images that wait to be decoded.
+    def check(self, plan: EpochPlan) -> None:
+        """Raise InputError unless the prefetch bytes can hold two of the largest step: others epochs' may be larger."""
+        self._budget(plan, 0, steps=2)
 
-        Raises InputError if that can't hold what one step reads.
-        """
+    def _budget(self, plan: EpochPlan, first_step: int, steps: int) -> int:
+        """How many of the prefetch bytes are left to images that wait to be decoded, at least those of `steps`."""
         lanes = plan.lanes_of(self.rank, self.world)
         rows = min(len(lanes) * plan.per_lane, sum(len(plan.order[lane]) for lane in lanes))
         batches = self.prefetch.batches + self.on_the_way + 1
         decoded = batches * rows * 3 * self.augmentation.side**2
-        least = step_bytes(self.dataset.train, plan, lanes, first_step)
+        least = steps * step_bytes(self.dataset.train, plan, lanes, first_step)
         if decoded + least > self.prefetch.bytes:
             raise InputError(
                 f"{self.prefetch.bytes:,} prefetch bytes can't hold {batches} batches of {rows} decoded images "
-                f"({decoded:,}) and what one step reads ({least:,}). Give --prefetch-bytes {decoded + least} at "
+                f"({decoded:,}) and what is read for the next ({least:,}). Give --prefetch-bytes {decoded + least} at "
                 "least, a smaller batch, or more workers."
             )
         return self.prefetch.bytes - decoded

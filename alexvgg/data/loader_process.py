@@ -8,11 +8,11 @@ PyTorch's DataLoader looks after the process, and moves batches through shared m
 import logging
 import math
 import os
-import shutil
+import signal
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,23 +27,23 @@ from alexvgg.errors import InputError, StoreError
 
 log = logging.getLogger(__name__)
 
-SHARED_MEMORY = Path("/dev/shm")
 AHEAD = 2  # batches that are on their way to the process that trains
 METRICS_SECONDS = 1.0  # between two looks at the loader's meters, which take it milliseconds
 
 Asked = tuple[EpochPlan | None, int, int]  # the plan of an epoch that begins here, the epoch, the step
 
 
-def fits(loader: Loader, rows: int) -> bool:
-    """Whether batches of `rows` images fit into shared memory; says so if not. Docker gives 64 MB unless told."""
-    needed = _slots(loader) * _bytes(loader, rows)
-    if (free := shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.exists() else 0) >= needed:
-        return True
-    log.warning(
-        "%s has %.0f MB free, and batches need %.0f: images are decoded in the process that trains, which may make the "
-        "GPU wait. Give the container more, as by `docker run --shm-size 8g`.", SHARED_MEMORY, free / 1e6, needed / 1e6,
-    )  # fmt: skip
-    return False
+def apart(loader: Loader, rows: int) -> "Loader | LoaderProcess":
+    """A `LoaderProcess` for batches of `rows` images; the loader itself, after saying so, without the memory for it."""
+    try:
+        return LoaderProcess(loader, rows)
+    except RuntimeError as error:  # of shared memory: Docker gives 64 MB unless told, to all ranks together
+        log.warning(
+            "batches need %.0f MB of shared memory: %s. So images are decoded in the process that trains, which may "
+            "make the GPU wait. Give the container more, as by `docker run --shm-size 8g`.",
+            _slots(loader) * _bytes(loader, rows) / 1e6, error,
+        )  # fmt: skip
+        return loader
 
 
 def _slots(loader: Loader) -> int:
@@ -59,20 +59,22 @@ class LoaderProcess:
     """What a `Loader` gives, from another process, which it begins with the first batch and which ends by `close`.
 
     `rows` is the most images that a batch has. A batch's images are its own until the next one is asked for.
+    Raises RuntimeError without the shared memory for it.
     """
 
     def __init__(self, loader: Loader, rows: int) -> None:
         self._undecodable, size = loader.undecodable, _bytes(loader, rows)
         slots = [torch.empty(size, dtype=torch.uint8) for _ in range(_slots(loader))]
         self._slots = [slot.share_memory_() for slot in slots]  # type: ignore[no-untyped-call]
-        self._starving = torch.zeros(1, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+        flags = (torch.zeros(1, dtype=torch.int64) for _ in range(2))
+        self._starving, self._closing = (flag.share_memory_() for flag in flags)  # type: ignore[no-untyped-call]
         self._asked: list[Asked] = []
         self._metrics: dict[str, float] = {}
         self._loader = replace(loader, on_the_way=AHEAD)
         self._arrivals: DataLoader[Arrived] | None = DataLoader(
             _Inside(self._loader, _Ring(self._slots), self._starving),
             batch_size=None, sampler=self._asked, num_workers=1, prefetch_factor=AHEAD, persistent_workers=True,
-            multiprocessing_context="spawn", worker_init_fn=_leave_group,
+            multiprocessing_context="spawn", worker_init_fn=partial(_leave_signals, self._closing),
         )  # fmt: skip
 
     def check(self, plan: EpochPlan) -> None:
@@ -102,12 +104,17 @@ class LoaderProcess:
 
     def close(self) -> None:
         """End the process."""
+        self._closing.fill_(1)
         self._arrivals = None
 
 
-def _leave_group(_worker: int) -> None:
-    """A signal to a whole job is for the process that trains: it decides when to stop, and needs images until then."""
+def _leave_signals(closing: Tensor, _worker: int) -> None:
+    """A signal to a whole job is for the process that trains: it decides when to stop, and needs images until then.
+
+    Some are sent to a process group, others, as by Slurm, to each process; DataLoader itself sends one at the end.
+    """
     os.setpgid(0, 0)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(1) if closing.item() else None)
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,13 @@ def lane_count(global_batch: int) -> int:
     return max(n for n in range(1, MAX_LANES + 1) if global_batch % n == 0)
 
 
-def check_workers(workers: int, per_node: int = 1) -> None:
-    """Raise InputError if they are more than the lanes of a batch."""
-    if workers > MAX_LANES:
+def check_workers(workers: int, per_node: int = 1, global_batch: int = 256) -> None:
+    """Raise InputError if they are more than the lanes of a batch: some would have nothing to do."""
+    if workers > (lanes := lane_count(global_batch)):
+        other = "" if lanes == MAX_LANES else f", or a batch that {MAX_LANES} divides"
         raise InputError(
-            f"{workers} workers are more than the {MAX_LANES} among which a batch can be shared. Use at most "
-            f"{MAX_LANES // per_node} nodes"
+            f"{workers} workers are more than the {lanes} among which a batch of {global_batch} can be shared. Use at "
+            f"most {max(1, lanes // per_node)} nodes{other}."
         )
 
 
@@ -55,10 +56,6 @@ class EpochPlan:
         length = len(self.order[lane])
         ends = range(first_window(lane, len(self.order), self.window), length + self.window, self.window)
         return [(max(0, end - self.window), min(end, length)) for end in ends if end - self.window < length]
-
-    @property
-    def samples(self) -> int:
-        return sum(len(lane) for lane in self.order)
 
     @property
     def steps(self) -> int:
@@ -102,14 +99,8 @@ def plan_epoch(shard_sizes: Sequence[int], global_batch: int, window: int, seed:
     return EpochPlan(global_batch, window, reading, tuple(order))
 
 
-@dataclass(frozen=True)
-class Cursor:
-    """Samples consumed since the beginning of the run: all that a resume or a change of the world size needs."""
-
-    consumed: int = 0
-
-    def position(self, epoch_samples: int, global_batch: int) -> tuple[int, int]:
-        """(epoch, step within it) of the next batch."""
-        epoch, offset = divmod(self.consumed, epoch_samples)
-        assert offset % global_batch == 0, "only an epoch's last batch is short"
-        return epoch, offset // global_batch
+def position(consumed: int, epoch_samples: int, global_batch: int) -> tuple[int, int]:
+    """(epoch, step within it) of the next batch after so many samples: all that a resume or other ranks need."""
+    epoch, offset = divmod(consumed, epoch_samples)
+    assert offset % global_batch == 0, "only an epoch's last batch is short"
+    return epoch, offset // global_batch

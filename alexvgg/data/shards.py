@@ -17,19 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alexvgg.data.index import FORMAT, IDENTITY, ShardIndex, fingerprint, index_shard, write_dataset
+from alexvgg.data.index import FORMAT, IDENTITY, fingerprint
 from alexvgg.data.keyed import Ints
 from alexvgg.data.store import MissingKeyError, Store
 from alexvgg.errors import InputError
-
-__all__ = [
-    "Dataset",
-    "ShardIndex",
-    "Split",
-    "index_shard",
-    "open_dataset",
-    "write_dataset",
-]
 
 ABOUT = ("name", "classes", *IDENTITY, "fingerprint", "splits")  # of dataset.json
 
@@ -165,9 +156,22 @@ def open_dataset(store: Store) -> Dataset:
     )  # fmt: skip
 
 
+def _read_index(store: Store, shard: str) -> dict[str, Any]:
+    key, remedy = f"index/{shard}.json", "`alexvgg data verify` names all that is wrong; pack or index it again."
+    try:
+        document = json.loads(store.get(key))
+    except MissingKeyError as error:
+        raise InputError(f"{error}, though dataset.json names its shard. {remedy}") from None
+    except ValueError as error:
+        raise InputError(f"{store.url}/{key} is damaged: {error}. {remedy}") from None
+    if not isinstance(document, dict):
+        raise InputError(f"{store.url}/{key} is no index of a shard. {remedy}")
+    return document
+
+
 def _open_split(store: Store, shards: Sequence[str], classes: int) -> Split:
     with ThreadPoolExecutor(16) as pool:
-        columns = [json.loads(text) for text in pool.map(lambda s: store.get(f"index/{s}.json"), shards)]
+        columns = list(pool.map(lambda shard: _read_index(store, shard), shards))
     for shard, c in zip(shards, columns, strict=True):
         _check_index(store, shard, c, classes)
     sizes = tuple(len(c["keys"]) for c in columns)

@@ -177,7 +177,10 @@ class FileStore:
 
     def put_new(self, key: str, data: bytes) -> bool:
         with self._at(key) as path, self._temporary(path) as temporary:
-            temporary.write_bytes(data)
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())  # claims and records: an empty one after a power cut would mean something
             try:
                 os.link(temporary, path)
             except FileExistsError:

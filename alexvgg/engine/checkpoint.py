@@ -73,12 +73,11 @@ def write(
     store.put_new(folder + COMMIT, json.dumps(record).encode())
 
 
-def load_latest(store: Objects, prefix: str, world: World | None = None) -> Checkpoint | None:
+def load_latest(store: Objects, prefix: str, world: World) -> Checkpoint | None:
     """The newest checkpoint that is whole, or None if none was committed: the same one on every rank of `world`.
 
     A damaged one is named in the log and costs only the steps since the one before. Raises DamagedError if all are.
     """
-    world = world if world is not None else World.current()
     steps = committed(store, prefix) if world.rank == 0 else []  # its list counts: one may be committed meanwhile
     damage: DamagedError | None = None
     while step := int(world.sum(torch.tensor(steps.pop() + 1 if steps else 0, device=world.device)).item()):
@@ -97,12 +96,15 @@ def load_latest(store: Objects, prefix: str, world: World | None = None) -> Chec
 
 
 def _load(store: Objects, folder: str) -> Checkpoint:
-    record = json.loads(store.get(folder + COMMIT))
-    state = {
-        name: safetensors.torch.load(verified(store, folder + file["object"], file["sha256"]))
-        for name, file in record["files"].items()
-    }
-    return Checkpoint(record["step"], state["model"], state["momentum"], record["progress"])
+    try:
+        record = json.loads(store.get(folder + COMMIT))
+        state = {
+            name: safetensors.torch.load(verified(store, folder + file["object"], file["sha256"]))
+            for name, file in record["files"].items()
+        }
+        return Checkpoint(record["step"], state["model"], state["momentum"], record["progress"])
+    except (ValueError, LookupError, TypeError) as error:  # a machine lost its power while it wrote, say
+        raise DamagedError(f"{folder}{COMMIT} is no record of a checkpoint: {error!r}.") from None
 
 
 def committed(store: Objects, prefix: str) -> list[int]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from alexvgg.batch import Batch
-from alexvgg.config import TrainConfig
+from alexvgg.config import STEPS_PER_POINT, TrainConfig
 from alexvgg.engine.checkpoint import Checkpoint
 from alexvgg.engine.device import OnDevice, Readback
 from alexvgg.engine.exchange import Net, agree, distributed
@@ -22,7 +22,6 @@ from alexvgg.engine.traffic import Exchange
 from alexvgg.engine.wishes import Stopped, Wishes
 from alexvgg.engine.world import World
 
-STEPS_PER_POINT = 10  # losses are summed over ranks, looked at and logged together
 STEPS_PER_CHECK = 500  # the ranks' weights are compared; and before every checkpoint, so that none holds a drift
 
 

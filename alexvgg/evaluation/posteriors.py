@@ -22,6 +22,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from alexvgg.data.store import MissingKeyError
 from alexvgg.errors import StoreError
 from alexvgg.evaluation.counts import Counts
 from alexvgg.evaluation.views import Method
@@ -123,11 +124,16 @@ def missing_parts(store: Objects, scoring: Scoring, parts: Sequence[range]) -> l
 
 
 def merge(store: Objects, scoring: Scoring, parts: Sequence[range]) -> None:
-    """Make one object of all parts, then delete the parts. Does nothing if that was done."""
+    """Make one object of all parts, then delete the parts. Does nothing if that was done, meanwhile, too."""
     folder = scoring.key.removesuffix(SUFFIX) + "/"
     if not is_whole(store, scoring):
-        with ThreadPoolExecutor(READS) as pool:
-            pieces = list(pool.map(lambda p: read(store, scoring.part_key(p), scoring), parts))
+        try:
+            with ThreadPoolExecutor(READS) as pool:
+                pieces = list(pool.map(lambda p: read(store, scoring.part_key(p), scoring), parts))
+        except MissingKeyError:
+            if not is_whole(store, scoring):
+                raise
+            return
         columns = ([getattr(p, name) for p in pieces] for name in ("samples", "labels", "values"))
         write(store, scoring.key, scoring, Posteriors(*map(torch.cat, columns)))
     for key in store.list(folder):

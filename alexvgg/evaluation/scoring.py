@@ -11,7 +11,7 @@ three digits, so that the best two classes of many an image would tie.
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -99,12 +99,13 @@ def score(
     undecodable: Undecodable,
     means: Mapping[str, Tensor] | None = None,
     say: Say = lambda _: None,
+    between: Callable[[], None] = lambda: None,
 ) -> None:
     """Store all posteriors that `rows` need and storage lacks. Every rank calls this; on return everything is there.
 
     `nets` by run, on the world's device; `means` by run what it subtracts, of those that don't subtract the dataset's
-    mean RGB. Raises RuntimeError if other ranks owe parts and none has stored one for half
-    an hour.
+    mean RGB. `between` is called before every part and while others are waited for, and may raise; what was stored is
+    kept. Raises RuntimeError if other ranks owe parts and none has stored one for half an hour.
     """
     wanted = list(dict.fromkeys(s for row in rows for scorings in row.scorings() for s in scorings))
     cut = parts(len(dataset.val))
@@ -114,11 +115,12 @@ def score(
     mine = [part for part in cut[world.rank :: world.size] if any(part in missing[s] for s in wanted)]
     progress = Progress("scored", len(mine), say, "parts of this rank's images")
     for part in mine:
+        between()
         lacking = [s for s in wanted if part in missing[s]]
         for scoring, posteriors in _score_part(scorer, validation, part, lacking).items():
             write(storage, scoring.part_key(part), scoring, posteriors)
         progress.add()
-    _gather(storage, wanted, cut, world)
+    _gather(storage, wanted, cut, world, between)
 
 
 def _score_part(
@@ -184,7 +186,9 @@ class _Scorer:
         return net if offset is None else lambda crops: net(crops - offset)
 
 
-def _gather(storage: Store, scorings: Sequence[Scoring], cut: Sequence[range], world: World) -> None:
+def _gather(
+    storage: Store, scorings: Sequence[Scoring], cut: Sequence[range], world: World, between: Callable[[], None]
+) -> None:
     """Wait for all ranks' parts, and merge them: each scoring by one rank.
 
     Ranks look into the storage instead of a barrier, since one may need far longer for its last part than a collective
@@ -194,6 +198,7 @@ def _gather(storage: Store, scorings: Sequence[Scoring], cut: Sequence[range], w
     owed: dict[Scoring, list[range]] = {s: list(cut) for s in scorings}
     changed, pause = time.monotonic(), 0.05
     while owed:
+        between()
         before = sum(map(len, owed.values()))
         for s in list(owed):
             owed[s] = missing_parts(storage, s, owed[s])

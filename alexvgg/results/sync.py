@@ -14,7 +14,7 @@ from alexvgg.runs import RunRecord
 from alexvgg.tracking.describing import describe_fusion, describe_run, final_model
 from alexvgg.tracking.journal import Event, Point, cells_event, points
 from alexvgg.tracking.live import read_live
-from alexvgg.tracking.remote import Description, FinalModel, RemoteRun, connect, experiment_id, lacking
+from alexvgg.tracking.remote import Description, FinalModel, RemoteRun, connect, experiment_id, identities, lacking
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -116,7 +116,7 @@ def _bring(client: "MlflowClient", stored: _Stored) -> Synced:
     if run is None:
         run = RemoteRun.create(client, stored.description, round(stored.events[0]["time"] * 1000))
     run.describe(stored.description)
-    missing = lacking(wanted, history)
+    missing = lacking(wanted, identities(history))
     run.log(missing)
     if stored.model is not None:
         run.log_model(stored.model, stored.description.name)

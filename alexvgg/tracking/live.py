@@ -1,12 +1,13 @@
 """What a run shows of itself between two epochs: its newest point, in the storage, for `alexvgg status`."""
 
 import json
-import threading
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from alexvgg.data.store import MissingKeyError, Store
+from alexvgg.repeating import repeating
 
 SECONDS = 5.0  # at most between a point and its being stored
 
@@ -33,9 +34,9 @@ class Live:
         self._storage, self._key, self._batch = storage, f"{folder}live.json", global_batch
         self._last: tuple[int, float] | None = None
         self._newest: Point | None = None
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="live", daemon=True)
-        self._thread.start()
+        self._stored: Point | None = None
+        self._repeating = ExitStack()
+        self._repeating.enter_context(repeating("live", self._store, SECONDS))
 
     def point(self, step: int, loss: float) -> None:
         """A new point; costs nothing."""
@@ -46,19 +47,13 @@ class Live:
         self._last, self._newest = (step, now), Point(self._attempt, step, loss, speed)
 
     def close(self) -> None:
-        self._closing.set()
-        self._thread.join()
+        self._repeating.close()
 
-    def _work(self) -> None:
-        stored = None
-        while not self._closing.wait(SECONDS):
-            newest = self._newest
-            if newest is not stored and newest is not None:
-                try:
-                    self._storage.put(self._key, json.dumps(asdict(newest)).encode())
-                except Exception:  # what needs the storage notices itself that it is down
-                    continue
-                stored = newest
+    def _store(self) -> None:
+        newest = self._newest
+        if newest is not self._stored and newest is not None:
+            self._storage.put(self._key, json.dumps(asdict(newest)).encode())
+            self._stored = newest
 
 
 def read_live(storage: Store, folder: str) -> Point | None:

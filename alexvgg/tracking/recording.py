@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from torch import Tensor
 
 from alexvgg.batch import Batch
-from alexvgg.config import Execution, RunSpec, to_dict
+from alexvgg.config import STEPS_PER_POINT, Execution, RunSpec, to_dict
 from alexvgg.data.store import Store
 from alexvgg.engine.world import World
 from alexvgg.init import LayerOrigin
@@ -24,11 +24,14 @@ from alexvgg.tracking.sink import MlflowSink
 
 log = logging.getLogger(__name__)
 
+MOST_POINTS = 50  # of an epoch: ImageNet's 74 have 3,700, which every `status` reads
+
 
 class Recording:
     """The journal and where else its points go. Only rank 0's journal reaches the storage."""
 
-    def __init__(self, spec: RunSpec, execution: Execution, world: World, storage: Store) -> None:
+    def __init__(self, spec: RunSpec, execution: Execution, world: World, storage: Store, epoch_steps: int) -> None:
+        self._every = max(STEPS_PER_POINT, epoch_steps // MOST_POINTS)
         self.spec, self.execution, self.world, self.storage = spec, execution, world, storage
         self.folder = f"runs/{spec.name}/"
         self.journal: Journal
@@ -93,8 +96,9 @@ class Recording:
             self._samples.write(json.dumps(line) + "\n")
 
     def point(self, step: int, loss: float) -> None:
-        """The mean training loss of the last few steps, over all ranks."""
-        self._write("steps", step, metrics={"train/loss": loss})
+        """The mean training loss of the last few steps, over all ranks. Of a long epoch some points are kept."""
+        if step % self._every < STEPS_PER_POINT:
+            self._write("steps", step, metrics={"train/loss": loss})
         if self.live is not None:
             self.live.point(step, loss)
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -153,12 +153,16 @@ class RemoteRun:
         self.client.set_terminated(self.id, status, milliseconds)
 
 
-def lacking(points: Iterable[Point], history: Sequence[Point]) -> list[Point]:
-    """The points whose metric and step `history` doesn't have.
+def identities(points: Iterable[Point]) -> set[tuple[str, int]]:
+    """What makes a point the same to MLflow's pages: its metric and step."""
+    return {(p.metric, p.step) for p in points}
+
+
+def lacking(points: Iterable[Point], known: Container[tuple[str, int]]) -> list[Point]:
+    """The points that aren't known yet.
 
     An attempt repeats steps that were lost with the one before it; MLflow has drawn those already.
     """
-    known = {(p.metric, p.step) for p in history}
     return [p for p in points if (p.metric, p.step) not in known]
 
 

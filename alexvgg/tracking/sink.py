@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from alexvgg.tracking.journal import Event, points
-from alexvgg.tracking.remote import Description, FinalModel, RemoteRun, connect, lacking, reason
+from alexvgg.tracking.remote import Description, FinalModel, RemoteRun, connect, identities, lacking, reason
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ def send_once(url: str, description: Description, events: Sequence[Event]) -> No
             run = RemoteRun.create(client, description)
             run.describe(description)
             run.end("FINISHED")
-        run.log(lacking(points(events), run.history()))
+        run.log(lacking(points(events), identities(run.history())))
     except Exception as error:  # the results are stored, which is what counts
         log.warning(
             "MLflow at %s: %s. The storage has the results; `alexvgg mlflow sync %s` brings them over.", url,
@@ -105,11 +105,11 @@ class MlflowSink:
         run = found or RemoteRun.create(client, self._description)
         run.resume()
         run.describe(self._description)
-        history, self._sent = run.history(), 0
+        known, self._sent = identities(run.history()), 0
         while not self._given_up:
             ended = self._ended.is_set()  # before the events: none is written after it
             if events := self._events[self._sent :]:
-                run.log(lacking(points(events), history))
+                run.log(lacking(points(events), known))
                 self._sent += len(events)
             elif ended:
                 if self._model is not None:

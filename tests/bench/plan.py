@@ -17,8 +17,9 @@ from report import result
 from torch.utils.data import DistributedSampler
 
 from alexvgg.data.fetch import plan_reads, working_set
+from alexvgg.data.index import ShardIndex, write_dataset
 from alexvgg.data.plan import plan_epoch
-from alexvgg.data.shards import ShardIndex, open_dataset, write_dataset
+from alexvgg.data.shards import open_dataset
 from alexvgg.data.store import open_store
 
 SHARDS, SAMPLES, BATCH, WINDOW, ROUNDS = 1024, 1_281_167, 256, 128, 5

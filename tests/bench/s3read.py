@@ -25,10 +25,11 @@ from report import report_rates
 
 from alexvgg.data.augment import Augmentation
 from alexvgg.data.fetch import Read, read_samples, reads_of
+from alexvgg.data.index import ShardIndex, write_dataset
 from alexvgg.data.loader import Loader, Prefetch
 from alexvgg.data.packing.synthetic import SyntheticSpec, pack_synthetic
 from alexvgg.data.plan import plan_epoch
-from alexvgg.data.shards import Dataset, ShardIndex, open_dataset, write_dataset
+from alexvgg.data.shards import Dataset, open_dataset
 from alexvgg.data.store import create_bucket, open_store
 from alexvgg.data.undecodable import Undecodable
 

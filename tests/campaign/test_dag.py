@@ -6,6 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alexvgg.campaign.dag import Node, State, Workers, critical_paths, is_over, kept_back, next_starts
+from alexvgg.campaign.plan import Evaluation
+from alexvgg.evaluation.scoring import PASSES
+from alexvgg.request import Request
 
 
 @st.composite
@@ -54,6 +57,31 @@ def test_a_campaign_ends_with_all_done_that_can_be(
     lost = {n.name for n in nodes if ancestors(nodes, n.name) & hopeless}
     assert set(kept_back(nodes, states)) == lost
     assert {name for name, state in states.items() if state == "finished"} == set(losses) - lost - hopeless
+
+
+def test_what_makes_the_same_does_not_run_side_by_side() -> None:
+    """Evaluations that share posteriors would compute them twice; one after the other, the second finds them."""
+    runs = [Node("d"), Node("e")]
+    asked = [
+        Request(("d",), "multicrop"), Request(("d",), "both"), Request(("e",), "both"), Request(("d",), "dense"),
+        Request(("d", "e"), "both", fuse=True),
+    ]  # fmt: skip
+    nodes = [*runs, *(Evaluation(request).node for request in asked)]
+    names = [node.name for node in nodes[2:]]
+    states: dict[str, State] = {"d": "finished", "e": "finished", **dict.fromkeys(names, "open")}
+    started = []
+    while "open" in states.values():
+        starts = next_starts(nodes, states, 100, Workers(1, 1))
+        made = [thing for n in nodes if n.name in starts for thing in n.makes]
+        assert starts
+        assert len(made) == len(set(made))
+        started.append([names.index(name) for name in starts])
+        assert next_starts(nodes, states | dict.fromkeys(starts, "live"), 100, Workers(1, 1)) == []
+        states |= dict.fromkeys(starts, "finished")
+    assert started == [[0, 2, 3], [1], [4]]
+    assert {m: Request(("d",), m).passes for m in PASSES} == {
+        m: {f"d/{one}" for one in passes} for m, passes in PASSES.items()
+    }
 
 
 def test_the_longest_chain_goes_first() -> None:

@@ -86,7 +86,7 @@ def test_what_the_cluster_has_lost_is_gone(storage: Store, monkeypatch: pytest.M
         ({}, 30, ("gone", "gone")),
         ({}, 40, ("running", "starting")),
     ):
-        monkeypatch.setattr("alexvgg.campaign.overview.time", SimpleNamespace(time=lambda later=later: now + later))
+        monkeypatch.setattr("alexvgg.attempts.time", SimpleNamespace(time=lambda later=later: now + later))
         if later == 40:
             for key in (f"campaigns/{E384.name}/drivers/1.beat", f"runs/{A.name}/attempts/1.beat"):
                 storage.put(key, json.dumps({"count": 9, "time": now + 39}).encode())
@@ -132,7 +132,7 @@ def test_a_run_shows_its_newest_point(storage: Store, monkeypatch: pytest.Monkey
         point = read_live(storage, f"runs/{A.name}/")
         if point is not None and point.step == 40:
             break
-        live._closing.wait(0.01)
+        time.sleep(0.01)
     live.close()
     assert point is not None
     assert point.images_per_s is not None

@@ -13,7 +13,7 @@ from chaos import consumed_once, events, workers_of
 from processes import Command, wait_for
 
 from alexvgg.attempts import Attempt, Claim, history
-from alexvgg.data.shards import write_dataset
+from alexvgg.data.index import write_dataset
 from alexvgg.data.store import Store, open_store
 from alexvgg.runs import read_run
 from cluster.services import LocalCluster

@@ -67,16 +67,22 @@ def test_pixels_do_not_depend_on_threads_prefetch_or_ranks(digits: Dataset) -> N
 def test_too_few_prefetch_bytes_are_refused_with_the_number_that_is_enough(digits: Dataset) -> None:
     plan, pixels = plan_of(digits), 3 * 32 * 32
     one = loader(digits)
-    read = step_bytes(digits.train, plan, range(64), 0)
-    enough = (3 + 2) * 192 * pixels + read
-    one.prefetch = replace(one.prefetch, bytes=enough - 1)
-    told = rf"{enough - 1:,} prefetch bytes can't hold 5 batches of 192 .* Give --prefetch-bytes {enough} at least"
-    for refused in (lambda: one.check(plan), lambda: next(one.training(plan, 2, 0))):
-        with pytest.raises(InputError, match=told):
-            refused()
-    one.prefetch = replace(one.prefetch, bytes=enough)
-    assert one.check(plan) == read
+    decoded, read = (3 + 2) * 192 * pixels, step_bytes(digits.train, plan, range(64), 0)
+    asked = decoded + 2 * read
+    one.prefetch = replace(one.prefetch, bytes=asked - 1)
+    told = rf"{asked - 1:,} prefetch bytes can't hold 5 batches of 192 .* Give --prefetch-bytes {asked} at least"
+    with pytest.raises(InputError, match=told):
+        one.check(plan)
+    one.prefetch = replace(one.prefetch, bytes=asked)
+    one.check(plan)
+    for epoch in range(50):  # whose largest steps differ
+        other = plan_epoch(digits.train.shard_sizes, 192, 8, seed=7, epoch=epoch)
+        assert step_bytes(digits.train, other, range(64), 0) <= 2 * read
+    one.prefetch = replace(one.prefetch, bytes=decoded + read)
     assert len(list(one.training(plan, 2, 0))) == plan.steps
+    one.prefetch = replace(one.prefetch, bytes=decoded + read - 1)
+    with pytest.raises(InputError, match="prefetch bytes can't hold 5 batches"):
+        next(one.training(plan, 2, 0))
 
 
 def test_a_batch_of_more_images_than_there_are_needs_room_for_those_only(digits: Dataset) -> None:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import fields
 from itertools import islice
 from pathlib import Path
@@ -19,11 +19,11 @@ import torch
 from smalldata import members_of, pack
 
 from alexvgg.batch import Batch
-from alexvgg.data import loader_process
 from alexvgg.data.augment import Augmentation
 from alexvgg.data.cache import Cache
 from alexvgg.data.loader import Loader, Prefetch
-from alexvgg.data.loader_process import LoaderProcess, fits
+from alexvgg.data.loader_process import LoaderProcess
+from alexvgg.data.loader_process import apart as apart_or_not
 from alexvgg.data.plan import plan_epoch
 from alexvgg.data.shards import Dataset, open_dataset
 from alexvgg.data.store import open_store
@@ -143,10 +143,40 @@ def test_it_ends_with_the_process_that_trains(digits_url: str, tmp_path: Path) -
 
 
 def test_little_shared_memory_means_no_process(
-    digits: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    digits: Dataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert fits(threads(digits), BATCH)
-    assert not fits(threads(digits), 10**12)
+    loader = threads(digits)
+    with closing(apart_or_not(loader, BATCH)) as process:
+        assert isinstance(process, LoaderProcess)
+    given, share = [], torch.Tensor.share_memory_
+
+    def full(tensor: torch.Tensor) -> torch.Tensor:
+        given.append(tensor)
+        if len(given) == 3:  # as of several ranks that begin together
+            raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: Success (0)")
+        return share(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)
+    assert apart_or_not(loader, BATCH) is loader
+    assert "batches need 3 MB of shared memory: unable to allocate" in caplog.text
     assert "--shm-size" in caplog.text
-    monkeypatch.setattr(loader_process, "SHARED_MEMORY", tmp_path / "none")
-    assert not fits(threads(digits), BATCH)
+
+
+def test_a_signal_to_every_process_of_a_job_is_the_trainers(digits: Dataset) -> None:
+    """Slurm sends SIGTERM to each: the loader goes on until it is closed, and then ends, whatever it waits for."""
+    before = set(multiprocessing.active_children())
+    plan = plan_epoch(digits.train.shard_sizes, BATCH, 8, seed=7, epoch=0)
+    process = LoaderProcess(threads(digits), BATCH)
+    batches = process.training(plan, 0, 0)
+    next(batches)
+    (child,) = set(multiprocessing.active_children()) - before
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGTERM)
+    assert len(list(batches)) == plan.steps - 1
+    assert child.is_alive()
+    process._closing.fill_(1)
+    os.kill(child.pid, signal.SIGTERM)
+    child.join(10)
+    assert not child.is_alive()
+    with suppress(RuntimeError):  # DataLoader notices
+        process.close()

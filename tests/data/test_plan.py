@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alexvgg.data.plan import Cursor, EpochPlan, first_window, lane_count, most_rows, plan_epoch
+from alexvgg.data.plan import EpochPlan, check_workers, first_window, lane_count, most_rows, plan_epoch, position
+from alexvgg.errors import InputError
 
 shard_sizes = st.lists(st.integers(0, 90), min_size=1, max_size=12).filter(sum)
 plans = st.builds(
@@ -20,10 +21,14 @@ plans = st.builds(
 )
 
 
+def samples_of(plan: EpochPlan) -> int:
+    return sum(map(len, plan.order))
+
+
 @given(plans)
 def test_every_sample_is_consumed_once(plan: EpochPlan) -> None:
     consumed = np.concatenate([plan.batch(step) for step in range(plan.steps)])
-    assert sorted(consumed) == list(range(plan.samples))
+    assert sorted(consumed) == list(range(samples_of(plan)))
 
 
 @given(plans)
@@ -101,16 +106,27 @@ def test_order_never_changes() -> None:
 
 @given(plans)
 def test_cursor_finds_every_step_again(plan: EpochPlan) -> None:
-    consumed = 3 * plan.samples  # three epochs are done
+    consumed = 3 * samples_of(plan)  # three epochs are done
     for step in range(plan.steps):
-        assert Cursor(consumed).position(plan.samples, plan.global_batch) == (3, step)
+        assert position(consumed, samples_of(plan), plan.global_batch) == (3, step)
         consumed += len(plan.batch(step))
-    assert Cursor(consumed).position(plan.samples, plan.global_batch) == (4, 0)
+    assert position(consumed, samples_of(plan), plan.global_batch) == (4, 0)
 
 
 @pytest.mark.parametrize(("batch", "lanes"), [(256, 64), (128, 64), (64, 64), (48, 48), (96, 48), (1, 1), (67, 1)])
 def test_lanes_divide_the_batch(batch: int, lanes: int) -> None:
     assert lane_count(batch) == lanes
+
+
+def test_workers_without_a_lane_are_refused() -> None:
+    check_workers(64)
+    check_workers(48, global_batch=96)
+    for workers, batch, lanes in ((65, 256, 64), (3, 134, 2), (2, 101, 1)):
+        told = f"{workers} workers are more than the {lanes} among which a batch of {batch} can be shared"
+        with pytest.raises(InputError, match=told):
+            check_workers(workers, global_batch=batch)
+    with pytest.raises(InputError, match=r"Use at most 8 nodes\.$"):
+        check_workers(72, 8)
 
 
 @given(plans, st.integers(1, 70))

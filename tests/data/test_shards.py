@@ -10,7 +10,8 @@ import pytest
 import webdataset
 
 from alexvgg.data.fetch import read_all
-from alexvgg.data.shards import Dataset, open_dataset, write_dataset
+from alexvgg.data.index import write_dataset
+from alexvgg.data.shards import Dataset, open_dataset
 from alexvgg.data.store import open_store
 from alexvgg.errors import InputError, StoreError
 

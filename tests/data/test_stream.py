@@ -136,7 +136,9 @@ def test_a_shard_that_was_cut_is_named(wire: Wire) -> None:
 def test_a_shard_that_is_gone_is_named(wire: Wire) -> None:
     shard = wire.dataset.train.shards[1]
     wire.direct.delete(shard)
-    with pytest.raises(KeyError, match=rf"{wire.dataset.store.url}/{shard} does not exist"):
+    with pytest.raises(
+        StoreError, match=rf"{wire.dataset.store.url}/{shard} does not exist, though the dataset's index"
+    ):
         stream(wire.dataset)
 
 

@@ -12,6 +12,9 @@ from alexvgg.data.store import Store, open_store
 from alexvgg.engine import checkpoint
 from alexvgg.engine.checkpoint import DamagedError
 from alexvgg.engine.tensorfile import TensorFile
+from alexvgg.engine.world import World
+
+ALONE = World(0, 1, torch.device("cpu"))
 
 
 @pytest.fixture
@@ -32,15 +35,27 @@ def write(store: Store, step: int) -> None:
 
 
 def newest(store: Store) -> int:
-    loaded = checkpoint.load_latest(store, "c/")
+    loaded = checkpoint.load_latest(store, "c/", ALONE)
     assert loaded is not None
     return loaded.step
 
 
+@pytest.mark.parametrize("record", [b"", b"{}", b"[1]", b'{"step": 2, "files": {"model": {}}}'])
+def test_a_record_that_was_cut_costs_the_steps_since_the_checkpoint_before(store: Store, record: bytes) -> None:
+    """As a machine leaves it that lost its power while it wrote."""
+    write(store, 1)
+    write(store, 2)
+    store.put("c/00000002/commit.json", record)
+    assert newest(store) == 1
+    store.put("c/00000001/commit.json", record)
+    with pytest.raises(DamagedError, match=r"c/00000002/commit\.json is no record of a checkpoint"):
+        newest(store)
+
+
 def test_there_and_back(store: Store) -> None:
-    assert checkpoint.load_latest(store, "c/") is None
+    assert checkpoint.load_latest(store, "c/", ALONE) is None
     write(store, 12)
-    loaded = checkpoint.load_latest(store, "c/")
+    loaded = checkpoint.load_latest(store, "c/", ALONE)
     assert loaded is not None
     assert (loaded.step, loaded.progress) == (12, {"consumed": 84, "best": None})
     for name in MODEL:
@@ -71,7 +86,7 @@ def test_a_writer_given_up_for_lost_changes_nothing(store: Store) -> None:
     write(store, 5)
     late = {name: safetensors.torch.save({"fc.bias": torch.zeros(1)}) for name in ("model", "momentum")}
     checkpoint.write(store, "c/", 5, late, {"consumed": 0})
-    loaded = checkpoint.load_latest(store, "c/")
+    loaded = checkpoint.load_latest(store, "c/", ALONE)
     assert loaded is not None
     assert loaded.progress["consumed"] == 35
     assert torch.equal(loaded.model["fc.bias"], MODEL["fc.bias"] + 5)
@@ -90,7 +105,7 @@ def test_a_flipped_bit_is_found(store: Store, file: str) -> None:
     write(store, 1)
     key = damage(store, 1, file)
     with pytest.raises(DamagedError, match=key):
-        checkpoint.load_latest(store, "c/")
+        checkpoint.load_latest(store, "c/", ALONE)
 
 
 def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(
@@ -115,7 +130,7 @@ def test_a_pickle_is_not_run(store: Store, capsys: pytest.CaptureFixture[str]) -
     attack = pickle.dumps(Attack())
     checkpoint.write(store, "c/", 1, {"model": attack, "momentum": attack}, {})
     with pytest.raises(safetensors.SafetensorError):
-        checkpoint.load_latest(store, "c/")
+        checkpoint.load_latest(store, "c/", ALONE)
     assert "code ran" not in capsys.readouterr().out
 
 

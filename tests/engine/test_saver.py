@@ -10,7 +10,10 @@ from torch import Tensor
 from alexvgg.data.store import FileStore
 from alexvgg.engine import checkpoint
 from alexvgg.engine.saver import Saver, UploadError
+from alexvgg.engine.world import World
 from alexvgg.errors import StoreError
+
+ALONE = World(0, 1, torch.device("cpu"))
 
 Tensors = dict[str, dict[str, Tensor]]
 
@@ -45,7 +48,7 @@ def test_the_snapshot_is_of_the_moment_it_was_taken(store: SlowStore) -> None:
     assert checkpoint.committed(store, "c/") == []
     store.go.set()
     saver.close()
-    loaded = checkpoint.load_latest(store, "c/")
+    loaded = checkpoint.load_latest(store, "c/", ALONE)
     assert loaded is not None
     assert torch.equal(loaded.model["w"], torch.full((3, 2), 1.0))
 
@@ -67,7 +70,7 @@ def test_the_newest_and_the_best_are_kept(store: SlowStore) -> None:
         saver.save(step, tensors(step), {}, error=error)
     saver.close()
     assert checkpoint.committed(store, "c/") == [2, 4, 5]
-    loaded = checkpoint.load_latest(store, "c/")
+    loaded = checkpoint.load_latest(store, "c/", ALONE)
     assert loaded is not None
     again = Saver(store, "c/", keep=1, best=tuple(loaded.progress["best"]))
     again.save(6, tensors(6), {}, error=40.0)

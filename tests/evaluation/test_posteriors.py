@@ -1,5 +1,6 @@
 """Stored posteriors: never of other weights or images, merged without loss, summed as NumPy sums them."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -123,6 +124,25 @@ def test_parts_become_one_object(store: Store) -> None:
     torch.testing.assert_close(whole.values[5:10], posteriors(PARTS[1]).values, rtol=0, atol=0)
     merge(store, SCORING, PARTS)
     assert is_whole(store, SCORING)
+
+
+def test_what_another_evaluation_merges_meanwhile_is_merged_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It deletes the parts while this one reads them."""
+    for part in PARTS:
+        write(store, SCORING.part_key(part), SCORING, posteriors(part))
+    once = threading.Lock()
+    get = type(store).get
+
+    def meanwhile(self: Store, key: str) -> bytes:
+        if once.acquire(blocking=False):
+            monkeypatch.undo()
+            merge(store, SCORING, PARTS)
+        return get(self, key)
+
+    monkeypatch.setattr(type(store), "get", meanwhile)
+    merge(store, SCORING, PARTS)
+    assert is_whole(store, SCORING)
+    assert store.list(SCORING.key.removesuffix(".safetensors") + "/") == []
 
 
 def test_a_scale_whose_name_begins_alike_is_another(store: Store) -> None:

@@ -8,7 +8,7 @@ from mlserver import MlflowServer
 
 from alexvgg.tracking import sink as module
 from alexvgg.tracking.journal import Event, points
-from alexvgg.tracking.remote import Description, RemoteRun, connect, lacking
+from alexvgg.tracking.remote import Description, RemoteRun, connect, identities, lacking
 from alexvgg.tracking.sink import MlflowSink
 
 
@@ -53,4 +53,4 @@ def test_more_points_than_one_request_takes(mlflow: MlflowServer) -> None:
 
 def test_what_is_lacking_goes_by_metric_and_step() -> None:
     have = list(points([event(10), event(20, 7.0)]))
-    assert lacking(points([event(10, 3.0), event(20), event(30)]), have) == list(points([event(30)]))
+    assert lacking(points([event(10, 3.0), event(20), event(30)]), identities(have)) == list(points([event(30)]))
