@@ -11,6 +11,7 @@ import logging
 import secrets
 import shlex
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,10 +20,9 @@ from ray.job_submission import JobSubmissionClient
 
 from alexvgg.config import from_dict
 from alexvgg.data.packing.adopt import is_shards
-from alexvgg.data.packing.commit import Summary, missing
-from alexvgg.data.packing.pack import PackOptions, Shard, complete, pack_shards, prepare, report_plan
+from alexvgg.data.packing.commit import Summary
+from alexvgg.data.packing.pack import PackOptions, Shard, pack, pack_shards
 from alexvgg.data.packing.source import Source, open_source
-from alexvgg.data.progress import Progress
 from alexvgg.data.store import open_store
 from alexvgg.errors import InputError
 
@@ -54,26 +54,24 @@ def submit(jobs: JobSubmissionClient, source: Path, url: str, options: PackOptio
 
 def run(job: PackJob) -> Summary:
     """Pack on a Ray cluster that this process is connected to."""
-    source, store = open_source(Path(job.source), job.threads), open_store(job.url)
-    shards = prepare(source, store, job.options)
-    todo = set(missing(store, (s.name for s in shards)))
-    report_plan(source, shards, todo, say)
-    progress = Progress("packed", len(todo), say)
-    waiting = [s for s in shards if s.name in todo]
-    groups = [waiting[i : i + job.threads] for i in range(0, len(waiting), job.threads)]
-    shared = ray.put(source)
-    running: list[ray.ObjectRef[list[int]]] = []
-    while groups or running:
-        while groups and len(running) < job.nodes:
-            running.append(_pack_group.remote(shared, groups.pop(0), job))
-        done, running = ray.wait(running)
-        for size in ray.get(done[0]):
-            progress.add(size)
-    return complete(source, store, job.options, shards, job.threads, say)
+    source = open_source(Path(job.source), job.threads)
+
+    def on_nodes(shards: Sequence[Shard], packed: Callable[[int], None]) -> None:
+        groups = [shards[i : i + job.threads] for i in range(0, len(shards), job.threads)]
+        shared = ray.put(source)
+        running: list[ray.ObjectRef[list[int]]] = []
+        while groups or running:
+            while groups and len(running) < job.nodes:
+                running.append(_pack_group.remote(shared, groups.pop(0), job))
+            done, running = ray.wait(running)
+            for size in ray.get(done[0]):
+                packed(size)
+
+    return pack(source, open_store(job.url), job.options, job.threads, say, on_nodes)
 
 
 @ray.remote(num_cpus=1, scheduling_strategy="SPREAD")
-def _pack_group(source: Source, shards: list[Shard], job: PackJob) -> list[int]:
+def _pack_group(source: Source, shards: Sequence[Shard], job: PackJob) -> list[int]:
     """Pack some shards on this node; their sizes in bytes."""
     sizes: list[int] = []
     pack_shards(source, shards, open_store(job.url), job.options, job.threads, sizes.append)

@@ -50,6 +50,9 @@ class Shard:
     images: Ints
 
 
+Elsewhere = Callable[[Sequence[Shard], Callable[[int], None]], None]  # packs shards, telling the size of each
+
+
 def plan_shards(sizes: Ints, order: Ints, shard_bytes: int) -> list[Ints]:
     """`order`, cut into tars of equal size, as far as whole images allow, near `shard_bytes`; `sizes` are of images."""
     ends = np.cumsum(_in_tar(sizes)[order])
@@ -80,23 +83,23 @@ def plan(source: Source, options: PackOptions) -> list[Shard]:
     return shards
 
 
-def pack(source: Source, store: Store, options: PackOptions, threads: int, say: Say) -> Summary:
-    """Pack everything that isn't in the store yet, and complete the dataset.
+def pack(
+    source: Source, store: Store, options: PackOptions, threads: int, say: Say, elsewhere: Elsewhere | None = None
+) -> Summary:
+    """Pack everything that isn't in the store yet, here or `elsewhere`, and complete the dataset.
 
     Raises InputError if the store holds something else, StoreError if it fails.
     """
-    shards = prepare(source, store, options)
+    begin(store, record(source, options))
+    shards = plan(source, options)
     todo = set(missing(store, (s.name for s in shards)))
     report_plan(source, shards, todo, say)
-    progress = Progress("packed", len(todo), say)
-    pack_shards(source, [s for s in shards if s.name in todo], store, options, threads, progress.add)
+    progress, waiting = Progress("packed", len(todo), say), [s for s in shards if s.name in todo]
+    if elsewhere is None:
+        pack_shards(source, waiting, store, options, threads, progress.add)
+    else:
+        elsewhere(waiting, progress.add)
     return complete(source, store, options, shards, threads, say)
-
-
-def prepare(source: Source, store: Store, options: PackOptions) -> list[Shard]:
-    """Note in the store what is to be packed, and plan it."""
-    begin(store, record(source, options))
-    return plan(source, options)
 
 
 def record(source: Source, options: PackOptions) -> dict[str, Any]:
