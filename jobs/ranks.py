@@ -27,7 +27,7 @@ from jobs.metrics import Gauges
 
 def train_rank(spec: RunSpec, execution: Execution, number: int) -> None:
     """This rank's part of attempt `number` at a run."""
-    attempt = Attempt(open_store(execution.storage_url), f"runs/{spec.name}/", number)
+    attempt = _attempt(execution, f"runs/{spec.name}/", number)
     if attempt.signs()[1]:  # another rank ended it before Ray restarted the group
         return
     with _failing(attempt), _world(execution) as world:
@@ -46,7 +46,7 @@ def train_rank(spec: RunSpec, execution: Execution, number: int) -> None:
 
 def evaluate_rank(request: Request, execution: Execution, number: int) -> None:
     """This rank's part of attempt `number` at an evaluation."""
-    attempt = Attempt(open_store(execution.storage_url), f"evaluations/{request.name}/", number)
+    attempt = _attempt(execution, f"evaluations/{request.name}/", number)
     if attempt.signs()[1]:  # as above
         return
     with _failing(attempt), _world(execution) as world:
@@ -57,6 +57,11 @@ def evaluate_rank(request: Request, execution: Execution, number: int) -> None:
 
         for document in evaluate(request, execution, world, say):
             print(describe(document), flush=True)
+
+
+def _attempt(execution: Execution, folder: str, number: int) -> Attempt:
+    logging.getLogger("botocore").setLevel(logging.WARNING)  # Ray Train shows every library's INFO
+    return Attempt(open_store(execution.storage_url), folder, number)
 
 
 @contextmanager
@@ -70,7 +75,6 @@ def _failing(attempt: Attempt) -> Iterator[None]:
 
 def _world(execution: Execution) -> AbstractContextManager[World]:
     """The world that this rank belongs to. Raises InputError if it has no GPU, but was promised one."""
-    logging.getLogger("botocore").setLevel(logging.WARNING)  # Ray Train shows every library's INFO
     if execution.gpus_per_worker and not torch.cuda.is_available():
         raise InputError(
             f"torch sees no GPU on {socket.gethostname()}, where Ray has promised this worker one: its container was "
