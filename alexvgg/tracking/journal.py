@@ -23,7 +23,7 @@ class Objects(Protocol):
 
 class Journal:
     """A run's events: start, steps, epoch, warning, final, end. Object stores can't append, so each flush writes the
-    whole; a run has a few hundred events."""
+    whole; a long run has a few thousand events."""
 
     def __init__(self, store: Objects, key: str) -> None:
         self._store, self._key = store, key
