@@ -24,6 +24,7 @@ from typing import Any, Literal, TypeVar
 from alexvgg.data.store import MissingKeyError, Store
 from alexvgg.engine.wishes import Wishes
 from alexvgg.errors import reading
+from alexvgg.process import lives_here
 
 BEAT_SECONDS = 5.0
 DEAD_SECONDS = 20.0  # without a beat, of a job that Ray doesn't know
@@ -215,8 +216,14 @@ def beaten(beat: bytes | None) -> float:
 
 
 def is_fresh(beat: bytes | None, claimed: float) -> bool:
-    """Whether whoever claimed an attempt then, and last beat so, was heard of just now: by the clocks of two hosts."""
+    """Whether whoever claimed something then, and last beat so, was heard of just now: by the clocks of two hosts."""
     return time.time() - max(beaten(beat), claimed) < DEAD_SECONDS
+
+
+def seems_alive(attempt: Attempt, claim: Claim) -> bool:
+    """Whether an attempt that hasn't ended was heard of just now, and isn't a process of this machine that is gone."""
+    gone = claim.process is not None and lives_here(claim.process) is False
+    return not gone and is_fresh(attempt.last_beat(), claim.time)
 
 
 def lost_in_a_row(records: Sequence[Record]) -> int:

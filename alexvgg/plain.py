@@ -6,19 +6,18 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 
 from alexvgg.attempts import BEAT_SECONDS, Attempt, Claim, Outcome, Silence, history, standing
 from alexvgg.config import Execution, to_dict
 from alexvgg.data.store import Store, open_store
 from alexvgg.engine.wishes import Stopped, Wishes
-from alexvgg.engine.world import World, host_id
+from alexvgg.engine.world import World
 from alexvgg.errors import InputError
+from alexvgg.process import lives_here, this_process
 from alexvgg.repeating import repeating
 from alexvgg.run import HOPELESS
 
 LOOK_SECONDS = 1.0
-PROCESSES = Path("/proc")
 
 Clock = Callable[[], float]
 
@@ -131,32 +130,3 @@ def _wait_for(storage: Store, folder: str, execution: Execution, say: Callable[[
         said = True
         time.sleep(LOOK_SECONDS)
     return attempt
-
-
-def this_process() -> str:
-    """This process among all that ever were: its machine since it was started, and when it began there."""
-    pid = os.getpid()
-    return f"{_where()} {pid} {_began(pid)}"
-
-
-def lives_here(process: str) -> bool | None:
-    """Whether the process that called itself so is one of this machine's; None if it is another machine's."""
-    where, pid, began = process.rsplit(" ", 2)
-    if where != _where() or began == "None":
-        return None
-    return str(_began(int(pid))) == began
-
-
-def _where() -> str:
-    """The machine and the processes' own space in it: containers number theirs from 1."""
-    with suppress(OSError):
-        return f"{host_id():x} {(PROCESSES / 'self/ns/pid').readlink()}"
-    return f"{host_id():x}"
-
-
-def _began(pid: int) -> int | None:
-    """When a process began, in ticks since its machine was started; None if it has ended, or without Linux."""
-    with suppress(OSError):
-        state, *numbers = (PROCESSES / str(pid) / "stat").read_text().rpartition(")")[2].split()
-        return None if state in "ZX" else int(numbers[18])  # of the dead, whose parent hasn't noticed
-    return None

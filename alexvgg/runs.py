@@ -3,15 +3,14 @@
 import json
 import logging
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from alexvgg import attempts
-from alexvgg.attempts import Attempt, Claim, Record
+from alexvgg.attempts import Attempt, Record
 from alexvgg.config import RunSpec, from_dict
 from alexvgg.data.store import Store
-from alexvgg.errors import InputError, NotFoundError, reading, resolve
+from alexvgg.errors import InputError, reading, resolve
 from alexvgg.tracking.journal import read_journal
 
 log = logging.getLogger(__name__)
@@ -121,14 +120,30 @@ def names_in(keys: Iterable[str]) -> list[str]:
     return sorted({p[1] for p in parts if p[2:] == ["spec.json"] or (p[2:3] == ["attempts"] and len(p) == 4)})
 
 
-def in_plain_process(storage: Store, name: str) -> tuple[Attempt, Claim] | None:
-    """The attempt of a plain process at the run of that name, cut short or not, unless it has ended."""
-    with suppress(NotFoundError):
-        folder = f"runs/{resolve(name, run_names(storage))}/"
-        records = attempts.history(storage, folder)
-        if records and records[-1].end is None and records[-1].claim.process is not None:
-            return Attempt(storage, folder, records[-1].number), records[-1].claim
-    return None
+@dataclass(frozen=True)
+class PlainRun:
+    """A run that a plain process trains, or was the last to train: its newest attempt."""
+
+    name: str
+    attempt: Attempt
+    record: Record
+
+
+def plain_run(storage: Store, name: str) -> PlainRun | None:
+    """The run of that name, cut short or not, if its newest attempt is a plain process's.
+
+    Raises NotFoundError if several such runs may be meant, and nothing else.
+    """
+    names = [n for n in run_names(storage) if n.startswith(name)]
+    found = []
+    for run in [name] if name in names else names:
+        records = attempts.history(storage, folder := f"runs/{run}/")
+        if not records or records[-1].claim.process is None:
+            return None
+        found.append(PlainRun(run, Attempt(storage, folder, records[-1].number), records[-1]))
+    if len(found) > 1:
+        resolve(name, [run.name for run in found])  # which says that several may be meant
+    return found[0] if found else None
 
 
 def list_runs(storage: Store) -> list[RunRecord]:
@@ -178,6 +193,6 @@ def find_finished(storage: Store, name: str) -> Finished:
         state = {"planned": "is planned"}.get(found.state, f"has {found.state}")
         raise InputError(
             f"{found.name} {state} but isn't finished, and only final weights can be used. "
-            "The `submit` or `train` that began it goes on with it."
+            "Give the `submit` or `train` that began it once more."
         )
     return Finished(found.spec, found.weights)

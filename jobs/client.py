@@ -150,10 +150,15 @@ def find_job(
         drivers = [j for j in found if j.metadata["kind"] == "driver"]
         if workers or attempt is not None:
             found = [j for j in found if j.metadata["kind"] != "driver"]
+            if drivers and not found:
+                raise NotFoundError(f"{target} has no workers yet {where}")
         elif drivers:
             found = drivers
-    if attempt is not None:
-        found = [j for j in found if j.metadata.get("attempt") == str(attempt)]
+        if attempt is not None:
+            numbers = [j.metadata.get("attempt") for j in found]
+            if str(attempt) not in numbers:
+                raise NotFoundError(f"{target} has no attempt {attempt} {where}; it has {', '.join(map(str, numbers))}")
+            found = [j for j in found if j.metadata.get("attempt") == str(attempt)]
     if not found:
         which = "such job" if name is not None else "job"
         raise NotFoundError(f"there is no {which} {where}. {FORGOTTEN}")

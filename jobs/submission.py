@@ -106,11 +106,13 @@ def decide(
     train_images: int,
     *,
     retry: bool = False,
+    one_host: bool = False,
     **how: Any,
 ) -> Submission:
     """What submitting would do, given what the storage says; `how` are more of Execution's fields.
 
-    The campaign is called after the last run, or after `target` (a table) and all that it takes.
+    The campaign is called after the last run, or after `target` (a table) and all that it takes. With `one_host` all
+    nodes are on one machine, whose cores they share.
     Raises InputError if a run or an evaluation has failed before, unless `retry`.
     """
     steps = []
@@ -119,7 +121,7 @@ def decide(
     execution = execution_on(profile, nodes, **how)
     for spec in runs:
         check_workers(execution.workers, profile.workers_per_node, spec.train.global_batch)
-    speed_of = _speeds(stored.values(), profile, execution)
+    speed_of = _speeds(stored.values(), profile, execution, execution.workers if one_host else 1)
     for spec in runs:
         record = stored.get(spec.name) or read_run(storage, spec.name)
         if record.state == "failed" and not retry:
@@ -142,7 +144,9 @@ def decide(
     return Submission(campaign, tuple(steps), tuple(evaluations), nodes)
 
 
-def _speeds(stored: Iterable[RunRecord], profile: Profile, execution: Execution) -> Callable[[RunSpec], Speed | None]:
+def _speeds(
+    stored: Iterable[RunRecord], profile: Profile, execution: Execution, on_a_host: int
+) -> Callable[[RunSpec], Speed | None]:
     """Images/s of a worker for each spec, from the runs in the storage or from the profile's GPU."""
     known, device = measured(stored), "cuda" if profile.gpus_per_node else "cpu"
     gpu = profile.gpu if execution.precision == "auto" else None
@@ -151,7 +155,7 @@ def _speeds(stored: Iterable[RunRecord], profile: Profile, execution: Execution)
     def macs(model: str, width: float, crop: int) -> int:
         return architecture(model, width=width, crop=crop).macs
 
-    return lambda spec: speed(spec, macs, gpu, device, known)
+    return lambda spec: speed(spec, macs, gpu, device, known, on_a_host)
 
 
 def execution_on(profile: Profile, nodes: Nodes, **how: Any) -> Execution:
@@ -177,16 +181,24 @@ def _failed_before(name: str, error: str) -> InputError:
     )
 
 
-def check_cluster(profile: Profile, nodes: int, minutes: float = 0.0, say: Callable[[str], None] = print) -> None:
-    """Raise InputError if fewer nodes than `nodes` can hold the workers, and go on to do so for so many minutes."""
-    deadline, said = time.monotonic() + 60 * minutes, None
+def check_cluster(
+    profile: Profile, nodes: int, minutes: float | None = None, say: Callable[[str], None] = print
+) -> None:
+    """Raise InputError if fewer nodes than `nodes` can hold the workers, and go on to do so for so many minutes.
+
+    `minutes` is None for what can't wait, nor take fewer nodes.
+    """
+    deadline, said = time.monotonic() + 60 * (minutes or 0), None
     while (fitting := _fitting(profile, nodes)) < nodes:
         if time.monotonic() >= deadline:
             each = f"{profile.gpus_per_node} GPUs" if profile.gpus_per_node else "a free CPU"
-            fewer = f"use --nodes {fitting}, or {fitting}:{nodes} if it grows by itself; " if fitting else ""
+            ways = ["Add nodes", *([f"use --nodes {fitting}"] if fitting else [])]
+            if minutes is not None:
+                ways += [f"use --nodes {fitting}:{nodes} if it grows by itself"] if fitting else []
+                ways += ["wait for those that are coming, by --wait-for-nodes MINUTES"]
             raise InputError(
-                f"the cluster at {profile.dashboard} has {fitting} nodes with {each}, {nodes} were asked for. Add "
-                f"nodes; {fewer}or wait for those that are coming: --wait-for-nodes MINUTES."
+                f"the cluster at {profile.dashboard} has {fitting} nodes with {each}, {nodes} were asked for. "
+                f"{', or '.join(ways)}."
             )
         if fitting != said:
             say(f"waiting for nodes: {fitting} of {nodes}")

@@ -41,6 +41,7 @@ def send(
         records = attempts.history(storage, work.folder)
         if (state := attempts.standing(records)) == "stopped" or (state == "failed" and forgive):
             Attempt(storage, work.folder, records[-1].number).forgive()
+            say(f"{work.node.name}, which {'failed' if state == 'failed' else 'was stopped'}, goes on")
     said = None
     while (running := _running(drivers := jobs_of(jobs, campaign.name, "driver", storage.url))) is not None:
         if not is_ending(storage, campaign.name, running):
@@ -125,16 +126,19 @@ def go_on(
     Raises NotFoundError, and InputError if there is nothing to go on with or only a retry would help.
     """
     found = overview(storage).about(name).campaigns
-    unfinished = [c for c in found if c.error is not None or any(w.phase != "finished" for w in c.works)]
+    unfinished = [c for c in found if not c.is_done]
     if not found:
-        raise InputError(f"{name} belongs to no campaign: the command that began it goes on with it")
+        raise InputError(f"{name} belongs to no campaign: give the command that began it once more")
     if not unfinished:
         raise InputError(f"all of {', '.join(c.name for c in found)} is finished: there is nothing to go on with")
+    campaigns = [Campaign.load(storage, c.name) for c in unfinished]  # first of all, can they be read?
     failed = [w.name for c in unfinished for w in c.works if w.phase == "failed"]
+    if forgive and not failed:
+        raise InputError(f"nothing of {name} has failed; `alexvgg resume {name}` goes on with what was stopped")
     if failed and not forgive:
         raise InputError(f"{failed[0]} failed; when its cause is mended, `alexvgg retry {failed[0]}` tries again")
     sent = []
-    for campaign in [Campaign.load(storage, c.name) for c in unfinished]:
+    for campaign in campaigns:
         execution = replace(campaign.execution, mlflow_url=mlflow or campaign.execution.mlflow_url)
         sent.append(send(replace(campaign, execution=execution), storage, jobs, forgive=forgive, say=say))
     return sent

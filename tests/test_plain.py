@@ -22,7 +22,8 @@ from alexvgg.engine.guards import DivergedError
 from alexvgg.engine.wishes import Stopped, Wishes
 from alexvgg.engine.world import World
 from alexvgg.errors import InputError
-from alexvgg.plain import Newcomer, claiming, lives_here, this_process
+from alexvgg.plain import Newcomer, claiming
+from alexvgg.process import lives_here, this_process
 
 ALONE = World(0, 1, torch.device("cpu"))
 FOLDER = "runs/a/"
@@ -56,7 +57,7 @@ def test_a_process_of_this_machine_that_lives_is_left_alone() -> None:
 
 
 def test_a_process_of_this_machine_that_is_dead_is_succeeded_at_once() -> None:
-    code = "from alexvgg.plain import this_process; print(this_process())"
+    code = "from alexvgg.process import this_process; print(this_process())"
     dead = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     assert lives_here(dead) is False
     store, clock, first = claimed(dead)
@@ -67,7 +68,7 @@ def test_a_process_of_this_machine_that_is_dead_is_succeeded_at_once() -> None:
 
 
 def test_a_dead_process_whose_parent_has_not_noticed_is_dead() -> None:
-    code = "from alexvgg.plain import this_process; print(this_process())"
+    code = "from alexvgg.process import this_process; print(this_process())"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         name = child.stdout.read().strip()

@@ -59,7 +59,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a run in the storage has reached: images/s of one of its workers."""
+    """What a run in the storage has reached: images/s of a GPU, or of one of its hosts' CPUs, which workers share."""
 
     run: str
     model: str
@@ -79,14 +79,18 @@ def measured(runs: Iterable[RunRecord]) -> list[Measured]:
         start = r.journal[starts[-1]]
         epochs = [e["metrics"]["perf/images_per_s"] for e in r.journal[starts[-1] :] if e["event"] == "epoch"]
         if epochs:
-            per_worker = sorted(epochs)[len(epochs) // 2] / start["workers"]
-            m = r.spec.model
-            found.append(Measured(r.name, m.name, m.width, m.crop, start["device"], per_worker))
+            parts = start["workers"] if start["device"] != "cpu" else start.get("hosts", start["workers"])
+            m, one = r.spec.model, sorted(epochs)[len(epochs) // 2] / parts
+            found.append(Measured(r.name, m.name, m.width, m.crop, start["device"], one))
     return found
 
 
-def speed(spec: RunSpec, macs: Macs, gpu: str | None, device: str, known: Iterable[Measured]) -> Speed | None:
+def speed(
+    spec: RunSpec, macs: Macs, gpu: str | None, device: str, known: Iterable[Measured], on_a_host: int = 1
+) -> Speed | None:
     """The best figure there is for training `spec` on one worker; None if there is none for this hardware.
+
+    `on_a_host` is how many workers share a host's CPUs.
 
     `gpu` is one of GPUS, if its own precision is trained in; `device` is cpu or cuda; `known` are the figures of
     earlier runs. Of nets too small to fill a GPU only these say anything.
@@ -96,7 +100,8 @@ def speed(spec: RunSpec, macs: Macs, gpu: str | None, device: str, known: Iterab
     same = [k for k in known if (k.width, k.crop, k.device) == (m.width, m.crop, device)]
     for k in sorted(same, key=lambda k: k.model == m.name, reverse=True)[:1]:
         scaled = "" if k.model == m.name else f", a {k.model}, scaled by MACs"
-        return Speed(k.images_per_s * macs(k.model, k.width, k.crop) / own, f"measured in {k.run}{scaled}")
+        one = k.images_per_s / (on_a_host if device == "cpu" else 1)
+        return Speed(one * macs(k.model, k.width, k.crop) / own, f"measured in {k.run}{scaled}")
     if gpu is None or (m.width, m.crop) != (1.0, PAPER_CROP):
         return None
     published = PUBLISHED.get(gpu, {})

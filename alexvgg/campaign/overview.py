@@ -5,14 +5,16 @@ at hand; what that doesn't know, another cluster's or a plain process, lives if 
 the clocks of two hosts.
 """
 
+import math
+import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from alexvgg import attempts, lease
-from alexvgg.attempts import Attempt, Record, is_fresh
+from alexvgg.attempts import Attempt, Record, is_fresh, seems_alive
 from alexvgg.campaign.dag import State, kept_back
 from alexvgg.campaign.plan import Campaign, Evaluation, Training, Work
 from alexvgg.config import STEPS_PER_POINT
@@ -82,6 +84,10 @@ class CampaignView:
     driver: DriverView | None
     works: tuple[WorkView, ...]
     error: str | None = None
+
+    @property
+    def is_done(self) -> bool:
+        return self.error is None and all(w.phase == "finished" for w in self.works)
 
 
 @dataclass(frozen=True)
@@ -158,10 +164,16 @@ def _driver(storage: Store, campaign: str, jobs: Jobs | None) -> tuple[DriverVie
     """The newest driver, and when it began."""
     numbers = lease.fences(storage, campaign)
     if not numbers:
-        return None, 0.0
+        return None, math.inf  # it was sent just now
     holder = lease.holder_of(storage, campaign, numbers[-1])
     outcome = lease.outcome_of(storage, campaign, numbers[-1])
-    alive = _is_alive(holder.job, jobs, lambda: lease.last_beat(storage, campaign, numbers[-1]), holder.time)
+    jobs = jobs or {}
+    alive = jobs.get(holder.job)
+    if alive is None:
+        alive = is_fresh(lease.last_beat(storage, campaign, numbers[-1]), holder.time)
+    if outcome is not None or not alive:
+        for job in (j for j in jobs if jobs[j] and re.fullmatch(rf"{re.escape(campaign)}-d\d+(-\d+)?", j)):
+            return DriverView(job, "running"), holder.time  # sent, and about to take the lease
     return DriverView(holder.job, outcome or ("running" if alive else "gone")), holder.time
 
 
@@ -187,15 +199,10 @@ def _look(storage: Store, work: Work, jobs: Jobs | None) -> WorkView:
 
 
 def _lives(attempt: Attempt, record: Record, jobs: Jobs | None) -> bool:
-    claim = record.claim
-    known = {} if claim.process is not None else jobs
-    return record.end is None and _is_alive(claim.job, known, attempt.last_beat, claim.time)
-
-
-def _is_alive(job: str, jobs: Jobs | None, beat: Callable[[], bytes | None], claimed: float) -> bool:
-    if jobs is None or job in jobs:
-        return jobs is None or jobs[job]
-    return is_fresh(beat(), claimed)
+    if record.end is not None:
+        return False
+    known = (jobs or {}).get(record.claim.job)
+    return known if known is not None else seems_alive(attempt, record.claim)
 
 
 def _phase(records: Sequence[Record], progress: Progress | None, *, lives: bool) -> Phase:

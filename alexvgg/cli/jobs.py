@@ -13,7 +13,7 @@ from alexvgg.cli.place import connect, flags_of, insecure_option, open_place, pl
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-    from alexvgg.attempts import Attempt, Claim
+    from alexvgg.runs import PlainRun
 
 # Exit codes of commands that report on a job.
 JOB_FAILED, JOB_UNKNOWN, STOPPED = 100, 1, 103
@@ -45,7 +45,7 @@ def logs(
     if name is None and (attempt, rank) != (None, None):
         raise InputError("--attempt and --rank are of a run; name it: `alexvgg status` shows the runs")
     if name is not None and (plain := _plain(name, profile, storage)) is not None:
-        raise InputError(f"{name} is trained by {plain[1].job}, which prints where it was started, if it still lives")
+        raise InputError(f"{plain.name} is {plain.record.claim.job}'s, which prints where it was started")
     place, jobs = connect(profile, storage=storage)
     from jobs.client import find_job, logs_of
     from jobs.groups import worker_log
@@ -81,20 +81,10 @@ def stop(name: str | None, now: bool, profile: str | None, storage: str | None) 
       alexvgg stop
       alexvgg stop vgg_e-s256-3f2a91c4 --now
     """
-    from alexvgg.attempts import is_fresh
     from alexvgg.data.store import open_store
 
     if name is not None and (plain := _plain(name, profile, storage)) is not None:
-        attempt, claim = plain
-        if not is_fresh(attempt.last_beat(), claim.time):
-            click.echo(f"{claim.job} is gone; the command that began it goes on")
-            return
-        if now:
-            attempt.end("stopped", "stopped without a checkpoint")
-        else:
-            attempt.ask_to_stop()
-        click.echo(f"{claim.job} is asked to end {'at once' if now else 'after a checkpoint'}")
-        say("the command that began it goes on")
+        _stop_plain(plain, now=now)
         return
     place, jobs = connect(profile, storage=storage)
     from jobs import submit
@@ -124,7 +114,7 @@ def stop(name: str | None, now: bool, profile: str | None, storage: str | None) 
 def resume(name: str | None, profile: str | None, storage: str | None) -> None:
     """Go on with a campaign that was stopped, or whose driver is gone, from the checkpoints of its runs.
 
-    That is the newest campaign that the cluster knows if none is named.
+    That is the newest campaign that isn't finished if none is named.
 
     \b
     Examples:
@@ -149,31 +139,48 @@ def retry(name: str, profile: str | None, storage: str | None) -> None:
 
 
 def _go_on(name: str | None, profile: str | None, storage: str | None, *, forgive: bool) -> None:
+    from alexvgg.campaign.overview import overview
     from alexvgg.data.store import open_store
-    from alexvgg.errors import NotFoundError
+    from alexvgg.errors import InputError, NotFoundError
 
+    if name is not None and (plain := _plain(name, profile, storage)) is not None:
+        raise InputError(f"{plain.name} belongs to no campaign: give the `alexvgg train` that began it once more")
     place, jobs = connect(profile, storage=storage)
-    from jobs.client import jobs_of
     from jobs.submit import go_on
 
     store, options = open_store(place.storage), flags_of(profile=profile, storage=storage)
     if name is None:
-        drivers = jobs_of(jobs, kind="driver", storage=store.url)
-        if not drivers:
-            raise NotFoundError(
-                f"the cluster knows no campaign of {store.url}; name one that `alexvgg status{options}` shows"
-            )
-        name = str(drivers[-1].metadata["alexvgg"])
+        unfinished = [c.name for c in overview(store).campaigns if not c.is_done]
+        if not unfinished:
+            raise NotFoundError(f"{store.url} has no campaign that isn't finished; `alexvgg submit` starts one")
+        name = unfinished[-1]
     for job, new in go_on(name, store, jobs, forgive=forgive, mlflow=place.mlflow, say=say):
         click.echo(f"{'Submitted' if new else 'Already running:'} {job}")
         say(f"`alexvgg logs {job} -f{options}` follows it")
 
 
-def _plain(name: str, profile: str | None, storage: str | None) -> tuple[Attempt, Claim] | None:
+def _plain(name: str, profile: str | None, storage: str | None) -> PlainRun | None:
     from alexvgg.data.store import open_store
-    from alexvgg.runs import in_plain_process
+    from alexvgg.runs import plain_run
 
-    return in_plain_process(open_store(open_place(profile, storage=storage).storage), name)
+    return plain_run(open_store(open_place(profile, storage=storage).storage), name)
+
+
+def _stop_plain(run: PlainRun, *, now: bool) -> None:
+    from alexvgg.attempts import seems_alive
+
+    process = run.record.claim.job
+    if run.record.end is not None:
+        click.echo(f"{process}, which trained {run.name}, had ended already: {run.record.end.outcome}")
+    elif not seems_alive(run.attempt, run.record.claim):
+        click.echo(f"{process}, which trained {run.name}, is gone")
+    elif now:
+        run.attempt.end("stopped", "stopped without a checkpoint")
+        click.echo(f"{process} is asked to end at once")
+    else:
+        run.attempt.ask_to_stop()
+        click.echo(f"{process} is asked to end after a checkpoint")
+    say("to go on, give the same `alexvgg train` command again")
 
 
 def follow_to_end(jobs: JobSubmissionClient, job: str, options: str = "", *, aside: bool = False) -> int:

@@ -10,7 +10,7 @@ import click
 
 from alexvgg.cli.commands import Commands
 from alexvgg.cli.names import run_names
-from alexvgg.cli.place import find_run, open_place, place_options
+from alexvgg.cli.place import find_run, need, open_place, place_options
 
 
 @click.group(cls=Commands)
@@ -35,15 +35,12 @@ def sync(runs: tuple[str, ...], profile: str | None, storage: str | None, url: s
       alexvgg mlflow sync vgg_e-s256-3f2a91c4 --json
     """
     from alexvgg.data.store import open_store
-    from alexvgg.errors import InputError
     from alexvgg.profiles import check_no_login, check_url
     from alexvgg.results.sync import sync
     from alexvgg.runs import list_fusions, list_runs
 
     place = open_place(profile, storage=storage)
-    server = url or place.mlflow
-    if server is None:
-        raise InputError("this profile has no MLflow server; name one with --url, or as mlflow = … in alexvgg.toml")
+    server = url or need(profile, place, "mlflow")
     check_no_login("mlflow", server)
     check_url("--url", server)
     store = open_store(place.storage)

@@ -83,8 +83,11 @@ def pack(src: Path, dst: str, nodes: int | None, profile: str | None, **options:
     from alexvgg.data.packing.pack import pack as pack_images
     from alexvgg.data.packing.source import open_source
     from alexvgg.data.store import open_store
+    from alexvgg.errors import InputError
 
     threads = options["threads"]
+    if (src.resolve() / "x").as_uri().startswith(dst.rstrip("/") + "/"):
+        raise InputError(f"{dst} holds the images themselves; name another folder for the shards")
     if nodes is not None:
         _, jobs = connect(profile)
         from jobs.pack import submit  # only now: Ray reads where its token lies when it is imported

@@ -103,28 +103,37 @@ def open_place(name: str | None, **changes: str | None) -> Profile:
     Of a local cluster that isn't up it has no dashboard, but the folders in which its storage lies.
     """
     from alexvgg.errors import InputError
-    from alexvgg.profiles import to_profile
+    from alexvgg.profiles import chosen_profile, to_profile
 
     settings = settings_here(name, **changes)
     there = {key: s for key, s in settings.items() if s.origin != NEVER_UP or key == "geometry"}
     if "storage" not in there and "storage" in settings:
         raise InputError(NOT_UP)
+    if "storage" not in there:
+        raise InputError(_lacks(chosen_profile(name), "storage"))
     return to_profile(there)
 
 
-def need(name: str | None, place: Profile, setting: Literal["dataset", "dashboard"]) -> str:
+def need(name: str | None, place: Profile, setting: Literal["dataset", "dashboard", "mlflow"]) -> str:
     """A setting that not every command needs. Raises InputError if the place of that name hasn't it."""
     from alexvgg.errors import InputError
-    from alexvgg.profiles import LOCAL, PREFIX, chosen_profile
+    from alexvgg.profiles import LOCAL, chosen_profile
 
     value: str | None = getattr(place, setting)
     if value is not None:
         return value
     chosen = chosen_profile(name)
-    if chosen == LOCAL and setting == "dashboard":
+    if chosen == LOCAL and setting != "dataset":
         raise InputError(NOT_UP)
+    raise InputError(_lacks(chosen, setting))
+
+
+def _lacks(profile: str, setting: str) -> str:
+    from alexvgg.profiles import PREFIX
+
     variable = PREFIX + setting.upper()
-    raise InputError(f"profile {chosen} has no {setting}; name it with {variable}, or as {setting} = … in alexvgg.toml")
+    flag = "" if setting == "dashboard" else "on the command line, "
+    return f"profile {profile} has no {setting}; name it {flag}with {variable}, or as {setting} = … in alexvgg.toml"
 
 
 def settings_here(name: str | None, **changes: str | None) -> dict[str, Setting]:

@@ -132,7 +132,9 @@ def plan_and_send(
         images = open_dataset(open_store(need(profile, place, "dataset")))
         start = None if parent is None else start_from(find_finished(kept, parent).spec)
         runs, requests = planner(images_of(images), choose(GEOMETRIES, place.geometry, "geometry"), start)
-        submission = decide(target, runs, requests, place, nodes, kept, len(images.train), retry=retry, **execution)
+        submission = decide(
+            target, runs, requests, place, nodes, kept, len(images.train), retry=retry, one_host=here, **execution
+        )
         if price_per_gpu_hour is not None and not place.gpus_per_node:
             raise InputError(NO_GPUS)
         if dry_run or not as_json:

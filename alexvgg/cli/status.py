@@ -126,7 +126,7 @@ def format_overview(
             yield f"{c.name}: {c.error}"
         else:
             yield from block(_campaign(c), c.works, lambda work: _about(work, teams, options))
-            if c.driver is not None and c.driver.phase in ("gone", "stopped") and not _is_done(c):
+            if c.driver is not None and c.driver.phase in ("gone", "stopped") and not c.is_done:
                 yield f"  `alexvgg resume {c.name}{options}` goes on with it"
         yield ""
     if view.runs:
@@ -145,10 +145,6 @@ CROP = "crop top-1: validation error of one crop an image, after an epoch; `alex
 PHASES = {
     "running": "at work", "gone": "is gone", "finished": "has finished", "failed": "gave up", "stopped": "was stopped"
 }  # fmt: skip
-
-
-def _is_done(c: CampaignView) -> bool:
-    return all(w.phase == "finished" for w in c.works)
 
 
 def _campaign(c: CampaignView) -> str:
@@ -186,7 +182,7 @@ def _about_alone(w: WorkView) -> Iterator[str]:
         yield f"    {_last_line(w.error)}"
     if w.phase in ("failed", "gone", "lost", "stopped"):
         mended = "when its cause is mended, " if w.phase == "failed" else ""
-        yield f"    {mended}the command that began it goes on from its last checkpoint"
+        yield f"    {mended}the same `alexvgg train` command goes on from its last checkpoint"
 
 
 def _about(w: WorkView, teams: Mapping[str, Group], options: str) -> Iterator[str]:

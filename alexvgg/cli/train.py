@@ -41,7 +41,8 @@ def train(
 
     --parent takes any finished run of the parent's net, such as one of `alexvgg import`.
 
-    On SIGTERM it writes a checkpoint and exits with 143; the same command goes on from there, to the same bits.
+    On SIGTERM it writes a checkpoint and exits with 143; the same command goes on from there, to the same bits. So it
+    does under torchrun, which adds a traceback of its own to that.
 
     \b
     Examples:
@@ -91,7 +92,8 @@ def train(
             with claiming(spec.name, how, world, wishes, say) as claim:
                 train(spec, how, world, report, wishes, claim)
         except Stopped as stopped:
-            say(f"{spec.name} {stopped}; the same command goes on from there")
+            if world.rank == 0:
+                say(f"{spec.name} {stopped}; the same command goes on from there")
             sys.exit(EXIT_STOPPED)
         except (DivergedError, DriftError, SupersededError, UploadError) as error:
             say(f"{spec.name}: {error}")

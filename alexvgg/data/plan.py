@@ -26,13 +26,14 @@ def lane_count(global_batch: int) -> int:
     return max(n for n in range(1, MAX_LANES + 1) if global_batch % n == 0)
 
 
-def check_workers(workers: int, per_node: int = 1, global_batch: int = 256) -> None:
+def check_workers(workers: int, per_node: int = 1, global_batch: int | None = None) -> None:
     """Raise InputError if they are more than the lanes of a batch: some would have nothing to do."""
-    if workers > (lanes := lane_count(global_batch)):
+    if workers > (lanes := lane_count(global_batch) if global_batch is not None else MAX_LANES):
+        which = "a batch" if global_batch is None else f"a batch of {global_batch}"
         other = "" if lanes == MAX_LANES else f", or a batch that {MAX_LANES} divides"
         raise InputError(
-            f"{workers} workers are more than the {lanes} among which a batch of {global_batch} can be shared. Use at "
-            f"most {max(1, lanes // per_node)} nodes{other}."
+            f"{workers} workers are more than the {lanes} among which {which} can be shared. Use at most "
+            f"{max(1, lanes // per_node)} nodes{other}."
         )
 
 

@@ -21,8 +21,9 @@ from alexvgg.architectures import Linear
 from alexvgg.engine.replicas import fingerprint
 from alexvgg.engine.sharing import Peers, Share, form, made_factors, share
 from alexvgg.engine.traffic import EXCHANGES, Exchange, Gradient, Method, choose
-from alexvgg.engine.world import World, collective_timeout, host_id
+from alexvgg.engine.world import World, collective_timeout
 from alexvgg.errors import InputError
+from alexvgg.process import host_id
 
 # Once for each number of images, as a short last batch mustn't cost the others the sizes that their code is made for;
 # and without trying which of several kernels is faster, as they add in another order: a resumed run could take another.

@@ -1,14 +1,11 @@
 """Who else is training: works the same with one plain process and with no process group at all."""
 
-import hashlib
 import os
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -18,7 +15,6 @@ from alexvgg.errors import InputError
 
 COLLECTIVE_SECONDS = 180  # a rank that is silent for longer is lost; torch's default is half an hour
 COLLECTIVE_VARIABLE = "ALEXVGG_COLLECTIVE_SECONDS"  # of the environment, overrides it
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True)
@@ -118,9 +114,3 @@ def _own_gpu(local_rank: int) -> int:
 def collective_timeout() -> timedelta:
     """How long a rank waits for the others before it counts them as lost."""
     return timedelta(seconds=int(os.environ.get(COLLECTIVE_VARIABLE, COLLECTIVE_SECONDS)))
-
-
-def host_id() -> int:
-    """An int64 that the processes of one machine share, those in its containers too: of Linux's boot id."""
-    name = BOOT_ID.read_text() if BOOT_ID.exists() else socket.gethostname()
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)

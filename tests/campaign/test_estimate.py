@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from alexvgg.architectures import architecture
-from alexvgg.campaign.estimate import GPUS, Measured, estimate, speed
+from alexvgg.campaign.estimate import GPUS, Measured, estimate, measured, speed
 from alexvgg.planning import Images, plan_runs
 from alexvgg.profiles import Profile
 from alexvgg.recipes import GEOMETRIES, RECIPES
+from alexvgg.runs import RunRecord
 
 IMAGENET = Images("imagenet", 1000, "f" * 64)
 A, E = plan_runs([RECIPES["vgg_e-s256"]], IMAGENET, GEOMETRIES["paper"])
@@ -29,6 +30,22 @@ def test_what_was_measured_here_comes_first() -> None:
     assert scaled is not None
     assert scaled.images_per_s == pytest.approx(700 * 7_609_090_048 / 19_632_062_464)
     assert scaled.source == "measured in vgg_a-s256-1, a vgg_a, scaled by MACs"
+
+
+def test_workers_on_one_machine_share_its_cores() -> None:
+    """Two workers of one host reach as much as one, and four of it as much again."""
+
+    def run(workers: int, hosts: int) -> RunRecord:
+        journal = [
+            {"event": "start", "step": 0, "time": 1.0, "workers": workers, "hosts": hosts, "device": "cpu"},
+            {"event": "epoch", "step": 9, "time": 2.0, "epoch": 1, "metrics": {"perf/images_per_s": 800.0}},
+        ]
+        return RunRecord("vgg_e-1", "started", E, journal, [], None)
+
+    for workers, hosts, on_a_host, expected in ((1, 1, 4, 200), (2, 1, 4, 200), (2, 1, 1, 800), (4, 4, 1, 200)):
+        found = speed(E, macs, None, "cpu", measured([run(workers, hosts)]), on_a_host)
+        assert found is not None
+        assert found.images_per_s == expected
 
 
 @pytest.mark.parametrize("unlike", [{"width": 0.5}, {"crop": 32}, {"device": "cpu"}])

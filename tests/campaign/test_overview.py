@@ -98,6 +98,26 @@ def test_what_the_cluster_has_lost_is_gone(storage: Store, monkeypatch: pytest.M
         assert (f"  `alexvgg resume {E384.name}` goes on with it" in lines) == (expected[0] == "gone")
 
 
+def test_without_a_cluster_beats_tell_what_lives(storage: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is down: what it carried out doesn't go on, whatever nobody has written down."""
+    claim(storage, A, 1)
+    now = time.time()
+    for later, expected in ((10, ("running", "starting")), (30, ("gone", "gone"))):
+        monkeypatch.setattr("alexvgg.attempts.time", SimpleNamespace(time=lambda later=later: now + later))
+        (view,) = overview(storage).campaigns
+        assert view.driver is not None
+        assert (view.driver.phase, view.works[0].phase) == expected
+
+
+def test_a_driver_that_was_sent_just_now_is_at_work(storage: Store) -> None:
+    """Before it has the lease: nobody should resume it once more."""
+    first, second = f"{E384.name}-d1", f"{E384.name}-d2"
+    for jobs, expected in (({first: False}, (first, "gone")), ({first: False, second: True}, (second, "running"))):
+        (view,) = overview(storage, jobs).campaigns
+        assert view.driver is not None
+        assert (view.driver.job, view.driver.phase) == expected
+
+
 def test_status_as_people_read_it(storage: Store, golden: Callable[[str, str], None]) -> None:
     attempt = claim(storage, A, 1)
     train(storage, A, epochs=24)

@@ -75,7 +75,8 @@ def test_only_what_needs_a_setting_asks_for_it(storage: Store, tmp_path: Path) -
     assert "Only what the storage says: profile x has no dashboard" in status.stderr
     for command, told in (
         (["logs"], "profile x has no dashboard; name it with ALEXVGG_DASHBOARD, or as dashboard = … in alexvgg.toml"),
-        (["table", "table3"], "profile x has no dataset; name it with ALEXVGG_DATASET"),
+        (["table", "table3"], "profile x has no dataset; name it on the command line, with ALEXVGG_DATASET"),
+        (["mlflow", "sync"], "profile x has no mlflow; name it on the command line, with ALEXVGG_MLFLOW"),
         (["submit", "--model", "vgg_a", "--dry-run"], "profile x has no dataset"),
     ):
         refused = run(*command, "--profile", "x")

@@ -63,7 +63,7 @@ def test_a_run_that_diverged_has_failed(digits_url: str, tmp_path: Path) -> None
     shown = status(tmp_path)
     assert "  failed  " in shown
     assert "training has diverged. Try a tenth of the learning rate (--set train.lr=100)" in shown
-    assert "when its cause is mended, the command that began it goes on from its last checkpoint" in shown
+    assert "when its cause is mended, the same `alexvgg train` command goes on from its last checkpoint" in shown
     assert train(digits_url, tmp_path, "--set", "train.lr=1000").exit_code == 1
     (run,) = list_runs(open_store(tmp_path.as_uri()))
     assert [a.end.outcome for a in run.attempts if a.end is not None] == ["failed", "failed"]
@@ -83,11 +83,11 @@ def test_a_run_is_trained_once_at_a_time(digits_url: str, tmp_path: Path) -> Non
         assert f"{run.name}  running " in shown
         storage = ("--storage", tmp_path.as_uri())
         told = CliRunner().invoke(main, ["logs", "vgg_a", *storage])
-        assert f"vgg_a is trained by process {first.pid} on " in told.stderr
+        assert f"{run.name} is process {first.pid} on " in told.stderr
         stopped = CliRunner().invoke(main, ["stop", "vgg_a", *storage])
         assert stopped.stdout.startswith(f"process {first.pid} on ")
         assert "is asked to end after a checkpoint" in stopped.stdout
         _, errors = first.communicate(timeout=60)
     assert (first.returncode, "with a checkpoint; the same command goes on" in errors) == (143, True)
     assert "  stopped  " in status(tmp_path)
-    assert "the command that began it goes on from its last checkpoint" in status(tmp_path)
+    assert "the same `alexvgg train` command goes on from its last checkpoint" in status(tmp_path)

@@ -109,6 +109,10 @@ def test_a_job_is_found_in_its_storage_only() -> None:
     assert client.find_job(jobs, theirs, "vgg_e") == client.find_job(jobs, ours, "vgg_e-d1-2") == "vgg_e-d1-2"
     assert client.find_job(jobs, ours, "vgg_e", workers=True) == client.find_job(jobs, ours, "vgg_e", 1) == "vgg_e-a1"
     assert client.find_job(jobs, ours, "pack") == "pack"
+    with pytest.raises(NotFoundError, match=r"vgg_e has no attempt 7 of s3://ours .*; it has 1"):
+        client.find_job(jobs, ours, "vgg_e", 7)
+    with pytest.raises(NotFoundError, match=r"vgg_e has no workers yet of s3://theirs"):
+        client.find_job(jobs, theirs, "vgg_e", workers=True)
     listed.append(SimpleNamespace(  # newer than the campaign, and nobody's
         submission_id="e-a1", start_time=2, metadata={"alexvgg": "e", "storage": ours, "kind": "evaluation"}
     ))  # fmt: skip

@@ -141,7 +141,7 @@ def test_what_there_is_to_go_on_with() -> None:
         go_on(A, storage, jobs, forgive=True)
     alone = plan_runs([RECIPES["alexnet-s256"]], Images("digits", 10, "f" * 64), GEOMETRIES["small"])[-1]
     Training(alone).describe(storage)
-    with pytest.raises(InputError, match="belongs to no campaign: the command that began it goes on with it"):
+    with pytest.raises(InputError, match="belongs to no campaign: give the command that began it once more"):
         go_on("alexnet", storage, jobs, forgive=True)
 
 
@@ -216,8 +216,18 @@ def test_what_was_stopped_goes_on_whatever_is_forgiven() -> None:
     attempt = Attempt(storage, f"runs/{A}/", 1)
     attempt.claim(Claim(f"{A}-a1", to_dict(EXECUTION)))
     attempt.end("stopped")
-    assert go_on(A, storage, jobs, forgive=False, mlflow="http://127.0.0.1:7") == [(f"{B}-d1", False)]
+    said: list[str] = []
+    again = go_on(A, storage, jobs, forgive=False, mlflow="http://127.0.0.1:7", say=said.append)
+    assert (again, said) == ([(f"{B}-d1", False)], [f"{A}, which was stopped, goes on"])
     assert standing(history(storage, f"runs/{A}/")) == "open"
+
+
+def test_a_retry_of_what_did_not_fail_is_refused() -> None:
+    jobs: Any = Jobs()
+    storage = store()
+    send(CAMPAIGN, storage, jobs)
+    with pytest.raises(InputError, match=f"nothing of {A} has failed; `alexvgg resume {A}` goes on"):
+        go_on(A, storage, jobs, forgive=True)
 
 
 def test_a_resumed_campaign_logs_to_where_mlflow_is_now() -> None:

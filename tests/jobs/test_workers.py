@@ -95,13 +95,16 @@ def test_nodes_that_come_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize(
-    ("there", "sentence"),
+    ("there", "minutes", "sentence"),
     [
-        (0, "has 0 nodes with 8 GPUs, 2 were asked for. Add nodes; or wait for those that are coming"),
-        (1, "has 1 nodes with 8 GPUs, 2 were asked for. Add nodes; use --nodes 1, or 1:2 if it grows by itself; or"),
+        (0, 0.0, "has 0 nodes with 8 GPUs, 2 were asked for. Add nodes, or wait for those that are coming, by --wait"),
+        (1, 0.0, "2 were asked for. Add nodes, or use --nodes 1, or use --nodes 1:2 if it grows by itself, or wait"),
+        (1, None, "2 were asked for. Add nodes, or use --nodes 1.$"),  # `evaluate` has no more ways
     ],
 )
-def test_too_few_nodes_are_refused(monkeypatch: pytest.MonkeyPatch, there: int, sentence: str) -> None:
+def test_too_few_nodes_are_refused(
+    monkeypatch: pytest.MonkeyPatch, there: int, minutes: float | None, sentence: str
+) -> None:
     monkeypatch.setattr(client, "list_nodes", lambda **_: [node("a", CPU=96, GPU=8)] * there)
     with pytest.raises(InputError, match=sentence):
-        check_cluster(LAB, 2)
+        check_cluster(LAB, 2, minutes)

@@ -99,7 +99,8 @@ def _read_index(store: Store, shard: str) -> tuple[ShardIndex | None, list[Probl
     where = index_key(shard)
 
     def wrong(what: str) -> tuple[None, list[Problem]]:
-        return None, [Problem("index", where, None, None, f"{what}; `alexvgg data index` makes it anew")]
+        remedy = "`alexvgg data pack` of the same images" if store.exists("pack.json") else "`alexvgg data index`"
+        return None, [Problem("index", where, None, None, f"{what}; {remedy} makes it anew")]
 
     try:
         document = json.loads(store.get(where))

@@ -1,0 +1,45 @@
+"""Which process this is, among all that ever were, so that others on its machine can tell whether it lives."""
+
+import hashlib
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+PROCESSES = Path("/proc")
+
+
+def host_id() -> int:
+    """An int64 that the processes of one machine share, those in its containers too: of Linux's boot id."""
+    name = BOOT_ID.read_text() if BOOT_ID.exists() else socket.gethostname()
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
+
+
+def this_process() -> str:
+    """This process: its machine since it was started, its number there, and when it began."""
+    pid = os.getpid()
+    return f"{_where()} {pid} {_began(pid)}"
+
+
+def lives_here(process: str) -> bool | None:
+    """Whether the process that called itself so is one of this machine's; None if it is another machine's."""
+    where, pid, began = process.rsplit(" ", 2)
+    if where != _where() or began == "None":
+        return None
+    return str(_began(int(pid))) == began
+
+
+def _where() -> str:
+    """The machine and the processes' own space in it: containers number theirs from 1."""
+    with suppress(OSError):
+        return f"{host_id():x} {(PROCESSES / 'self/ns/pid').readlink()}"
+    return f"{host_id():x}"
+
+
+def _began(pid: int) -> int | None:
+    """When a process began, in ticks since its machine was started; None if it has ended, or without Linux."""
+    with suppress(OSError):
+        state, *numbers = (PROCESSES / str(pid) / "stat").read_text().rpartition(")")[2].split()
+        return None if state in "ZX" else int(numbers[18])  # of the dead, whose parent hasn't noticed
+    return None
