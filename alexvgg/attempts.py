@@ -68,12 +68,13 @@ class End:
 
 @dataclass(frozen=True)
 class Record:
-    """What the storage says about one attempt."""
+    """What the storage says about one attempt; `asked` means to stop."""
 
     number: int
     claim: Claim
     end: End | None = None
     forgiven: bool = False
+    asked: bool = False
 
 
 class Attempt:
@@ -188,7 +189,9 @@ def history(storage: Store, folder: str, present: Iterable[str] | None = None) -
 
     def record(n: int) -> Record:
         end = document(f"{n}.end.json", End) if f"{n}.end.json" in keys else None
-        return Record(n, document(f"{n}.json", Claim), end, f"{n}.forgiven.json" in keys)
+        return Record(
+            n, document(f"{n}.json", Claim), end, f"{n}.forgiven.json" in keys, asked=f"{n}.stop.json" in keys
+        )
 
     numbers = sorted(int(stem) for k in keys if (stem := k.removesuffix(".json")).isdecimal())
     return [record(n) for n in numbers]

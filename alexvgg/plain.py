@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
-from alexvgg.attempts import BEAT_SECONDS, Attempt, Claim, Outcome, Silence, history, standing
+from alexvgg.attempts import BEAT_SECONDS, Attempt, Claim, Outcome, Silence, history, newest_step, standing
 from alexvgg.config import Execution, to_dict
 from alexvgg.data.store import Store, open_store
 from alexvgg.engine.wishes import Stopped, Wishes
@@ -129,4 +129,6 @@ def _wait_for(storage: Store, folder: str, execution: Execution, say: Callable[[
             say("another attempt at this run hasn't ended; looking whether it still lives, for at most half a minute")
         said = True
         time.sleep(LOOK_SECONDS)
+    if step := newest_step(storage, folder):
+        say(f"going on from the checkpoint of step {step}")
     return attempt

@@ -29,8 +29,8 @@ UNUSUAL_SECONDS = 180.0  # without a step: an epoch's validation takes less on w
 # gone: it hasn't ended, but the cluster doesn't know its job any more, or nothing was heard of its process. started:
 # by a script of one's own, of which nobody knows whether it lives. unreadable: by this version.
 Phase = Literal[
-    "planned", "kept back", "started", "starting", "running", "evaluating", "gone", "finished", "failed", "stopped",
-    "lost", "unreadable",
+    "planned", "kept back", "started", "starting", "running", "evaluating", "stopping", "gone", "finished", "failed",
+    "stopped", "lost", "unreadable",
 ]  # fmt: skip
 STATES: Mapping[Phase, State] = {"finished": "finished", "failed": "failed", "stopped": "stopped"}  # the others: open
 Jobs = Mapping[str, bool]  # job id -> whether it is still going
@@ -210,6 +210,8 @@ def _phase(records: Sequence[Record], progress: Progress | None, *, lives: bool)
         case "live":
             if not lives:
                 return "gone"
+            if records[-1].asked:
+                return "stopping"
             if progress is None or progress.images_per_s is None:
                 return "starting"
             return "evaluating" if progress.seconds_left == 0 else "running"

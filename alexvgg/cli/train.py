@@ -58,12 +58,13 @@ def train(
     from alexvgg.engine.saver import UploadError
     from alexvgg.engine.wishes import EXIT_STOPPED, Stopped, Wishes, stopping_on_signals
     from alexvgg.engine.world import World
+    from alexvgg.evaluate import describe
     from alexvgg.plain import claiming
     from alexvgg.planning import images_of, plan_runs, start_from
     from alexvgg.profiles import check_no_login, check_url
     from alexvgg.recipes import GEOMETRIES, RECIPES, choose
     from alexvgg.run import epoch_line, train
-    from alexvgg.runs import find_finished
+    from alexvgg.runs import find_finished, read_run
 
     for name, url in (("dataset", dataset), ("storage", storage), ("mlflow", mlflow)):
         check_no_login(name, url)
@@ -99,4 +100,7 @@ def train(
             say(f"{spec.name}: {error}")
             sys.exit(1)
         if world.rank == 0:
+            rows = read_run(open_store(storage), spec.name).evaluation
+            for row in (r for r in rows if tuple(r["members"][0]["test_scales"]) in spec.test_scales):
+                say(describe(row))
             say(f"{spec.name} is finished; its results lie in {storage}/runs/{spec.name}")

@@ -87,7 +87,20 @@ def test_a_run_is_trained_once_at_a_time(digits_url: str, tmp_path: Path) -> Non
         stopped = CliRunner().invoke(main, ["stop", "vgg_a", *storage])
         assert stopped.stdout.startswith(f"process {first.pid} on ")
         assert "is asked to end after a checkpoint" in stopped.stdout
+        assert "  stopping  " in status(tmp_path) or first.poll() is not None
         _, errors = first.communicate(timeout=60)
     assert (first.returncode, "with a checkpoint; the same command goes on" in errors) == (143, True)
     assert "  stopped  " in status(tmp_path)
     assert "the same `alexvgg train` command goes on from its last checkpoint" in status(tmp_path)
+
+
+def test_what_a_run_has_come_to_is_said(digits_url: str, tmp_path: Path) -> None:
+    done = train(digits_url, tmp_path, "--set", "train.max_steps=4", "--checkpoint-minutes", "0.00001")
+    assert "going on from" not in done.stderr
+    assert ", dense: top-1 error " in done.stderr
+    assert " % of 360 images" in done.stderr
+    (run,) = list_runs(store := open_store(tmp_path.as_uri()))
+    for key in [k for k in store.list(f"runs/{run.name}/") if "/final/" in k]:
+        store.delete(key)
+    again = train(digits_url, tmp_path, "--set", "train.max_steps=4")
+    assert "going on from the checkpoint of step 4" in again.stderr
