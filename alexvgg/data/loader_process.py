@@ -114,7 +114,8 @@ def _leave_signals(closing: Tensor, _worker: int) -> None:
     Some are sent to a process group, others, as by Slurm, to each process; DataLoader itself sends one at the end.
     """
     os.setpgid(0, 0)
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(1) if closing.item() else None)
+    # Not as a failure, or DataLoader would raise it wherever the process that trains is by then.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0) if closing.item() else None)
 
 
 @dataclass(frozen=True)

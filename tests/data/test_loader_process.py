@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import fields
 from itertools import islice
 from pathlib import Path
@@ -177,6 +177,5 @@ def test_a_signal_to_every_process_of_a_job_is_the_trainers(digits: Dataset) -> 
     process._closing.fill_(1)
     os.kill(child.pid, signal.SIGTERM)
     child.join(10)
-    assert not child.is_alive()
-    with suppress(RuntimeError):  # DataLoader notices
-        process.close()
+    assert child.exitcode == 0
+    process.close()
