@@ -45,7 +45,7 @@ class Claim:
     """Who won an attempt: a campaign's driver with its fencing number, or nobody's if a command started it.
 
     `job` is the id of its Ray job, or says which plain process carries it out, and `process` is that process as others
-    on its machine can look for it (`alexvgg.plain`). `execution` is how it is done (an `Execution` as JSON types).
+    on its machine can look for it (`alexvgg.process`). `execution` is how it is done (an `Execution` as JSON types).
     """
 
     job: str

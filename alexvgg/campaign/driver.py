@@ -49,7 +49,7 @@ class Jobs(Protocol):
 @dataclass
 class _Watched:
     """What a driver knows of one work. `silence` is that of its attempt that lives, for the case that its job is
-    unknown; `looked` is when the driver last looked whether a failure was forgiven."""
+    unknown; `looked` is when the driver last looked whether someone asked to go on."""
 
     work: Work
     records: list[Record]
