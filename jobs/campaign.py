@@ -19,7 +19,7 @@ from alexvgg.campaign.plan import Campaign
 from alexvgg.data.store import Store, open_store
 from alexvgg.engine.wishes import EXIT_STOPPED
 from alexvgg.lease import Lease, LeaseLostError, Newcomer, outcome_of
-from jobs.client import RayJobs
+from jobs.ray_jobs import RayJobs
 
 TICK_SECONDS = 1.0
 PATIENCE_SECONDS = 900.0  # with a storage or a cluster that doesn't answer

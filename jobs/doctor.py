@@ -12,7 +12,8 @@ import ray
 from alexvgg.doctor.finding import Finding, attempt, failed
 from alexvgg.profiles import Profile
 from jobs.access import TokenError, asks_for_token, get
-from jobs.client import ENDED, client, forgotten_gpus, living_nodes
+from jobs.capacity import forgotten_gpus, living_nodes
+from jobs.client import ENDED, client
 
 SECONDS = 10
 JOB_SECONDS = 300.0

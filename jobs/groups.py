@@ -1,16 +1,13 @@
-"""Ray Train's worker groups: who trains where, and what each worker prints."""
+"""Ray Train's worker groups: who trains where."""
 
 import json
-import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from alexvgg.errors import NotFoundError
 from jobs.access import get
 
 TIMEOUT_SECONDS = 10.0
-MARKERS = (b":job_id:", b":actor_name:")  # Ray's own lines in a worker's file
 
 
 @dataclass(frozen=True)
@@ -48,19 +45,3 @@ def _group(attempts: list[Mapping[str, Any]]) -> Group:
     newest = max(attempts, key=lambda a: a["start_time_ns"])
     workers = (Worker(w["world_rank"], w["node_ip"], w["status"] or "-", w["actor_id"]) for w in newest["workers"])
     return Group(len(attempts) - 1, tuple(sorted(workers, key=lambda w: w.rank)))
-
-
-def worker_log(dashboard: str, job: str, rank: int, *, follow: bool) -> Iterator[str]:
-    """What one worker of a job has printed; with `follow`, and prints until it ends. Raises NotFoundError."""
-    group = groups(dashboard).get(job)
-    if group is None:
-        raise NotFoundError(f"{job} has no workers, or the cluster has forgotten them")
-    worker = next((w for w in group.workers if w.rank == rank), None)
-    if worker is None:
-        raise NotFoundError(f"{job} has ranks 0 to {len(group.workers) - 1}, no rank {rank}")
-    # As `ray logs actor` asks for it; that command knows only the cluster's own address, not the dashboard's.
-    query = urllib.parse.urlencode({"actor_id": worker.actor, "suffix": "out", "lines": -1})
-    with get(f"{dashboard}/api/v0/logs/{'stream' if follow else 'file'}?{query}") as answer:
-        for line in answer:
-            if not line.startswith(MARKERS):
-                yield line.decode(errors="replace")

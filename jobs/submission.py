@@ -17,7 +17,7 @@ from alexvgg.errors import InputError
 from alexvgg.profiles import Profile
 from alexvgg.request import Request
 from alexvgg.runs import RunRecord, list_runs, read_run
-from jobs.client import forgotten_gpus, worker_slots
+from jobs.capacity import forgotten_gpus, worker_slots
 
 Nodes = tuple[int, int]  # the least and the most
 

@@ -19,7 +19,8 @@ from alexvgg.errors import InputError
 from alexvgg.lease import fences, is_ending
 from alexvgg.request import Request
 from alexvgg.tracking.provenance import look_at_code, remember_code
-from jobs.client import ENDED, ENVIRONMENT, jobs_of, start, unused
+from jobs.client import ENDED, jobs_of, unused
+from jobs.ray_jobs import ENVIRONMENT, start
 
 Say = Callable[[str], None]
 

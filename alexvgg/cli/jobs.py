@@ -47,8 +47,8 @@ def logs(
     if name is not None and (plain := _plain(name, profile, storage)) is not None:
         raise InputError(f"{plain.name} is {plain.record.claim.job}'s, which prints where it was started")
     place, jobs = connect(profile, storage=storage)
-    from jobs.client import find_job, logs_of
-    from jobs.groups import worker_log
+    from jobs.client import find_job
+    from jobs.logs import logs_of, worker_log
 
     job = find_job(jobs, open_store(place.storage).url, name, attempt, workers=rank is not None)
     if rank is not None:
@@ -190,7 +190,7 @@ def follow_to_end(jobs: JobSubmissionClient, job: str, options: str = "", *, asi
     """
     from ray.job_submission import JobStatus
 
-    from jobs.client import follow
+    from jobs.logs import follow
 
     try:
         for text in follow(jobs, job, say):

@@ -16,8 +16,9 @@ from alexvgg.config import Execution
 from alexvgg.errors import InputError
 from alexvgg.profiles import Profile
 from jobs.access import INSECURE, TokenError
-from jobs.client import RayJobs, client
+from jobs.client import client
 from jobs.doctor import check_ray
+from jobs.ray_jobs import RayJobs
 
 ANSWERS = {
     "/api/version": {"version": "4", "ray_version": ray.__version__, "ray_commit": "", "session_name": ""},

@@ -12,8 +12,8 @@ from ray.job_submission import JobStatus
 
 from alexvgg.cli.jobs import follow_to_end
 from alexvgg.errors import NotFoundError
-from jobs import client, groups
-from jobs.client import follow, logs_of
+from jobs import client, groups, logs
+from jobs.logs import follow, logs_of
 
 NOISE = (
     "(TrainController pid=7) [2026-01-01 00:00:00,0 E 7 8] core_worker.cc:2465: Actor with class name: "
@@ -46,7 +46,7 @@ class Jobs:
 
 
 def test_a_log_is_followed_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client.time, "sleep", lambda _: None)
+    monkeypatch.setattr(logs.time, "sleep", lambda _: None)
     running, done = JobStatus.RUNNING, JobStatus.SUCCEEDED
     jobs = Jobs(
         {"e-d1": (running, "[1/2] a starts\n")},
@@ -58,7 +58,7 @@ def test_a_log_is_followed_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_log_beside_json_goes_to_stderr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(client.time, "sleep", lambda _: None)
+    monkeypatch.setattr(logs.time, "sleep", lambda _: None)
     jobs = Jobs({"e-d1": (JobStatus.SUCCEEDED, "all done\n")})
     monkeypatch.setattr(jobs, "get_job_status", lambda _: JobStatus.SUCCEEDED, raising=False)
     assert follow_to_end(jobs, "e-d1", aside=True) == 0  # type: ignore[arg-type]
@@ -66,7 +66,7 @@ def test_a_log_beside_json_goes_to_stderr(monkeypatch: pytest.MonkeyPatch, capsy
 
 
 def test_a_broken_connection_is_outlived(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client.time, "sleep", lambda _: None)
+    monkeypatch.setattr(logs.time, "sleep", lambda _: None)
     jobs: Any = Jobs(
         {"e-d1": (JobStatus.RUNNING, "one\n")}, {}, {"e-d1": (JobStatus.SUCCEEDED, "one\ntwo\n")},
     )  # fmt: skip
@@ -85,7 +85,7 @@ def test_a_broken_connection_is_outlived(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(NotFoundError, match="doesn't know e-d1 any more"):
         list(follow(jobs, "e-d1"))
     jobs.list_jobs = lambda: next(iter(()), None) or (_ for _ in ()).throw(requests.ConnectionError("gone"))
-    monkeypatch.setattr(client, "PATIENCE_SECONDS", -1.0)
+    monkeypatch.setattr(logs, "PATIENCE_SECONDS", -1.0)
     with pytest.raises(ConnectionError, match="http://ray doesn't answer: gone"):
         list(follow(jobs, "e-d1"))
 
@@ -138,13 +138,14 @@ def test_a_workers_file_has_lines_of_rays_own(monkeypatch: pytest.MonkeyPatch) -
     def get(url: str, **_: Any) -> Any:
         return io.BytesIO(file if "actor_id=b3" in url else json.dumps(train).encode())
 
-    monkeypatch.setattr(groups, "get", get)
-    assert list(groups.worker_log("http://ray", "a-a1", 3, follow=False)) == ["this is rank 3\n"]
+    for module in (groups, logs):
+        monkeypatch.setattr(module, "get", get)
+    assert list(logs.worker_log("http://ray", "a-a1", 3, follow=False)) == ["this is rank 3\n"]
     with pytest.raises(NotFoundError, match="has ranks 0 to 0, no rank 1"):
-        list(groups.worker_log("http://ray", "a-a1", 1, follow=False))
+        list(logs.worker_log("http://ray", "a-a1", 1, follow=False))
 
 
 def test_another_error_of_the_same_file_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client.time, "sleep", lambda _: None)
+    monkeypatch.setattr(logs.time, "sleep", lambda _: None)
     text = "core_worker.cc:1: The node is out of memory\n"
     assert list(follow(Jobs({"e-d1": (JobStatus.FAILED, text)}), "e-d1")) == [text]  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ from alexvgg.lease import Newcomer
 from alexvgg.planning import Images, plan_runs
 from alexvgg.recipes import GEOMETRIES, RECIPES
 from alexvgg.request import Request
-from jobs.client import start
+from jobs.ray_jobs import start
 from jobs.submit import driven_by, give_up, go_on, send, send_evaluation, stop
 
 SPECS = plan_runs([RECIPES["vgg_b-s256"]], Images("digits", 10, "f" * 64), GEOMETRIES["small"])

@@ -9,8 +9,8 @@ import pytest
 from alexvgg.config import Execution
 from alexvgg.errors import InputError
 from alexvgg.profiles import Profile
-from jobs import client, network, submission, workers
-from jobs.client import worker_slots
+from jobs import capacity, network, submission, workers
+from jobs.capacity import worker_slots
 from jobs.submission import check_cluster
 
 EXECUTION = Execution("s3://b/d", "s3://b/s", workers=4)
@@ -46,7 +46,7 @@ def test_a_hosts_gpus_are_filled_before_the_next_ones(monkeypatch: pytest.Monkey
 
 def test_a_node_without_gpus_holds_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = [node("head", CPU=0), node("cpus", CPU=16), node("gpus", CPU=96, GPU=8)]
-    monkeypatch.setattr(client, "list_nodes", lambda **_: nodes)
+    monkeypatch.setattr(capacity, "list_nodes", lambda **_: nodes)
     assert worker_slots(EXECUTION) == {"head": 0, "cpus": 1, "gpus": 1}
     assert worker_slots(replace(EXECUTION, gpus_per_worker=1)) == {"head": 0, "cpus": 0, "gpus": 8}
 
@@ -75,7 +75,7 @@ def test_a_worker_without_gpus_takes_its_nodes_cores(
 
 
 def test_forgotten_gpus_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "list_nodes", lambda **_: [node("head", CPU=0), node("a", CPU=96, GPU=8)])
+    monkeypatch.setattr(capacity, "list_nodes", lambda **_: [node("head", CPU=0), node("a", CPU=96, GPU=8)])
     said: list[str] = []
     check_cluster(replace(LAB, gpus_per_node=0), 1, say=said.append)
     assert said == ["warning: nodes have up to 8 GPUs, but the profile's gpus_per_node is 0: runs train on CPUs"]
@@ -88,7 +88,7 @@ LAB = Profile("s3://b/s", "s3://b/d", "http://ray-head:8265", gpus_per_node=8)
 def test_nodes_that_come_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     full, said = node("a", CPU=96, GPU=8), list[str]()
     moments = iter([[], [], [full], [full, node("b", CPU=96, GPU=8)]])
-    monkeypatch.setattr(client, "list_nodes", lambda **_: next(moments))
+    monkeypatch.setattr(capacity, "list_nodes", lambda **_: next(moments))
     monkeypatch.setattr(submission.time, "sleep", lambda _: None)
     check_cluster(LAB, 2, 30.0, said.append)
     assert said == ["waiting for nodes: 0 of 2", "waiting for nodes: 1 of 2"]
@@ -105,6 +105,6 @@ def test_nodes_that_come_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None
 def test_too_few_nodes_are_refused(
     monkeypatch: pytest.MonkeyPatch, there: int, minutes: float | None, sentence: str
 ) -> None:
-    monkeypatch.setattr(client, "list_nodes", lambda **_: [node("a", CPU=96, GPU=8)] * there)
+    monkeypatch.setattr(capacity, "list_nodes", lambda **_: [node("a", CPU=96, GPU=8)] * there)
     with pytest.raises(InputError, match=sentence):
         check_cluster(LAB, 2, minutes)
