@@ -4,6 +4,8 @@ import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from alexvgg.exits import Exit
+
 MOST_NAMES = 40  # in a sentence
 
 
@@ -13,13 +15,13 @@ class InputError(ValueError):
     The command line prints it and exits with `exit_code`; nothing was started.
     """
 
-    exit_code = 2
+    exit_code = Exit.REFUSED
 
 
 class NotFoundError(InputError):
     """What was named isn't there."""
 
-    exit_code = 102
+    exit_code = Exit.NOT_FOUND
 
 
 class StoreError(RuntimeError):

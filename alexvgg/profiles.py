@@ -9,6 +9,7 @@ Each setting of a profile is taken from the first place that has it: a flag, the
     dataset = "s3://my-bucket/imagenet"
 """
 
+import difflib
 import json
 import os
 import re
@@ -29,6 +30,7 @@ from alexvgg.errors import InputError, did_you_mean
 PROJECT_FILE = Path("alexvgg.toml")
 LOCAL = "local"
 PREFIX = "ALEXVGG_"  # of environment variables
+TYPO = 0.9  # how alike two variables are if one of them is a mistake; others are someone else's
 
 LOGIN = re.compile(r"^((?:[^/?#]*://)?)[^/?#]*@")
 # How each service's secret is given instead.
@@ -156,7 +158,7 @@ def settings_of(
 
     `changes` are flags by their settings' names. Raises InputError for an unknown profile, setting or wrong file.
     """
-    files = [Source(str(p), _profiles(p)[name]) for p in (PROJECT_FILE, user_file()) if name in _profiles(p)]
+    files = [Source(str(p), _known(p, name)) for p in (PROJECT_FILE, user_file()) if name in _profiles(p)]
     if not files and built_in is None:
         raise InputError(_no_such(name))
     flags = [Source(f"--{key}", {key: value}) for key, value in (changes or {}).items() if value is not None]
@@ -172,7 +174,7 @@ def settings_of(
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """A file's document; empty if there is none. Raises InputError if it is no TOML or has unknown keys."""
+    """A file's document; empty if there is none. Raises InputError if it is no TOML, or isn't made of profiles."""
     if not path.exists():
         return {}
     try:
@@ -185,15 +187,20 @@ def read_file(path: Path) -> dict[str, Any]:
     profiles = document.get("profile", {})
     if not isinstance(profiles, dict) or not all(isinstance(values, dict) for values in profiles.values()):
         raise InputError(f"{path}: profiles are tables; write [profile.NAME] and its settings below")
-    for name, values in profiles.items():
-        for key in values:
-            if key not in SETTINGS:
-                raise InputError(f"{path}: {key} is not a setting of [profile.{name}]{did_you_mean(key, SETTINGS)}")
     return document
 
 
 def _profiles(path: Path) -> dict[str, dict[str, Any]]:
     return dict(read_file(path).get("profile", {}))
+
+
+def _known(path: Path, name: str) -> dict[str, Any]:
+    """The settings of a file's profile. Raises InputError if one is unknown; of other profiles that says nothing."""
+    values = _profiles(path)[name]
+    for key in values:
+        if key not in SETTINGS:
+            raise InputError(f"{path}: {key} is not a setting of [profile.{name}]{did_you_mean(key, SETTINGS)}")
+    return values
 
 
 def _no_such(name: str) -> str:
@@ -204,8 +211,12 @@ def _no_such(name: str) -> str:
 
 
 def _environment() -> list[Source]:
-    """ALEXVGG_STORAGE and its like. Values that aren't text are JSON."""
+    """ALEXVGG_STORAGE and its like. Values that aren't text are JSON. Raises InputError for one that is misspelt."""
     hints, sources = get_type_hints(Profile), []
+    known = [PREFIX + key.upper() for key in (*SETTINGS, "profile")]
+    for variable in (v for v in os.environ if v.startswith(PREFIX) and v not in known):
+        if meant := difflib.get_close_matches(variable, known, n=1, cutoff=TYPO):
+            raise InputError(f"{variable} is set, which nothing reads; did you mean {meant[0]}?")
     for key in SETTINGS:
         variable = PREFIX + key.upper()
         text = os.environ.get(variable)

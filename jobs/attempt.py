@@ -13,14 +13,15 @@ import ray
 
 from alexvgg.attempts import BEAT_SECONDS, Attempt
 from alexvgg.config import Execution, from_dict
-from alexvgg.engine.wishes import EXIT_STOPPED, Stopped
+from alexvgg.engine.wishes import Stopped
 from alexvgg.errors import InputError
+from alexvgg.exits import Exit
 from alexvgg.repeating import repeating
 
 LOOK_SECONDS = 1.0
 
 
-def carry_out(attempt: Attempt, work: Callable[[Execution], None], on_stop: Callable[[], None] = lambda: None) -> int:
+def carry_out(attempt: Attempt, work: Callable[[Execution], None], on_stop: Callable[[], None] = lambda: None) -> Exit:
     """Call `work` with how the claim says to do it; the exit code of its job is returned.
 
     `work` returns when it is done, or has written down itself how the attempt ended. An InputError that it raises fails
@@ -29,7 +30,7 @@ def carry_out(attempt: Attempt, work: Callable[[Execution], None], on_stop: Call
     """
     if not attempt.begin() or attempt.signs()[1]:
         print(f"attempt {attempt.number} at {attempt.folder} is over; nothing to do", flush=True)
-        return 1
+        return Exit.FAILED
     claim = attempt.read()
     ray.init(logging_level=logging.WARNING)
     with _living(attempt, on_stop):  # after ray.init, which sets its own handler of SIGTERM
@@ -44,7 +45,7 @@ def carry_out(attempt: Attempt, work: Callable[[Execution], None], on_stop: Call
             attempt.end("lost", str(error))
         else:
             attempt.end("finished")  # unless it wrote something else before
-    return {"finished": 0, "stopped": EXIT_STOPPED}.get(attempt.outcome() or "", 1)
+    return {"finished": Exit.DONE, "stopped": Exit.TERMINATED}.get(attempt.outcome() or "", Exit.FAILED)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from types import FrameType
 from alexvgg.campaign.driver import Driver
 from alexvgg.campaign.plan import Campaign
 from alexvgg.data.store import Store, open_store
-from alexvgg.engine.wishes import EXIT_STOPPED
+from alexvgg.exits import Exit
 from alexvgg.lease import Lease, LeaseLostError, Newcomer, outcome_of
 from jobs.ray_jobs import RayJobs
 
@@ -44,7 +44,7 @@ class _Patience:
             _say(f"trying again: {error}")
 
 
-def drive(storage: Store, campaign: Campaign, jobs: RayJobs, lease: Lease, stop: threading.Event) -> int:
+def drive(storage: Store, campaign: Campaign, jobs: RayJobs, lease: Lease, stop: threading.Event) -> Exit:
     """Carry the campaign to its end, or until `stop` is set and what it started has ended. Returns the exit code."""
     driver, over, asked, patience = Driver(storage, campaign, jobs, lease, say=_say), False, False, _Patience()
     began = time.monotonic()
@@ -60,9 +60,9 @@ def drive(storage: Store, campaign: Campaign, jobs: RayJobs, lease: Lease, stop:
     states = set(driver.states.values())
     if states == {"finished"}:
         lease.end("finished")
-        return 0
+        return Exit.DONE
     lease.end("stopped" if asked or "stopped" in states else "failed")
-    return EXIT_STOPPED if asked or "stopped" in states else 1
+    return Exit.TERMINATED if asked or "stopped" in states else Exit.FAILED
 
 
 def stand_by(storage: Store, newcomer: Newcomer, campaign: str, stop: threading.Event) -> Lease | None:
@@ -95,7 +95,7 @@ def main() -> None:
     jobs = RayJobs(storage_url, campaign.execution)
     newcomer = Newcomer(storage, name, job, jobs.has_ended)
     lease = stand_by(storage, newcomer, name, stop)
-    sys.exit(EXIT_STOPPED if lease is None else drive(storage, campaign, jobs, lease, stop))
+    sys.exit(Exit.TERMINATED if lease is None else drive(storage, campaign, jobs, lease, stop))
 
 
 def _say(line: str) -> None:

@@ -82,6 +82,24 @@ def test_a_wrong_file_is_refused(text: str, sentence: str, project: Path) -> Non
         to_profile(settings_of("lab"))
 
 
+def test_another_profiles_mistake_is_its_own(project: Path) -> None:
+    (project / "alexvgg.toml").write_text(LAB + '[profile.old]\nbucket = "s3://b"\n')
+    assert to_profile(settings_of("lab")).storage == "s3://b/runs"
+    with pytest.raises(InputError, match=r"bucket is not a setting of .profile.old."):
+        settings_of("old")
+
+
+@pytest.mark.parametrize("misspelt", ["ALEXVGG_STORGE", "ALEXVGG_DATASETS", "ALEXVGG_PROFIL", "ALEXVGG_GPU_PER_NODE"])
+def test_a_misspelt_variable_is_refused(misspelt: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "alexvgg.toml").write_text(LAB)
+    for foreign in ("ALEXVGG_IMAGE", "ALEXVGG_INSECURE", "ALEXVGG_COLLECTIVE_SECONDS", "ALEXVGG_BUCKET"):
+        monkeypatch.setenv(foreign, "1")
+    settings_of("lab")
+    monkeypatch.setenv(misspelt, "8")
+    with pytest.raises(InputError, match=f"{misspelt} is set, which nothing reads; did you mean ALEXVGG_"):
+        settings_of("lab")
+
+
 def test_a_wrong_environment_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (project / "alexvgg.toml").write_text(LAB)
     monkeypatch.setenv("ALEXVGG_GPUS_PER_NODE", "many")

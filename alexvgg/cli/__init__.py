@@ -13,7 +13,6 @@ from alexvgg.cli.config import config
 from alexvgg.cli.data import data
 from alexvgg.cli.doctor import doctor
 from alexvgg.cli.evaluate import evaluate
-from alexvgg.cli.exits import exit_codes_text
 from alexvgg.cli.jobs import logs, resume, retry, stop
 from alexvgg.cli.lineage import lineage
 from alexvgg.cli.mlflow import mlflow
@@ -28,6 +27,7 @@ from alexvgg.cli.submit import submit
 from alexvgg.cli.table import table
 from alexvgg.cli.train import train
 from alexvgg.cli.weights import export_run, import_weights
+from alexvgg.exits import exit_codes_text
 
 # OpenMP's threads wait for work by spinning, and so keep the decoding threads from the same cores: with both cores of a
 # laptop busy, a small net trained ten times as fast without. It is read when torch is loaded, which is later.

@@ -10,10 +10,11 @@ from click.core import ParameterSource
 
 from alexvgg.data.store import MissingKeyError
 from alexvgg.errors import ClusterError, InputError, StoreError
+from alexvgg.exits import Exit
 
 
 class Commands(click.Group):
-    """A group whose commands end in one sentence and an exit code of `alexvgg.cli.exits`, never in a traceback, when a
+    """A group whose commands end in one sentence and an exit code of `alexvgg.exits`, never in a traceback, when a
     request can't be carried out, storage, Ray or system refuse something for good, or Ctrl-C is pressed.
 
     Help lists them by importance, not by letter, and wraps their summaries where click would cut them off.
@@ -29,10 +30,10 @@ class Commands(click.Group):
             if isinstance(error, OSError) and error.errno == errno.EPIPE:  # click's own to end quietly
                 raise
             click.echo(f"alexvgg: {_sentence(error)}", err=True)
-            sys.exit(1)
+            sys.exit(Exit.FAILED)
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
-            sys.exit(130)
+            sys.exit(Exit.INTERRUPTED)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)

@@ -10,6 +10,7 @@ import click
 
 from alexvgg.cli.commands import Commands
 from alexvgg.cli.place import profile_option, settings_here
+from alexvgg.exits import Exit
 
 
 @click.group(cls=Commands)
@@ -39,7 +40,7 @@ def show(profile: str | None, as_json: bool) -> None:
     wrong = {key: why for key, setting in settings.items() if (why := _refused(key, setting.value)) is not None}
     for key in SECRETS.keys() & wrong.keys():
         settings[key] = replace(settings[key], value=without_login(str(settings[key].value)))
-    code = 2 if wrong or "storage" not in settings else 0
+    code = Exit.REFUSED if wrong or "storage" not in settings else Exit.DONE
     if as_json:
         document = {"profile": asdict(name), "settings": {k: asdict(s) for k, s in settings.items()}, "files": files}
         click.echo(json.dumps(document | {"wrong": wrong}, indent=2))

@@ -12,6 +12,7 @@ from alexvgg.cli.files import OutputFile
 from alexvgg.cli.pack import index, pack
 from alexvgg.cli.place import dataset_argument, dataset_url
 from alexvgg.cli.progress import telling
+from alexvgg.exits import Exit
 
 
 @click.group(cls=Commands)
@@ -141,7 +142,7 @@ def verify(url: str | None, profile: str | None, report: Path | None, threads: i
     if report is not None:
         report.write_text(document)
     click.echo(document if as_json else "\n".join(summary(found)))
-    sys.exit(0 if found.intact else 1)
+    sys.exit(Exit.DONE if found.intact else Exit.FAILED)
 
 
 @data.command()

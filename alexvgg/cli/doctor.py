@@ -13,6 +13,7 @@ import click
 
 from alexvgg.cli.commands import terminal_width
 from alexvgg.cli.place import insecure_option, open_place, profile_option
+from alexvgg.exits import Exit
 
 if TYPE_CHECKING:
     from alexvgg.doctor.finding import Finding
@@ -47,7 +48,7 @@ def doctor(profile: str | None, nodes: bool, as_json: bool) -> None:
     failed = any(f.state == "failed" for f in found)
     if as_json:
         click.echo(json.dumps({"healthy": not failed, "findings": [vars(f) for f in found]}, indent=2))
-    sys.exit(1 if failed else 0)
+    sys.exit(Exit.FAILED if failed else Exit.DONE)
 
 
 def _findings(name: str | None, nodes: bool) -> Iterator[Finding]:

@@ -9,14 +9,12 @@ import click
 
 from alexvgg.cli.names import run_names
 from alexvgg.cli.place import connect, flags_of, insecure_option, open_place, place_options, say
+from alexvgg.exits import Exit
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
     from alexvgg.runs import PlainRun
-
-# Exit codes of commands that report on a job.
-JOB_FAILED, JOB_UNKNOWN, STOPPED = 100, 1, 103
 
 
 @click.command()
@@ -183,7 +181,7 @@ def _stop_plain(run: PlainRun, *, now: bool) -> None:
     say("to go on, give the same `alexvgg train` command again")
 
 
-def follow_to_end(jobs: JobSubmissionClient, job: str, options: str = "", *, aside: bool = False) -> int:
+def follow_to_end(jobs: JobSubmissionClient, job: str, options: str = "", *, aside: bool = False) -> Exit:
     """Print a job's log until it ends and return the exit code that says how. Ctrl-C detaches.
 
     `options`, like ` --profile lab`, are added to commands. `aside` prints it to stderr: stdout has something else.
@@ -200,9 +198,9 @@ def follow_to_end(jobs: JobSubmissionClient, job: str, options: str = "", *, asi
             f"detached; {job} goes on. `alexvgg logs {job} -f{options}` shows it again, `alexvgg stop {job}{options}` "
             "stops it."
         )
-        return 130
+        return Exit.INTERRUPTED
     except ConnectionError as error:
         say(f"{error}. {job} may go on; `alexvgg logs {job} -f{options}` shows it again.")
-        return JOB_UNKNOWN
+        return Exit.FAILED
     end = jobs.get_job_status(job)
-    return {JobStatus.SUCCEEDED: 0, JobStatus.STOPPED: STOPPED}.get(end, JOB_FAILED)
+    return {JobStatus.SUCCEEDED: Exit.DONE, JobStatus.STOPPED: Exit.JOB_STOPPED}.get(end, Exit.JOB_FAILED)

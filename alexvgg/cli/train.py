@@ -9,6 +9,7 @@ import click
 from alexvgg.cli.execution import execution_options
 from alexvgg.cli.names import recipes
 from alexvgg.cli.place import say
+from alexvgg.exits import Exit
 
 if TYPE_CHECKING:
     from alexvgg.planning import Init
@@ -41,8 +42,8 @@ def train(
 
     --parent takes any finished run of the parent's net, such as one of `alexvgg import`.
 
-    On SIGTERM it writes a checkpoint and exits with 143; the same command goes on from there, to the same bits. So it
-    does under torchrun, which adds a traceback of its own to that.
+    On SIGTERM it writes a checkpoint and exits with 143, on Ctrl-C with 130; the same command goes on from there, to
+    the same bits. So it does under torchrun, which adds a traceback of its own to that.
 
     \b
     Examples:
@@ -56,7 +57,7 @@ def train(
     from alexvgg.engine.guards import DivergedError
     from alexvgg.engine.replicas import DriftError
     from alexvgg.engine.saver import UploadError
-    from alexvgg.engine.wishes import EXIT_STOPPED, Stopped, Wishes, stopping_on_signals
+    from alexvgg.engine.wishes import Stopped, Wishes, stopping_on_signals
     from alexvgg.engine.world import World
     from alexvgg.evaluate import describe
     from alexvgg.plain import claiming
@@ -77,9 +78,11 @@ def train(
         start = start_from(find_finished(open_store(storage), parent).spec)
     spec = plan_runs([target], images, size, init=init, overrides=parse_settings(settings), start=start)[-1]
     places = {"dataset_url": dataset, "storage_url": storage, "mlflow_url": mlflow}
-    wishes = Wishes()
+    wishes, if_stopped = Wishes(), Exit.TERMINATED
 
     def interrupted() -> None:
+        nonlocal if_stopped
+        if_stopped = Exit.INTERRUPTED
         say("stopping after this step, with a checkpoint; Ctrl-C again stops at once")
 
     with stopping_on_signals(wishes, interrupted), World.launched() as world:
@@ -95,10 +98,10 @@ def train(
         except Stopped as stopped:
             if world.rank == 0:
                 say(f"{spec.name} {stopped}; the same command goes on from there")
-            sys.exit(EXIT_STOPPED)
+            sys.exit(if_stopped)
         except (DivergedError, DriftError, SupersededError, UploadError) as error:
             say(f"{spec.name}: {error}")
-            sys.exit(1)
+            sys.exit(Exit.FAILED)
         if world.rank == 0:
             rows = read_run(open_store(storage), spec.name).evaluation
             for row in (r for r in rows if tuple(r["members"][0]["test_scales"]) in spec.test_scales):

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 LOOK_SECONDS = 5.0
-EXIT_STOPPED = 143  # of a process that ended after a checkpoint: 128 + SIGTERM, as a shell shows it
 
 
 class Stopped(Exception):  # noqa: N818  # no error: the run was asked to end, and its checkpoint is stored

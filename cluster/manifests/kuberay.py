@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from alexvgg.errors import InputError
+from alexvgg.exits import Exit
 from cluster.manifests.spec import GPUS, ClusterSpec
 from cluster.network import network_settings
 
@@ -19,7 +20,6 @@ STOP_SECONDS = 120  # between a pod's notice and its end: a checkpoint takes les
 DRAIN_SECONDS = 100  # of these, until Ray takes the node down; its own value is 30
 SETTINGS = "/home/ray/.config/alexvgg"  # of the user as whom a pod runs: its config.toml holds the profile
 CACHE = "/local/nvme"  # for --cache
-STOPPED = 103  # the exit code of `submit --wait` after `alexvgg stop`
 
 
 def common(spec: ClusterSpec) -> list[Manifest]:
@@ -53,7 +53,7 @@ def ray_job(spec: ClusterSpec, environment: Mapping[str, str]) -> Manifest:
     KubeRay writes the entrypoint as it is into a script, after `ray job submit --`: it has to be one command, quoted.
     One that was stopped counts as done, or KubeRay would begin it again.
     """
-    command = f"{spec.entrypoint} || [ $? = {STOPPED} ]"
+    command = f"{spec.entrypoint} || [ $? = {Exit.JOB_STOPPED} ]"
     return {
         "apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": {"name": spec.name},
         "spec": {

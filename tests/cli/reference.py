@@ -6,7 +6,7 @@ from dataclasses import MISSING, fields
 import click
 
 from alexvgg.cli import main
-from alexvgg.cli.exits import EXIT_CODES
+from alexvgg.exits import Exit
 from alexvgg.profiles import PREFIX, Profile
 
 WIDTH = 100  # of help texts
@@ -33,7 +33,7 @@ def cli_page() -> str:
     index = [
         f"| [`{name}`](#{name.replace(' ', '-')}) | {command.get_short_help_str(200)} |" for name, command in listed
     ]
-    codes = [f"| {code} | {meaning} |" for code, meaning in EXIT_CODES.items()]
+    codes = [f"| {code} | {code.meaning} |" for code in Exit]
     sections = [f"## `{name}`\n\n```\n{help_of(name, command)}\n```\n" for name, command in listed]
     return "\n".join([
         "# Command reference\n",
