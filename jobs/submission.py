@@ -56,6 +56,11 @@ class Submission:
         return [s for s in self.steps if s.state != "finished"]
 
     @property
+    def unknown(self) -> list[Step]:
+        """The pending ones of which nobody knows how long they take."""
+        return [s for s in self.pending if s.estimate.hours is None]
+
+    @property
     def is_done(self) -> bool:
         return not self.pending and all(state == "finished" for _, state in self.evaluations)
 
@@ -86,14 +91,12 @@ class Submission:
     @property
     def worker_hours(self) -> float | None:
         """Of all runs together; None if one can't be estimated."""
-        hours = [s.estimate.worker_hours for s in self.pending]
-        return None if None in hours else sum(h for h in hours if h is not None)
+        return None if self.unknown else sum(s.estimate.worker_hours or 0 for s in self.pending)
 
     @property
     def hours(self) -> float | None:
         """On the clock, one run after the other; None if one can't be estimated."""
-        hours = [s.estimate.hours for s in self.pending]
-        return None if None in hours else sum(h for h in hours if h is not None)
+        return None if self.unknown else sum(s.estimate.hours or 0 for s in self.pending)
 
 
 def decide(

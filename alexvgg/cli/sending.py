@@ -210,14 +210,19 @@ def _how_long(e: Estimate) -> str | None:
 
 
 def _together(submission: Submission, price: float | None) -> str:
-    hours, clock = submission.worker_hours, submission.hours
-    if hours is None or clock is None:
+    known = [s.estimate for s in submission.pending if s.estimate.hours is not None]
+    if not known:
         return "How long it takes is unknown: the first run measures it, or name the profile's `gpu`."
+    hours, clock = sum(e.worker_hours or 0 for e in known), sum(e.hours or 0 for e in known)
+    beyond = ""
+    if names := list(dict.fromkeys(s.spec.recipe for s in submission.unknown)):
+        takes = "takes" if len(names) == 1 else "take"
+        beyond = f" How long {', '.join(names)} {takes} is unknown until it was measured."
     money = "" if price is None else f", {price * hours:,.2f} at {price:g} for each"
     gpu_hours = f"{hours:,.1f} GPU-hours{money}, " if submission.execution.gpus_per_worker else ""
     return (
         f"Training takes about {gpu_hours}{duration(3600 * clock)} if its runs follow one another; starting workers, "
-        "exchanging gradients and evaluating come on top."
+        f"exchanging gradients and evaluating come on top.{beyond}"
     )
 
 

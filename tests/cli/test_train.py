@@ -94,6 +94,24 @@ def test_a_run_is_trained_once_at_a_time(digits_url: str, tmp_path: Path) -> Non
     assert "the same `alexvgg train` command goes on from its last checkpoint" in status(tmp_path)
 
 
+def test_a_plan_says_of_which_runs_it_knows_no_duration(
+    digits_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the small geometry AlexNet is of another width, so a VGG's speed says nothing of it."""
+    monkeypatch.chdir(tmp_path)
+    places = {"dashboard": "http://127.0.0.1:1", "storage": tmp_path.as_uri(), "dataset": digits_url}
+    toml = "".join(f'{key} = "{value}"\n' for key, value in places.items())
+    (tmp_path / "alexvgg.toml").write_text(f'[profile.x]\ngeometry = "small"\n{toml}')
+    plan = ("reproduce", "all", "--dry-run", "--profile", "x")
+    assert "How long it takes is unknown: " in CliRunner().invoke(main, plan).stdout.splitlines()[-1]
+    assert train(digits_url, tmp_path, "--set", "train.epochs=1").exit_code == 0
+    line = CliRunner().invoke(main, plan).stdout.splitlines()[-1]
+    assert line.startswith("Training takes about ")
+    assert line.endswith(" How long alexnet-s256 takes is unknown until it was measured.")
+    estimate = json.loads(CliRunner().invoke(main, [*plan, "--json"]).stdout)["estimate"]
+    assert estimate == {"hours": None, "gpu_hours": None}
+
+
 def test_what_a_run_has_come_to_is_said(digits_url: str, tmp_path: Path) -> None:
     done = train(digits_url, tmp_path, "--set", "train.max_steps=4", "--checkpoint-minutes", "0.00001")
     assert "going on from" not in done.stderr
