@@ -28,8 +28,8 @@ class StoreError(RuntimeError):
     """The storage failed for good, or what lies there isn't what was written: what, where, and why."""
 
 
-class ClusterError(RuntimeError):
-    """Ray refused a request, or couldn't carry it out."""
+class ServiceError(RuntimeError):
+    """Ray or MLflow refused a request, or couldn't carry it out."""
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 from ray.util.state.exception import RayStateApiException
 
-from alexvgg.errors import ClusterError, InputError, NotFoundError, nearest, resolve
+from alexvgg.errors import InputError, NotFoundError, ServiceError, nearest, resolve
 from jobs.access import TokenError, refuse_if_open
 
 ENDED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED)
@@ -28,15 +28,15 @@ FORGOTTEN = (
 
 @contextmanager
 def asking(address: str | None) -> Iterator[None]:
-    """Inside, what Ray refuses is a ClusterError: it raises plain RuntimeErrors, or its State API's own."""
+    """Inside, what Ray refuses is a ServiceError: it raises plain RuntimeErrors, or its State API's own."""
     try:
         yield
     except (RuntimeError, RayStateApiException) as error:
-        raise ClusterError(f"the cluster{f' at {address}' if address else ''} can't do that: {error}") from error
+        raise ServiceError(f"the cluster{f' at {address}' if address else ''} can't do that: {error}") from error
 
 
 class Client(JobSubmissionClient):
-    """Ray's Jobs API; what it refuses is a ClusterError."""
+    """Ray's Jobs API; what it refuses is a ServiceError."""
 
     def list_jobs(self) -> list[JobDetails]:
         with asking(self.get_address()):

@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from alexvgg.data.store import MissingKeyError
-from alexvgg.errors import ClusterError, InputError, StoreError
+from alexvgg.errors import InputError, ServiceError, StoreError
 from alexvgg.exits import Exit
 
 
@@ -26,7 +26,7 @@ class Commands(click.Group):
         except InputError as error:
             click.echo(f"alexvgg: {error}", err=True)
             sys.exit(error.exit_code)
-        except (StoreError, MissingKeyError, ClusterError, OSError) as error:
+        except (StoreError, MissingKeyError, ServiceError, OSError) as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:  # click's own to end quietly
                 raise
             click.echo(f"alexvgg: {_sentence(error)}", err=True)

@@ -166,14 +166,14 @@ def connect(name: str | None, **changes: str | None) -> tuple[Profile, JobSubmis
 def known_jobs(name: str | None, place: Profile) -> list[dict[str, str]] | None:
     """The cluster's jobs of this storage, and packings, oldest first; None, after saying so, if it doesn't answer."""
     from alexvgg.data.store import open_store
-    from alexvgg.errors import ClusterError, InputError
+    from alexvgg.errors import InputError, ServiceError
 
     try:
         dashboard = need(name, place, "dashboard")
         from jobs.client import client, jobs_of
 
         jobs = jobs_of(client(dashboard))
-    except (InputError, ClusterError) as error:
+    except (InputError, ServiceError) as error:
         say(f"Only what the storage says: {error}")
         return None
     storage = open_store(place.storage).url

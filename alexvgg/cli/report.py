@@ -38,7 +38,7 @@ def report(
     from alexvgg.campaign.overview import overview
     from alexvgg.data.shards import open_dataset
     from alexvgg.data.store import open_store
-    from alexvgg.errors import InputError, resolve
+    from alexvgg.errors import InputError, ServiceError, resolve
     from alexvgg.recipes import GEOMETRIES, choose
     from alexvgg.results.lineage import ancestors, parents_first
     from alexvgg.results.report.page import Material, leaves, page
@@ -68,5 +68,5 @@ def report(
         try:
             attach(place.mlflow, [r.name for r in leaves(chosen)], output)
             say(f"logged to MLflow at {place.mlflow}")
-        except InputError as error:
+        except ServiceError as error:
             say(str(error))

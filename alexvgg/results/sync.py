@@ -1,20 +1,30 @@
 """MLflow made to say what the storage says: after it was down, after runs died, after its database was lost."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from alexvgg.attempts import DEAD_SECONDS, Attempt, beaten
 from alexvgg.data.store import Store
-from alexvgg.errors import InputError
+from alexvgg.errors import InputError, ServiceError
 from alexvgg.results.lineage import parents_first
 from alexvgg.results.paper import cells
 from alexvgg.runs import RunRecord
 from alexvgg.tracking.describing import describe_fusion, describe_run, final_model
 from alexvgg.tracking.journal import Event, Point, cells_event, points
 from alexvgg.tracking.live import read_live
-from alexvgg.tracking.remote import Description, FinalModel, RemoteRun, connect, experiment_id, identities, lacking
+from alexvgg.tracking.remote import (
+    Description,
+    FinalModel,
+    RemoteRun,
+    connect,
+    experiment_id,
+    identities,
+    lacking,
+    reason,
+)
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -41,13 +51,17 @@ def sync(
 
     Points that MLflow lacks are added, under the time at which they were measured. MLflow can't take points back: a run
     that has some which the journal doesn't (of steps that were lost and trained again) is made anew, and the old one
-    deleted, which MLflow can undo. Raises InputError if no MLflow answers.
+    deleted, which MLflow can undo. Raises InputError if no MLflow answers, and
+    ServiceError if one doesn't any more.
     """
-    try:
+    with _asking(f"no MLflow server answers at {url}", "Nothing was changed.", InputError):
         client = connect(url)
         experiment_id(client)
-    except Exception as error:  # its clients raise whatever theirs do
-        raise InputError(f"no MLflow server answers at {url}: {error}. Nothing was changed.") from None
+
+    def brought(stored: _Stored) -> Synced:
+        with _asking(f"MLflow at {url} failed on {stored.description.name}", "The same command goes on from there."):
+            return _bring(client, stored)
+
     recipes = {r.name: r.spec.recipe for r in runs if r.spec is not None}
     for run in parents_first(runs):
         if run.spec is not None and run.journal:
@@ -55,11 +69,20 @@ def sync(
             model = final_model(storage, run.spec, run.weights) if run.weights is not None else None
             about, ended = describe_run(storage, run.spec), run.journal[-1]["time"]
             stored = _Stored(about, [*run.journal, *later], status_of(storage, run, now), ended, model)
-            yield _bring(client, stored)
+            yield brought(stored)
     for document in fusions:
         if filled := cells(recipes, [document]):
             about = describe_fusion(document, document["name"])
-            yield _bring(client, _Stored(about, [cells_event(document, filled)], "FINISHED", document["time"]))
+            yield brought(_Stored(about, [cells_event(document, filled)], "FINISHED", document["time"]))
+
+
+@contextmanager
+def _asking(what: str, then: str, kind: type[Exception] = ServiceError) -> Iterator[None]:
+    """Inside, what MLflow's client raises, which is whatever its own libraries do, becomes a sentence."""
+    try:
+        yield
+    except Exception as error:
+        raise kind(f"{what}: {reason(error)}. {then}") from None
 
 
 @dataclass(frozen=True)
@@ -134,13 +157,9 @@ def _same(history: Iterable[Point]) -> set[tuple[str, int, float]]:
 
 
 def attach(url: str, runs: Iterable[str], file: Path) -> None:
-    """Make a file an artifact of MLflow's runs of these names. Raises InputError if that can't be done."""
-    try:
+    """Make a file an artifact of MLflow's runs of these names. Raises ServiceError if that can't be done."""
+    with _asking(f"MLflow at {url} didn't take {file}", "The file is written; leave MLflow out with --no-mlflow."):
         client = connect(url)
         for name in runs:
             if (run := RemoteRun.find(client, name)) is not None:
                 client.log_artifact(run.id, str(file))
-    except Exception as error:
-        raise InputError(
-            f"MLflow at {url} didn't take {file}: {error}. The file is written; leave MLflow out with --no-mlflow."
-        ) from None

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from alexvgg.cli.commands import Commands
 from alexvgg.data.store import MissingKeyError
 from alexvgg.engine.checkpoint import DamagedError
-from alexvgg.errors import ClusterError, InputError, StoreError
+from alexvgg.errors import InputError, ServiceError, StoreError
 from alexvgg.evaluation.posteriors import StaleError
 
 
@@ -20,7 +20,7 @@ from alexvgg.evaluation.posteriors import StaleError
         (StaleError("runs/a/eval: damaged"), 1, "alexvgg: runs/a/eval: damaged\n"),
         (MissingKeyError("s3://b/k does not exist"), 1, "alexvgg: s3://b/k does not exist\n"),
         (PermissionError(13, "Permission denied", "x.html"), 1, "alexvgg: x.html: Permission denied\n"),
-        (ClusterError("Ray can't"), 1, "alexvgg: Ray can't\n"),
+        (ServiceError("Ray can't"), 1, "alexvgg: Ray can't\n"),
         (ConnectionError("nothing answers"), 1, "alexvgg: nothing answers\n"),
         (BrokenPipeError(32, "Broken pipe"), 1, ""),
         (KeyboardInterrupt(), 130, "interrupted\n"),

@@ -17,6 +17,7 @@ from alexvgg.config import Execution, RunSpec, to_dict
 from alexvgg.data.shards import Dataset
 from alexvgg.data.store import Store, open_store
 from alexvgg.engine.world import World
+from alexvgg.errors import ServiceError
 from alexvgg.evaluate import evaluate
 from alexvgg.planning import images_of, plan_runs
 from alexvgg.recipes import GEOMETRIES, RECIPES
@@ -124,7 +125,14 @@ def test_mlflow_stopped_in_mid_run_then_synced_then_lost_then_made_again(
     mlflow.stop()
     mlflow.forget()
     mlflow.start()
-    assert {one.action for one in synced(mlflow, storage).values()} == {"created"}
+    going = sync(mlflow.url, storage, list_runs(storage), list_fusions(storage), time.time())
+    assert next(going).action == "created"
+    mlflow.stop()
+    with pytest.raises(ServiceError, match=f"failed on {child.name}: .* The same command goes on from there"):
+        list(going)
+    mlflow.start()
+    done = synced(mlflow, storage)
+    assert [done.pop(parent.name).action, *{one.action for one in done.values()}] == ["unchanged", "created"]
     assert shown(mlflow) == before
 
 
