@@ -16,7 +16,6 @@ from jobs.groups import groups
 
 PATIENCE_SECONDS = 300.0  # with a dashboard whose log is followed
 
-
 # Ray Train says it of itself whenever a group starts (ray-project/ray issue 53727); it looks like an error and is none.
 NOISE = re.compile(r".*core_worker\.cc.*'PreemptionWatcher'.*\n?")
 
@@ -29,8 +28,11 @@ def log_of(jobs: JobSubmissionClient, job_id: str) -> str:
 
 
 def logs_of(jobs: JobSubmissionClient, job_id: str) -> Iterator[str]:
-    """What the jobs that a job drives have printed so far, and then it itself."""
-    for name in _driven({j.submission_id: j for j in jobs_of(jobs)}, job_id):
+    """What the jobs that a job drives have printed so far, and then it itself; headed as by `tail` if there are any."""
+    names = _driven({j.submission_id: j for j in jobs_of(jobs)}, job_id)
+    for before, name in enumerate(names):
+        if len(names) > 1:
+            yield "\n" * bool(before) + f"==> {name} <==\n"
         yield log_of(jobs, name)
 
 

@@ -127,7 +127,9 @@ def test_a_job_is_found_in_its_storage_only() -> None:
 
 def test_without_following_what_there_is_comes_at_once() -> None:
     now = {"e-d1": (JobStatus.RUNNING, "[1/2] a starts\n"), "a-a1": (JobStatus.RUNNING, f"one\n{NOISE}tw")}
-    assert list(logs_of(Jobs(now), "e-d1")) == ["one\ntw", "[1/2] a starts\n"]  # type: ignore[arg-type]
+    shown = "".join(logs_of(Jobs(now), "e-d1"))  # type: ignore[arg-type]
+    assert shown == "==> a-a1 <==\none\ntw\n==> e-d1 <==\n[1/2] a starts\n"
+    assert list(logs_of(Jobs(now), "a-a1")) == ["one\ntw"]  # type: ignore[arg-type]
 
 
 def test_a_workers_file_has_lines_of_rays_own(monkeypatch: pytest.MonkeyPatch) -> None:
