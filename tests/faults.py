@@ -93,6 +93,13 @@ class Trickle(Fault):
 
 
 @dataclass(frozen=True)
+class Sip(Fault):
+    """What the client sends is taken slowly."""
+
+    bytes_per_second: int
+
+
+@dataclass(frozen=True)
 class Flip(Fault):
     """The next byte of the body arrives with one bit inverted."""
 
@@ -241,9 +248,9 @@ class _Relay(BaseHTTPRequestHandler):
         """Say nothing: `proxy.requests` is the log."""
 
     def relay(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         headers = {name.lower(): value for name, value in self.headers.items()}
         fault = self.proxy.fault_for(self.command, self.path, headers, self.number)
+        body = self._take(int(headers.get("content-length", 0)), fault)
         if isinstance(fault, Answer):
             self.proxy.happens(fault)
             self._refuse(fault)
@@ -291,6 +298,15 @@ class _Relay(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self._send(answer if whole is None else io.BytesIO(whole), fault)
+
+    def _take(self, size: int, fault: Fault | None) -> bytes:
+        if not isinstance(fault, Sip):
+            return self.rfile.read(size)
+        self.proxy.happens(fault)
+        taken = bytearray()
+        while (left := size - len(taken)) and not self.proxy.closing.wait(min(left, BLOCK) / fault.bytes_per_second):
+            taken += self.rfile.read(min(left, BLOCK))
+        return bytes(taken)
 
     def _send(self, body: BinaryIO, fault: Fault | None) -> None:
         """The body until the fault, the fault, and the rest."""

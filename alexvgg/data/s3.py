@@ -14,6 +14,9 @@ from alexvgg.data.upload import Upload
 from alexvgg.errors import InputError
 
 CONNECTIONS = 64  # one for each lane
+CONNECT_SECONDS = 5  # for a connection, and for each piece of a body to leave
+READ_SECONDS = 15  # for the next bytes of an answer
+PIECE = 1 << 20  # bytes of a body that are sent at once
 OPENING_SECONDS = 10.0  # of patience: whoever mistyped the endpoint shouldn't wait for minutes
 REMEDY = (
     "Check the bucket's name, AWS_PROFILE or the AWS_… credentials, and for a service other than AWS "
@@ -34,12 +37,12 @@ def _client_of(process: int, endpoint: str | None) -> Any:
     import boto3
     from botocore.config import Config
 
-    return boto3.Session().client(  # of its own: the default one keeps the first credentials it has read
+    client = boto3.Session().client(  # of its own: the default one keeps the first credentials it has read
         "s3",
         endpoint_url=endpoint,
         config=Config(
-            connect_timeout=5,
-            read_timeout=15,
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=READ_SECONDS,
             retries={"total_max_attempts": 1},  # Patience decides: boto3 would try again, but never within a body
             max_pool_connections=CONNECTIONS,
             # Newer checksums are refused by some S3-compatible services; every sample has its own crc32 anyway.
@@ -48,6 +51,29 @@ def _client_of(process: int, endpoint: str | None) -> Any:
             s3={"addressing_style": "path" if endpoint else "auto"},
         ),
     )
+    client.meta.events.register("before-send.s3", _send_in_pieces)
+    return client
+
+
+class _Pieces:
+    """A body as urllib3 sends it, piece after piece; botocore goes back to its start if it sends it once more."""
+
+    def __init__(self, body: bytes | bytearray) -> None:
+        self._body = memoryview(body)
+
+    def __iter__(self) -> Iterator[memoryview]:
+        return (self._body[start : start + PIECE] for start in range(0, len(self._body), PIECE))
+
+    def seek(self, _: int) -> None: ...
+
+
+def _send_in_pieces(request: Any, **_: Any) -> None:
+    """The connect timeout goes on while a body is sent, and ends it if it is one piece that takes longer than that.
+
+    So 575 MB of weights would need 115 MB/s, more than S3 takes over one connection.
+    """
+    if isinstance(request.body, bytes | bytearray) and len(request.body) > PIECE:
+        request.body = _Pieces(request.body)
 
 
 class S3Store:
@@ -118,7 +144,8 @@ class S3Store:
             download.close()
 
     def put(self, key: str, data: bytes) -> None:
-        attempt(self, f"writing {key}", lambda: self.request("put_object", key, Body=data))
+        with self.writer(key) as upload:  # in parts, so that a lost connection costs one of them
+            upload.write(data)
 
     @contextmanager
     def writer(self, key: str) -> Iterator[Upload]:

@@ -1,8 +1,9 @@
 """One object on its way to an S3 service, in parts of which one is in memory at a time."""
 
+from contextlib import suppress
 from typing import Any
 
-from alexvgg.data.patience import Service, attempt
+from alexvgg.data.patience import Service, attempt, transient
 
 PART = 32 << 20  # bytes
 
@@ -45,9 +46,10 @@ class Upload:
         self._ask("complete_multipart_upload", MultipartUpload={"Parts": self._parts}, **self._id)
 
     def abort(self) -> None:
-        """Remove the parts, or they would lie there, unseen and paid for."""
+        """Remove the parts, or they would lie there, unseen and paid for. Whatever stopped the upload may stop that."""
         if self._id:
-            self._service.request("abort_multipart_upload", self._key, **self._id)
+            with suppress(*transient()):
+                self._service.request("abort_multipart_upload", self._key, **self._id)
 
     def _send(self) -> None:
         if not self._id:

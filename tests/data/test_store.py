@@ -12,7 +12,7 @@ import boto3
 import pytest
 import swift as openstack
 from botocore.exceptions import ClientError, ReadTimeoutError
-from faults import Answer, Drop, FaultProxy, Ignore, Reset, WrongLength
+from faults import Answer, Drop, FaultProxy, Ignore, Reset, Sip, WrongLength
 
 from alexvgg.data import patience
 from alexvgg.data import s3 as services
@@ -105,7 +105,10 @@ def test_writing_that_stops_leaves_what_was_there(store: Store, monkeypatch: pyt
     assert store.list("") == ["a/file"]
 
 
-def test_a_failed_upload_leaves_no_parts(moto: str, s3: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("refused", [("UploadPart",), ("UploadPart", "AbortMultipartUpload")])
+def test_a_failed_upload_leaves_no_parts_if_they_can_be_removed(
+    moto: str, s3: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, refused: tuple[str, ...]
+) -> None:
     monkeypatch.setattr(patience, "GIVE_UP_SECONDS", 0.0)
     store = open_store(s3(moto))
     assert isinstance(store, services.S3Store)
@@ -114,14 +117,16 @@ def test_a_failed_upload_leaves_no_parts(moto: str, s3: Callable[[str], str], mo
     def refuse(**_: object) -> None:
         raise ReadTimeoutError(endpoint_url="http://x")
 
-    events.register("before-send.s3.UploadPart", refuse)
+    for operation in refused:
+        events.register(f"before-send.s3.{operation}", refuse)
     try:
         with pytest.raises(StoreError, match="writing large: Read timeout"), store.writer("large") as out:
             out.write(bytes(uploads.PART + 1))
     finally:
-        events.unregister("before-send.s3.UploadPart", refuse)
+        for operation in refused:
+            events.unregister(f"before-send.s3.{operation}", refuse)
     assert not store.exists("large")
-    assert "Uploads" not in store._s3.list_multipart_uploads(Bucket="bucket")
+    assert ("Uploads" in store._s3.list_multipart_uploads(Bucket="bucket")) == (len(refused) > 1)
 
 
 def test_what_is_not_there(store: Store) -> None:
@@ -282,6 +287,37 @@ def test_it_gives_up_after_a_time_without_a_byte(wire: Wire, monkeypatch: pytest
         wire.store.get("data")
     assert len(wire.proxy.reads) > 3
     assert wire.store.retries == len(wire.proxy.reads) - 1
+
+
+def test_sending_may_take_longer_than_connecting(
+    localbucket: str, s3: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As 575 MB of weights do; the systems' own buffers take some megabytes at once."""
+    monkeypatch.setattr(services, "CONNECT_SECONDS", 0.5)
+    direct = open_store(s3(localbucket))
+    with FaultProxy(localbucket) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
+        store = open_store(direct.url)
+        proxy.play(lambda request: Sip(8_000_000) if request.method in ("PUT", "POST") else None)
+        assert store.put_new("new", DATA * 3)
+        store.put("old", DATA * 3)
+        assert (store.retries, len(proxy.happened)) == (0, 3), "conditions are tried with a second write"
+    assert direct.get("new") == direct.get("old") == DATA * 3
+
+
+def test_weights_of_many_parts_arrive_whole(
+    moto: str, s3: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "PART", 5 << 20)
+    direct = open_store(s3(moto))
+    with FaultProxy(moto) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
+        monkeypatch.setattr(patience.time, "sleep", lambda _: None)
+        store = open_store(direct.url)
+        proxy.play(lambda request: Drop(None) if request.method == "PUT" and request.nth == 1 else None)
+        store.put("weights", DATA * 3)
+        assert (store.retries, len(proxy.happened)) == (1, 1), "a lost connection costs one part"
+    assert direct.get("weights") == DATA * 3
 
 
 @pytest.mark.parametrize("answer", [Answer(503, "SlowDown"), Answer(500, "InternalError")])
