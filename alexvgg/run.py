@@ -145,8 +145,7 @@ class _Run:
         self.validation = Validation(dataset, world.rank, world.size, self.prefetch.decode_threads, self.undecodable)
         epoch_steps = -(-len(dataset.train) // spec.train.global_batch)
         self.recording = Recording(spec, execution, world, storage, epoch_steps)
-        if world.rank == 0:
-            wishes.checkpoint_seconds = 60 * execution.checkpoint_minutes
+        wishes.checkpoint_seconds = 60 * execution.checkpoint_minutes
         self.compiled = chosen_compile(world.device, execution.compiled)
         self.trainer = Trainer(
             self.net, spec.train, world, self.normalise, self.recording,

@@ -96,7 +96,7 @@ class Trainer:
                 before = moved.waited
                 with watch:
                     batch = next(moved)
-                share, flags = self.update(batch, self.wishes.flags())
+                share, flags = self.update(batch, self._wished())
                 self.step += 1
                 images = min(self.config.global_batch, samples - self.consumed % samples)
                 self.consumed += images
@@ -164,7 +164,7 @@ class Trainer:
 
     def stop_if_wished(self) -> None:
         """As between two steps, but at once, and where a checkpoint was just stored. Every rank calls this."""
-        stop, _, _, failed = self.world.sum(torch.tensor(self.wishes.flags(), device=self.world.device)).tolist()
+        stop, _, _, failed = self.world.sum(torch.tensor(self._wished(), device=self.world.device)).tolist()
         self._end_if(stop > 0, failed > 0)
 
     def _act(self) -> None:
@@ -180,6 +180,9 @@ class Trainer:
             if stop or checkpoint:
                 self._save()
             self._end_if(stop > 0, failed > 0)
+
+    def _wished(self) -> tuple[float, float, float, float]:
+        return self.wishes.flags(keeps_time=self.world.rank == 0)
 
     def _end_if(self, stop: bool, failed: bool) -> None:
         if failed:

@@ -77,7 +77,7 @@ def test_points_and_the_epochs_mean_hold_every_step_once() -> None:
     assert [step for step, _ in notes.points] == [STEPS_PER_POINT, 2 * STEPS_PER_POINT]
     again, losses = trainer(Notes()), []
     for batch in batches(23):
-        losses.append(again.update(batch, again.wishes.flags())[0].item())
+        losses.append(again.update(batch, again.wishes.flags(keeps_time=True))[0].item())
     assert metrics["train/loss_epoch"] == pytest.approx(math.fsum(losses) / 23)
     assert [loss for _, loss in notes.points] == pytest.approx([sum(losses[:10]) / 10, sum(losses[10:20]) / 10])
 
@@ -88,7 +88,7 @@ def test_a_compiled_net_has_the_losses_of_the_eager_one(monkeypatch: pytest.Monk
     losses = []
     for compiled in (False, True):
         made = trainer(Notes(), compiled=compiled)
-        losses.append([made.update(batch, made.wishes.flags())[0].item() for batch in batches(5)])
+        losses.append([made.update(batch, made.wishes.flags(keeps_time=True))[0].item() for batch in batches(5)])
         assert list(made.net.state_dict()) == ["fc.weight", "fc.bias"], "checkpoints keep their names"
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
@@ -132,7 +132,8 @@ def test_looking_around_is_for_every_rank_and_not_too_often(monkeypatch: pytest.
     flags = []
     for _ in range(8):
         now[0] += LOOK_SECONDS / 2 + 0.1
-        flags.append(wishes.flags())
+        flags.append(wishes.flags(keeps_time=True))
+        assert wishes.flags(keeps_time=False) == (0, 0, 0, 0), "another rank's clock counts, too"
     assert [f[2] for f in flags] == [0, 1] * 4
     assert [f[1] for f in flags] == [0, 0, 0, 0, 0, 1, 0, 0], "a checkpoint by the clock"
 
