@@ -4,10 +4,13 @@ During training a rank scores a contiguous share of them as centre crops. Evalua
 same for any number of ranks and are scored, stored and resumed on their own.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,11 +24,13 @@ from alexvgg.data.shards import Dataset, Split
 from alexvgg.data.undecodable import Undecodable
 from alexvgg.data.views import central, resized_size, whole
 
+READS_AHEAD = 8  # one connection to S3 gives some 600 images a second, and a GPU scores thousands
 RUN, RUN_BYTES = 64, 16 << 20  # at most so many images, and about so many of their bytes, are decoded together
 MOST_PARTS, SMALLEST_PART, LARGEST_PART = 64, 32, 512  # images: 98 parts of ImageNet's 50,000, 12 of 360
 SPAN_PIXELS = 1 << 27  # of decoded images that are held at once: 384 MiB of RGB
 
 Images = list[Pixels | None]
+T = TypeVar("T")
 
 
 def parts(images: int) -> list[range]:
@@ -112,26 +117,32 @@ class Validation:
 
     @contextmanager
     def _pools(self) -> Iterator[tuple[Executor, Executor]]:
-        with ThreadPoolExecutor(1) as io, ThreadPoolExecutor(self.decode_threads) as decoders:
+        with ThreadPoolExecutor(READS_AHEAD) as io, ThreadPoolExecutor(self.decode_threads) as decoders:
             yield io, decoders
 
     def _runs(self, samples: range, io: Executor, pool: Executor) -> Iterator[tuple[Ints, Images]]:
-        """Images in short runs; one run is decoded and the one after it is read while one is in use."""
+        """Images in short runs; one run is decoded and those after it are read while one is in use."""
         split, store = self.dataset.val, self.dataset.store
         runs = _runs_of(samples, split.sizes)
-        reads: list[Future[dict[int, bytes]]] = []
-        decodes: list[list[Future[Pixels | None]]] = []
-        for number in range(len(runs) + 2):
-            if number < len(runs):
-                reads.append(io.submit(read_all, store, split, runs[number].tolist()))
-            if 1 <= number <= len(runs):
-                found = reads.pop(0).result()
-                decodes.append([pool.submit(self._decode, split, int(i), found[int(i)]) for i in runs[number - 1]])
-            if number >= 2:
-                yield runs[number - 2], [d.result() for d in decodes.pop(0)]
+
+        def decoding(run: Ints, found: dict[int, bytes]) -> list[Future[Pixels | None]]:
+            return [pool.submit(self._decode, split, int(i), found[int(i)]) for i in run]
+
+        reads = _begun((io.submit(read_all, store, split, run.tolist()) for run in runs), READS_AHEAD)
+        decodes = _begun((decoding(run, read.result()) for run, read in zip(runs, reads, strict=True)), 1)
+        for run, images in zip(runs, decodes, strict=True):
+            yield run, [image.result() for image in images]
 
     def _decode(self, split: Split, sample: int, data: bytes) -> Pixels | None:
         return self.undecodable.decode(split, sample, data)
+
+
+def _begun(tasks: Iterator[T], ahead: int) -> Iterator[T]:
+    """`tasks`, each of which begins when it is taken, so many before they are asked for."""
+    begun = deque(islice(tasks, ahead))
+    while begun:
+        begun.extend(islice(tasks, 1))
+        yield begun.popleft()
 
 
 def _runs_of(samples: range, sizes: Ints) -> list[Ints]:

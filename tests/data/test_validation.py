@@ -1,5 +1,6 @@
 """Each validation image once, on any number of ranks, in the shape that is scored."""
 
+import threading
 from collections import Counter
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from images import mixed_dataset
 from alexvgg.data import validation as module
 from alexvgg.data.decode import Pixels, decode
 from alexvgg.data.fetch import read_all
-from alexvgg.data.shards import Dataset
+from alexvgg.data.shards import Dataset, Split
+from alexvgg.data.store import Store
 from alexvgg.data.undecodable import Undecodable
 from alexvgg.data.validation import Validation, parts
 from alexvgg.data.views import resized_size, whole
@@ -38,6 +40,20 @@ def test_parts_cover_every_image_once(images: int) -> None:
     assert [i for part in cut for i in part] == list(range(images))
     assert len(cut) <= 98
     assert all(32 <= len(part) <= 512 for part in cut[:-1])
+
+
+def test_reads_are_as_many_ahead_as_said(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reads of the next runs wait for each other here: one at a time would never end."""
+    monkeypatch.setattr(module, "RUN", 45)
+    together = threading.Barrier(module.READS_AHEAD)
+
+    def read(store: Store, split: Split, samples: list[int]) -> dict[int, bytes]:
+        together.wait(timeout=10)
+        return read_all(store, split, samples)
+
+    monkeypatch.setattr(module, "read_all", read)
+    shown = [i for b in validation(digits).central(384, 32) for i in b.samples.tolist()]
+    assert shown == list(range(360))
 
 
 def images_of(dataset: Dataset, samples: range) -> dict[int, Pixels]:
