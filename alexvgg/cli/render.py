@@ -49,6 +49,7 @@ Add {folder}/alexvgg.toml to yours and submit with --profile {name}.""",
 @click.option("--spot", is_flag=True, help="Cheaper machines that may be taken away.")
 @click.option("--image", help="Container image built from cluster/Dockerfile, where the nodes can pull it.")
 @click.option("--region", help="Of AWS. Default: us-east-1.")
+@click.option("--zone", help="Of AWS, for all machines, e.g. us-east-1a: between zones each gigabyte is paid.")
 @click.option("--storage", help="S3 URL of the runs.")
 @click.option("--dataset", help="S3 URL of the dataset.")
 @click.option("--name", help="Of the cluster, of its profile and roles. Default: alexvgg.")

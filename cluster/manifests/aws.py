@@ -9,7 +9,7 @@ from cluster.manifests.spec import GPUS, ClusterSpec
 from cluster.network import network_settings
 
 HOME = "/home/ray"  # in the image: cluster/Dockerfile
-HEAD_INSTANCE = "m6i.xlarge"
+HEAD_INSTANCE = "m6i.2xlarge"  # Ray Train keeps 0.8 GiB of processes there for each run that trains
 DISK_GIB = 200  # the image takes 10
 IDLE_MINUTES = 15
 NVME, CACHE = "/opt/dlami/nvme", "/local/nvme"  # where AWS's image has a machine's own disks; where --cache finds them
@@ -35,7 +35,10 @@ def ray_cluster(spec: ClusterSpec, environment: Mapping[str, str]) -> dict[str, 
         "cluster_name": spec.name,
         "max_workers": spec.most_nodes,
         "idle_timeout_minutes": IDLE_MINUTES,
-        "provider": {"type": "aws", "region": spec.region, "cache_stopped_nodes": False},
+        "provider": {
+            "type": "aws", "region": spec.region, **({"availability_zone": spec.zone} if spec.zone else {}),
+            "cache_stopped_nodes": False,
+        },
         "auth": {"ssh_user": "ubuntu"},
         "docker": {
             "image": spec.image,

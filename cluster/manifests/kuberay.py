@@ -11,15 +11,20 @@ from cluster.network import network_settings
 
 Manifest = dict[str, Any]
 
-CPUS_PER_GPU, GIB_PER_GPU = 8, 32  # that a worker asks for
-HEAD_CPUS, HEAD_GIB = 2, 8
+# What a worker asks for. Of CPUs it may use what its machine has, as nobody else gets at its GPUs: a limit would stop
+# the whole pod for most of each tenth of a second in which it decodes.
+CPUS_PER_GPU, GIB_PER_GPU = 8, 32
+HEAD_CPUS, HEAD_GIB = 8, 32  # Ray Train keeps 0.8 GiB of processes there for each run that trains
 IDLE_SECONDS = 900
-RETRIES = 1  # of a job, on a new cluster; it goes on from its checkpoints
+RETRIES = 5  # of a job, on a new cluster; it goes on from its checkpoints
 KEEP_SECONDS = 600  # a finished job's cluster, for its logs
 STOP_SECONDS = 120  # between a pod's notice and its end: a checkpoint takes less
 DRAIN_SECONDS = 100  # of these, until Ray takes the node down; its own value is 30
 SETTINGS = "/home/ray/.config/alexvgg"  # of the user as whom a pod runs: its config.toml holds the profile
 CACHE = "/local/nvme"  # for --cache
+# To move a pod that trains costs more than its machine: Karpenter and the Cluster Autoscaler leave it where it is.
+STAYS = {"karpenter.sh/do-not-disrupt": "true", "cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
+PLACE = "alexvgg/workers"  # label of the pods that exchange gradients
 
 
 def common(spec: ClusterSpec) -> list[Manifest]:
@@ -81,7 +86,7 @@ def _cluster(spec: ClusterSpec, environment: Mapping[str, str]) -> Manifest:
             {
                 "groupName": "gpu-spot" if spec.spot else "gpu",
                 "replicas": spec.nodes, "minReplicas": spec.nodes, "maxReplicas": spec.most_nodes,
-                "rayStartParams": {},
+                "rayStartParams": {"num-cpus": str(CPUS_PER_GPU * gpus)},
                 "template": worker,
             }
         ],
@@ -91,17 +96,18 @@ def _cluster(spec: ClusterSpec, environment: Mapping[str, str]) -> Manifest:
 def _pod(
     spec: ClusterSpec, name: str, cpus: int, gib: int, environment: Mapping[str, str], gpus: int = 0
 ) -> dict[str, Any]:
-    resources = {"cpu": str(cpus), "memory": f"{gib}Gi"} | ({"nvidia.com/gpu": str(gpus)} if gpus else {})
+    limits = {"memory": f"{gib}Gi"} | ({"nvidia.com/gpu": str(gpus)} if gpus else {"cpu": str(cpus)})
     variables = {"AWS_DEFAULT_REGION": spec.region, **network_settings(environment)}
     settings = {"name": spec.name, "items": [{"key": "alexvgg.toml", "path": "config.toml"}]}
     container: dict[str, Any] = {
         "name": name,
         "image": spec.image,
         "env": [{"name": k, "value": v} for k, v in variables.items()],
-        "resources": {"requests": resources, "limits": resources},
+        "resources": {"requests": {"cpu": str(cpus), **limits}, "limits": limits},
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         "volumeMounts": [{"name": "settings", "mountPath": SETTINGS, "readOnly": True}],
     }
+    about: dict[str, Any] = {"annotations": STAYS}
     pod: dict[str, Any] = {
         "serviceAccountName": spec.name,
         "restartPolicy": "Never",  # a lost pod is replaced by a new one, as autoscaler v2 and SidecarMode want it
@@ -119,7 +125,20 @@ def _pod(
         pod["volumes"].append({"name": "cache", "emptyDir": {}})
         pod["nodeSelector"] = _machines(spec)
         pod["tolerations"] = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
-    return {"spec": pod}
+        about["labels"] = {PLACE: spec.name}
+        pod["affinity"] = {"podAffinity": _near(spec)}
+    elif spec.spot:
+        pod["nodeSelector"] = {"karpenter.sh/capacity-type": "on-demand"}  # all jobs end with the head
+    return {"metadata": about, "spec": pod}
+
+
+def _near(spec: ClusterSpec) -> dict[str, Any]:
+    """Workers of one zone, as far as that has machines: between zones bandwidth is less, and each gigabyte is paid."""
+    term = {
+        "labelSelector": {"matchLabels": {PLACE: spec.name}},
+        "topologyKey": "topology.kubernetes.io/zone",
+    }
+    return {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": term}]}
 
 
 def _workers(spec: ClusterSpec) -> str:
@@ -132,11 +151,11 @@ def _machines(spec: ClusterSpec) -> dict[str, str]:
 
     Raises InputError if EC2 has none with so many GPUs.
     """
-    gpu = GPUS[spec.gpu]
+    gpu, zone = GPUS[spec.gpu], {"topology.kubernetes.io/zone": spec.zone} if spec.zone else {}
     if not spec.spot:
-        return {"nvidia.com/gpu.product": gpu.product}
+        return {"nvidia.com/gpu.product": gpu.product, **zone}
     enough = [count for count in gpu.instances if count >= spec.gpus_per_node]
     if not enough:
         raise InputError(f"EC2 has at most {max(gpu.instances)} {spec.gpu} a machine: --gpus-per-node")
     instance, _, _ = gpu.instances[min(enough)]
-    return {"node.kubernetes.io/instance-type": instance, "karpenter.sh/capacity-type": "spot"}
+    return {"node.kubernetes.io/instance-type": instance, "karpenter.sh/capacity-type": "spot", **zone}

@@ -51,11 +51,11 @@ def test_the_files_are_as_reviewed(target: str, golden: Callable[[str, str], Non
             golden(f"cluster-{name}" if name in shared else f"{target}-{name}", text)
 
 
-@pytest.mark.parametrize("spot", [True, False])
-def test_ray_takes_the_aws_manifest(spot: bool) -> None:
+@pytest.mark.parametrize(("spot", "zone"), [(True, None), (False, "us-east-1b")])
+def test_ray_takes_the_aws_manifest(spot: bool, zone: str | None) -> None:
     from ray.autoscaler._private.util import prepare_config, validate_config
 
-    (config,) = documents("aws", "cluster.yaml", ClusterSpec(spot=spot))
+    (config,) = documents("aws", "cluster.yaml", ClusterSpec(spot=spot, zone=zone))
     validate_config(config)
     whole = prepare_config(config)  # filled up by Ray's defaults for AWS
     validate_config(whole)
@@ -188,6 +188,30 @@ def test_karpenter_can_find_spot_machines_that_have_no_gpus_yet() -> None:
         labels(gpu="L4", gpus_per_node=16, spot=True)
 
 
+def test_a_pod_that_trains_uses_its_machines_cpus_and_stays() -> None:
+    spec = replace(SPEC, zone="us-east-1b")
+    (cluster,) = documents("kuberay", "raycluster.yaml", spec)
+    (group,), head = cluster["spec"]["workerGroupSpecs"], cluster["spec"]["headGroupSpec"]["template"]
+    worker = group["template"]
+    resources = worker["spec"]["containers"][0]["resources"]
+    assert "cpu" not in resources["limits"], "whose quota would stop it"
+    assert group["rayStartParams"]["num-cpus"] == resources["requests"]["cpu"] == "64"
+    for pod in (head, worker):
+        assert pod["metadata"]["annotations"]["karpenter.sh/do-not-disrupt"] == "true"
+    assert head["spec"]["nodeSelector"] == {"karpenter.sh/capacity-type": "on-demand"}
+    (near,) = worker["spec"]["affinity"]["podAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    labels = near["podAffinityTerm"]["labelSelector"]["matchLabels"]
+    assert labels.items() <= worker["metadata"]["labels"].items(), "it is near its own kind"
+    assert worker["spec"]["nodeSelector"]["topology.kubernetes.io/zone"] == "us-east-1b"
+
+
+def test_a_zone_is_every_machines() -> None:
+    (aws,) = documents("aws", "cluster.yaml", replace(SPEC, zone="us-east-1b"))
+    assert aws["provider"]["availability_zone"] == "us-east-1b"
+    (task,) = documents("skypilot", "task.yaml", replace(FIXED, zone="us-east-1b"))
+    assert task["resources"]["infra"] == "aws/us-east-1/us-east-1b"
+
+
 def test_skypilot_knows_every_field() -> None:
     (task,) = documents("skypilot", "task.yaml")
     assert set(task) <= SKYPILOT_TASK
@@ -258,6 +282,7 @@ def test_the_profile_is_one_that_submit_reads(tmp_path: Path, monkeypatch: pytes
         ({"gpu": "A1000"}, "there is no GPU 'A1000' here; known are T4,"),
         ({"gpu": "A100", "gpus_per_node": 3}, "EC2 has A100 by 8 a machine, not by 3"),
         ({"nodes": 4, "max_nodes": 2}, "--nodes 4:2 is empty"),
+        ({"zone": "eu-west-1a"}, "the zone eu-west-1a isn't one of the region us-east-1"),
         ({"name": "My Cluster"}, "name: String should match"),
         ({"storage": "s3://user:pass@bucket/x y"}, "storage: String should match"),
         ({"nodes": 0}, "nodes: Input should be greater than 0"),
