@@ -1,4 +1,4 @@
-"""Which process this is, among all that ever were, so that others on its machine can tell whether it lives."""
+"""This process: which it is among all that ever were, so that others can tell whether it lives, and what it may use."""
 
 import hashlib
 import os
@@ -8,6 +8,16 @@ from pathlib import Path
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 PROCESSES = Path("/proc")
+QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds of CPU in each period, and the period's own
+
+
+def cores() -> int:
+    """How many CPU cores it may use: those on which it may run, or less where its container has a quota."""
+    own = len(os.sched_getaffinity(0))
+    with suppress(OSError, ValueError):  # no container, no Linux, or "max"
+        quota, period = map(int, QUOTA.read_text().split())
+        own = min(own, quota // period)
+    return max(1, own)
 
 
 def host_id() -> int:

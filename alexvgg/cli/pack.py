@@ -1,6 +1,5 @@
 """`alexvgg data pack` and `alexvgg data index`"""
 
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +10,9 @@ import click
 from alexvgg.cli.jobs import follow_to_end
 from alexvgg.cli.place import connect, flags_of, insecure_option, profile_option
 from alexvgg.cli.progress import telling
+from alexvgg.process import cores
 
-THREADS = min(16, os.cpu_count() or 1)
+THREADS = min(16, cores())
 
 
 def image_count(text: str) -> int | None:

@@ -5,10 +5,12 @@ there: bytes count if they have the crc32 of the dataset's index. So writing nee
 was damaged, cut or deleted only costs reading its images again.
 """
 
+import errno
 import fcntl
 import hashlib
 import logging
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 STALE_SECONDS = 24 * 3600.0
 BLOCK = 4096  # bytes that a disk gives at a time: an image between holes takes up to two more of them than it fills
 CHECKS = 100  # the folder's size is looked at after each hundredth of the limit
+FREE = 0.15  # of the disk, which is left to others: Kubernetes ends a node's pods when less than a tenth is free
 
 
 class Cache:
@@ -96,7 +99,10 @@ class Cache:
             self._unchecked += size + 2 * BLOCK
             if self._unchecked >= self._limit // CHECKS:
                 self._unchecked = 0
-                self._full = self._measure() > self._limit * (1 - 3 / CHECKS)  # others may be writing, too
+                kept, disk = self._measure(), shutil.disk_usage(self._folder)
+                if disk.free < FREE * disk.total:
+                    raise OSError(errno.ENOSPC, f"less than {FREE:.0%} of the disk is free")
+                self._full = kept > self._limit * (1 - 3 / CHECKS)  # others may be writing, too
             return not self._full
 
     def _measure(self) -> int:

@@ -4,6 +4,7 @@ import logging
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,6 +18,14 @@ from alexvgg.data.shards import Dataset
 from alexvgg.data.undecodable import Undecodable
 
 PLENTY = 1 << 30
+
+
+@pytest.fixture(autouse=True)
+def disk(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A disk with room, whatever this machine's has."""
+    disk = SimpleNamespace(total=100, free=50)
+    monkeypatch.setattr(caching.shutil, "disk_usage", lambda _: disk)
+    return disk
 
 
 def pixels(dataset: Dataset, cache: Cache | None) -> torch.Tensor:
@@ -112,6 +121,22 @@ def test_a_full_disk_costs_the_cache_but_not_the_run(
     with caplog.at_level(logging.WARNING):
         assert len(pixels(dataset, Cache(tmp_path, PLENTY))) == 1437
     assert caplog.text.count("takes no more images: No space left on device. Images are read from the storage") == 1
+
+
+def test_some_of_the_disk_is_left_to_others(
+    counted: tuple[Dataset, Counting], tmp_path: Path, disk: SimpleNamespace, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    dataset, _ = counted
+    disk.free = 14
+    cache = Cache(tmp_path, PLENTY)
+    pixels(dataset, cache)
+    assert files(tmp_path) == []
+    assert caplog.text.count("takes no more images: less than 15% of the disk is free") == 1
+    disk.free = 16
+    monkeypatch.setattr(caching, "CHECKS", 10**9)  # it looks again at once
+    pixels(dataset, cache)
+    assert files(tmp_path)
 
 
 def test_two_jobs_may_share_it(counted: tuple[Dataset, Counting], tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """The same batches for any threads, prefetch and number of ranks; each image once; damage costs one image."""
 
-import os
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 
 from alexvgg.batch import Batch
 from alexvgg.data import fetch
+from alexvgg.data import loader as loading
 from alexvgg.data.augment import Augmentation
 from alexvgg.data.fetch import step_bytes
 from alexvgg.data.loader import Loader, Prefetch, decoding_threads
@@ -189,7 +189,7 @@ def test_too_many_undecodable_images_stop_the_run(digits: Dataset, monkeypatch: 
 def test_of_five_cores_one_does_not_decode(
     cores: int, ranks: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: set(range(cores)))
+    monkeypatch.setattr(loading, "cores", lambda: cores)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(ranks))
     assert decoding_threads(None) == threads
     assert decoding_threads(5) == 5

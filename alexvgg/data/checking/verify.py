@@ -6,7 +6,6 @@ offset. Equal images are found by content: one that is both in train and in val 
 """
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from alexvgg.data.progress import Progress, Say
 from alexvgg.data.shards import AGAIN, MEAN_IMAGE, read_about
 from alexvgg.data.store import MissingKeyError, Store
 from alexvgg.errors import StoreError
+from alexvgg.process import cores
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def verify(store: Store, say: Say = lambda line: None, threads: int | None = Non
         progress.add(checked.size)
         return checked
 
-    with ThreadPoolExecutor(threads or 2 * (os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(threads or 2 * cores()) as pool:
         found = list(pool.map(check, todo))
     duplicates = _duplicates(found)
     problems = [problem for shard in found for problem in shard.problems]

@@ -6,7 +6,6 @@ files are more frequent than there, so that a small set has some of each.
 """
 
 import io
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from alexvgg.data.shards import MEAN_SIDE, write_mean_image
 from alexvgg.data.store import Store
 from alexvgg.data.tars import BLOCK
 from alexvgg.data.views import central
+from alexvgg.process import cores
 
 Texture = NDArray[np.float32]  # (TEXTURE_SIDE, TEXTURE_SIDE, 3)
 
@@ -76,7 +76,7 @@ def pack_synthetic(store: Store, spec: SyntheticSpec) -> None:
     textures = _texture(spec.seed, SMOOTH), _texture(spec.seed, ROUGH)
     sums, mean = NONE, MeanImage()
     splits: dict[str, list[ShardIndex]] = {split: [] for split in SPLITS}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         for split, images in zip(SPLITS, (spec.images, spec.val), strict=True):
             for samples in _shards(_samples(pool, textures, spec.seed, split, images, spec.classes), spec):
                 name = f"{split}-{len(splits[split]):06d}.tar"

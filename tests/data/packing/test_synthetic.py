@@ -121,7 +121,7 @@ def test_bytes_depend_on_the_spec_alone(
     monkeypatch.setattr(synthetic, "_texture", cache(synthetic._texture))
 
     def packed(spec: SyntheticSpec, threads: int) -> dict[str, bytes]:
-        monkeypatch.setattr(synthetic.os, "cpu_count", lambda: threads)
+        monkeypatch.setattr(synthetic, "cores", lambda: threads)
         store = open_store(tmp_path_factory.mktemp("again").as_uri())
         pack_synthetic(store, spec)
         return {key: store.get(key) for key in store.list("")}
