@@ -8,7 +8,6 @@ Everything a run leaves behind lies under `runs/<name>/` of its storage:
 `final/record.json` is written last and means that the run is finished.
 """
 
-import functools
 import hashlib
 import json
 import math
@@ -37,7 +36,7 @@ from alexvgg.data.undecodable import Undecodable
 from alexvgg.data.validation import Validation
 from alexvgg.engine import checkpoint
 from alexvgg.engine.checkpoint import Checkpoint, DamagedError
-from alexvgg.engine.guards import DivergedError, StuckStart
+from alexvgg.engine.guards import DivergedError, StuckStart, TooLargeError, holding
 from alexvgg.engine.loop import Trainer
 from alexvgg.engine.saver import Saver, UploadError
 from alexvgg.engine.step import Normalisation, chosen_compile, chosen_precision
@@ -53,8 +52,9 @@ from alexvgg.tracking.recording import Recording
 
 Progress = Callable[[dict[str, Any]], None]
 
-# Trying again would end the same: a spec or a parent that doesn't fit, a loss that is NaN, damaged weights.
-HOPELESS = (InputError, DivergedError, DamagedError)
+# Trying again would end the same: a spec or a parent that doesn't fit, a loss that is NaN, damaged weights, a step or
+# an evaluation that the GPU's memory doesn't hold.
+HOPELESS = (InputError, DivergedError, DamagedError, TooLargeError, torch.OutOfMemoryError)
 
 
 def epoch_line(event: Mapping[str, Any], epochs: int) -> str:
@@ -85,7 +85,7 @@ def train(
     wrong, and before anything of the run is read or stored; nothing is stored any more once the attempt that it gives
     has a successor.
     Raises InputError if the dataset isn't the spec's, the parent isn't there or doesn't fit, or `execution` can't be;
-    Stopped if the run was asked to end, DivergedError, UploadError and SupersededError.
+    Stopped if the run was asked to end, DivergedError, TooLargeError, UploadError and SupersededError.
     """
     storage = open_store(execution.storage_url)
     if is_finished(storage, spec.name):
@@ -110,12 +110,6 @@ def train(
     except SupersededError:
         run.close(None)
         raise
-    except UploadError as error:
-        if isinstance(error.__cause__, SupersededError):
-            run.close(None)
-            raise error.__cause__ from None
-        run.close("FAILED")
-        raise
     except BaseException:
         run.close("FAILED")
         raise
@@ -132,6 +126,7 @@ class _Run:
         self.spec, self.execution, self.world, self.storage, self.dataset = spec, execution, world, storage, dataset
         self.folder, self.checkpoints = f"runs/{spec.name}/", f"runs/{spec.name}/checkpoints/"
         check_workers(world.size, global_batch=spec.train.global_batch)
+        self.rows = most_rows(spec.train.global_batch, world.size)
         self.net, self.origins = first_weights(spec, storage)
         self.mean = mean_of(dataset, spec.data.mean, spec.model.crop)
         self.normalise = Normalisation(self.mean)
@@ -152,7 +147,7 @@ class _Run:
             StuckStart(spec.model.num_classes, epoch_steps, better_start(spec)), save=self._save,
             stage=self.loader.stage, live=lambda step, numbers: live({"step": step, **numbers}), wishes=wishes,
             precision=execution.precision, micro_batch=execution.micro_batch, compiled=self.compiled,
-            exchange=execution.exchange, most_rows=most_rows(spec.train.global_batch, world.size),
+            exchange=execution.exchange, most_rows=self.rows,
         )  # fmt: skip
         self.saver: Saver | None = None
         self.attempt: Attempt | None = None
@@ -177,7 +172,11 @@ class _Run:
         checkpoint.collect_orphans(self.storage, self.checkpoints)
         best = saved.progress["best"] if saved is not None else None
         keep = self.execution.keep_checkpoints
-        failed = functools.partial(setattr, self.trainer.wishes, "failure")
+
+        def failed(error: UploadError) -> None:
+            cause = error.__cause__
+            self.trainer.wishes.failure = cause if isinstance(cause, SupersededError) else error
+
         return Saver(self.storage, self.checkpoints, keep=keep, best=tuple(best) if best else None, failed=failed)
 
     def _loader(self) -> Loader | LoaderProcess:
@@ -193,7 +192,7 @@ class _Run:
         )
         if self.world.device.type != "cuda":
             return loader
-        return apart(loader, most_rows(t.global_batch, self.world.size))
+        return apart(loader, self.rows)
 
     def check(self) -> None:
         """Raises SupersededError when nothing may be stored any more."""
@@ -217,14 +216,14 @@ class _Run:
     def fit(self, progress: Progress) -> None:
         """Train to the last epoch or step, with a checkpoint after each epoch and every few minutes."""
         t, split, trainer = self.spec.train, self.dataset.train, self.trainer
-        last_step = t.max_steps or 2**63
+        last_step, at_once = t.max_steps or 2**63, min(self.rows, self.execution.micro_batch or self.rows)
         while trainer.step < last_step:
             epoch, first_step = position(trainer.consumed, len(split), t.global_batch)
             if epoch == t.epochs:
                 break
             plan = self._plan(epoch)
             steps = min(plan.steps - first_step, last_step - trainer.step)
-            with closing(self.loader.training(plan, epoch, first_step)) as batches:
+            with closing(self.loader.training(plan, epoch, first_step)) as batches, holding(at_once):
                 metrics = trainer.epoch(batches, len(split), steps)
             metrics |= self.loader.metrics() | self._validate()
             error = metrics.get("val/top1_error")

@@ -24,6 +24,7 @@ from alexvgg.config import Execution, Parent, RunSpec
 from alexvgg.data.loader_process import LoaderProcess
 from alexvgg.data.shards import Dataset, open_dataset
 from alexvgg.data.store import Store, open_store
+from alexvgg.engine.guards import TooLargeError
 from alexvgg.engine.saver import UploadError
 from alexvgg.engine.step import Updater
 from alexvgg.engine.wishes import Stopped, Wishes
@@ -327,6 +328,22 @@ def test_a_stop_reaches_the_evaluation_at_the_end(
     run.train(spec, execution, ALONE)
     assert read_run(storage, spec.name).state == "finished"
     assert len(set(written)) == len(written), "a part was scored twice"
+
+
+@pytest.mark.parametrize(
+    ("micro_batch", "told"),
+    [(None, "for 64 images at once: --micro-batch 32 gives the same"), (1, "for 1 images at once: more or larger GPUs help")],
+)
+def test_a_step_that_memory_does_not_hold_says_what_to_try(
+    digits: Dataset, execution: Execution, micro_batch: int | None, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 12.25 GiB. GPU 0 has a capacity of …")
+
+    monkeypatch.setattr("alexvgg.engine.step.Updater.__call__", full)
+    with pytest.raises(TooLargeError, match=f"^CUDA out of memory, {told}") as error:
+        run.train(spec_of(digits), replace(execution, micro_batch=micro_batch), ALONE)
+    assert isinstance(error.value, run.HOPELESS)
 
 
 def test_an_attempt_that_was_given_up_stores_nothing_any_more(digits: Dataset, execution: Execution) -> None:

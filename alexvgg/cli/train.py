@@ -50,11 +50,13 @@ def train(
       alexvgg train vgg_a-s256 --dataset file:///tmp/digits --storage file:///tmp/runs --geometry small
       torchrun --nproc-per-node 2 -m alexvgg train vgg_a-s256 --dataset …
     """
+    from torch import OutOfMemoryError
+
     from alexvgg.attempts import SupersededError
     from alexvgg.config import Execution, from_dict, parse_settings
     from alexvgg.data.shards import open_dataset
     from alexvgg.data.store import open_store
-    from alexvgg.engine.guards import DivergedError
+    from alexvgg.engine.guards import DivergedError, TooLargeError
     from alexvgg.engine.replicas import DriftError
     from alexvgg.engine.saver import UploadError
     from alexvgg.engine.wishes import Stopped, Wishes, stopping_on_signals
@@ -99,7 +101,7 @@ def train(
             if world.rank == 0:
                 say(f"{spec.name} {stopped}; the same command goes on from there")
             sys.exit(if_stopped)
-        except (DivergedError, DriftError, SupersededError, UploadError) as error:
+        except (DivergedError, TooLargeError, OutOfMemoryError, DriftError, SupersededError, UploadError) as error:
             say(f"{spec.name}: {error}")
             sys.exit(Exit.FAILED)
         if world.rank == 0:

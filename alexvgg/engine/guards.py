@@ -5,8 +5,11 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+import torch
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +22,21 @@ STALL_SECONDS = 30.0
 
 class DivergedError(RuntimeError):
     """The loss is NaN, infinite or absurd. The message says at which step and learning rate, and what to try."""
+
+
+class TooLargeError(RuntimeError):
+    """A step needs more memory than the GPU has. The message says what to try."""
+
+
+@contextmanager
+def holding(rows: int) -> Iterator[None]:
+    """Inside, `rows` images go through the net at once. Raises TooLargeError if memory doesn't hold that."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        what = str(error).partition(". ")[0]
+        same = f"--micro-batch {rows // 2} gives the same updates with less memory; " if rows > 1 else ""
+        raise TooLargeError(f"{what}, for {rows} images at once: {same}more or larger GPUs help, too.") from None
 
 
 def check_finite(losses: list[float], last_step: int, lr: float) -> None:
