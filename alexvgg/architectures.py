@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 from alexvgg.errors import InputError, did_you_mean
 
 HIDDEN = 4096  # units of fc6 and fc7
+FLOP_PER_MAC = 6  # of training: forward, and backward to inputs and to weights; a multiply and an add each
 
 
 class Row(NamedTuple):

@@ -8,7 +8,7 @@ the classifier's gradient of the whole batch, of which its own rows are in c: e 
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from alexvgg.architectures import Architecture, architecture
+from alexvgg.architectures import FLOP_PER_MAC, Architecture, architecture
 from alexvgg.config import Execution, ModelConfig
 from alexvgg.data.plan import MAX_LANES
 from alexvgg.engine.traffic import FLOAT, HALF, ExchangePlan, Gradient, Method, bytes_sent, exchange_plan
@@ -43,12 +43,28 @@ def planned_exchange(model: ModelConfig, global_batch: int, execution: Execution
 
     On a cluster of one machine's making its nodes are one host: `auto` then keeps the all-reduce.
     """
-    net = architecture(model.name, num_classes=model.num_classes, width=model.width, crop=model.crop)
-    half = execution.precision == "bf16" or (execution.precision == "auto" and execution.gpus_per_worker > 0)
+    gradient, factor_bytes = _gradient_of(_net(model)), _factor_bytes(execution)
     return exchange_plan(
-        _gradient_of(net), execution.exchange, global_batch, execution.workers, nodes,
-        factor_bytes=HALF if half else FLOAT,
-    )  # fmt: skip
+        gradient, execution.exchange, global_batch, execution.workers, nodes, factor_bytes=factor_bytes
+    )
+
+
+def images_per_s(
+    model: ModelConfig, global_batch: int, execution: Execution, nodes: int, alone: float, link: float
+) -> float:
+    """What a run's workers reach together on nodes with such a link each, if one `alone` trains so many a second."""
+    net, how = _net(model), planned_exchange(model, global_batch, execution, nodes)
+    hardware = Hardware(FLOP_PER_MAC * net.macs * alone, link, _factor_bytes(execution))
+    return scale(Cost(_gradient_of(net), net.macs), hardware, global_batch, execution.workers, how.method).images_per_s
+
+
+def _net(model: ModelConfig) -> Architecture:
+    return architecture(model.name, num_classes=model.num_classes, width=model.width, crop=model.crop)
+
+
+def _factor_bytes(execution: Execution) -> int:
+    half = execution.precision == "bf16" or (execution.precision == "auto" and execution.gpus_per_worker > 0)
+    return HALF if half else FLOAT
 
 
 def _gradient_of(net: Architecture) -> Gradient:
@@ -87,7 +103,7 @@ def step_seconds(compute: float, exchange: float, *, hidden: float, forming: flo
 def scale(cost: Cost, hardware: Hardware, global_batch: int, ranks: int, method: Method) -> Point:
     """One step of a global batch, shared by `ranks` ranks with a link each."""
     share = global_batch / ranks
-    compute = 6 * cost.macs * share / hardware.flops  # a multiply-accumulate is two, and backward is twice forward
+    compute = FLOP_PER_MAC * cost.macs * share / hardware.flops
     how: Method = "none" if ranks == 1 else method
     sent = bytes_sent(cost.gradient, how, global_batch, ranks, factor_bytes=hardware.factor_bytes)
     layers = cost.gradient.by_factors(global_batch) if how == "factors" else ()

@@ -17,6 +17,7 @@ from alexvgg.errors import InputError
 from alexvgg.profiles import Profile
 from alexvgg.request import Request
 from alexvgg.runs import RunRecord, list_runs, read_run
+from alexvgg.scaling import images_per_s
 from jobs.capacity import forgotten_gpus, worker_slots
 
 Nodes = tuple[int, int]  # the least and the most
@@ -59,6 +60,15 @@ class Submission:
     def unknown(self) -> list[Step]:
         """The pending ones of which nobody knows how long they take."""
         return [s for s in self.pending if s.estimate.hours is None]
+
+    @property
+    def hours_on_one_node(self) -> float | None:
+        """Of all runs together, where the exchange of gradients between nodes is counted in; None where it isn't."""
+        counted = [s.estimate for s in self.pending if s.estimate.together is not None]
+        if not counted or len(counted) < len(self.pending):
+            return None
+        share = self.nodes[1]  # so many times the workers of one node
+        return sum(e.images / e.speed.images_per_s / e.workers * share for e in counted if e.speed is not None) / 3600
 
     @property
     def is_done(self) -> bool:
@@ -110,12 +120,14 @@ def decide(
     *,
     retry: bool = False,
     one_host: bool = False,
+    link: float | None = None,
     **how: Any,
 ) -> Submission:
     """What submitting would do, given what the storage says; `how` are more of Execution's fields.
 
     The campaign is called after the last run, or after `target` (a table) and all that it takes. With `one_host` all
-    nodes are on one machine, whose cores they share.
+    nodes are on one machine, whose cores they share. A `link` of each node, in bits a second, makes estimates count
+    the exchange of gradients.
     Raises InputError if a run or an evaluation has failed before, unless `retry`.
     """
     steps = []
@@ -131,7 +143,11 @@ def decide(
             raise _failed_before(spec.name, str(record.error))
         m = spec.model
         net = architecture(m.name, num_classes=m.num_classes, width=m.width, crop=m.crop)
-        left = estimate(spec, train_images, execution.workers, speed_of(spec), record.consumed)
+        alone = speed_of(spec)
+        together = None
+        if alone is not None and alone.alone and link is not None and nodes[1] > 1:
+            together = images_per_s(m, spec.train.global_batch, execution, nodes[1], alone.images_per_s, link)
+        left = estimate(spec, train_images, execution.workers, alone, record.consumed, together)
         steps.append(Step(spec, record.state, net.params, left))
         works.append(Training(spec, float(net.macs * spec.train.epochs)))
     evaluations = []

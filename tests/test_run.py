@@ -332,7 +332,10 @@ def test_a_stop_reaches_the_evaluation_at_the_end(
 
 @pytest.mark.parametrize(
     ("micro_batch", "told"),
-    [(None, "for 64 images at once: --micro-batch 32 gives the same"), (1, "for 1 images at once: more or larger GPUs help")],
+    [
+        (None, "for 64 images at once: --micro-batch 32 gives the same"),
+        (1, "for 1 images at once: more or larger GPUs help"),
+    ],
 )
 def test_a_step_that_memory_does_not_hold_says_what_to_try(
     digits: Dataset, execution: Execution, micro_batch: int | None, told: str, monkeypatch: pytest.MonkeyPatch

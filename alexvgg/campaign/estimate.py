@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from alexvgg.architectures import FLOP_PER_MAC
 from alexvgg.config import PAPER_CROP, RunSpec
 from alexvgg.runs import RunRecord
 
@@ -27,29 +28,37 @@ GPUS = tuple(sorted({*PUBLISHED, *PEAK_TFLOPS}))
 
 Macs = Callable[[str, float, int], int]  # multiply-accumulates of one image's forward pass: model, width, crop
 
-FLOP_PER_MAC = 6  # forward, and backward to inputs and to weights; a multiply and an add each
-
 
 @dataclass(frozen=True)
 class Speed:
-    """Images/s of one worker in training, and where the figure comes from."""
+    """Images/s of one worker in training, and where the figure comes from: `alone`, or as one of many."""
 
     images_per_s: float
     source: str
+    alone: bool = True
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """One run: `images` to train on, `speed` of each worker (None if nothing is known), hours on the clock."""
+    """One run: `images` to train on, `speed` of each worker (None if nothing is known), hours on the clock.
+
+    `together` are the images/s of all workers, if more is known than that each reaches `speed`.
+    """
 
     images: int
     workers: int
     speed: Speed | None
+    together: float | None = None
+
+    @property
+    def images_per_s(self) -> float | None:
+        """Of all workers."""
+        return self.together or (None if self.speed is None else self.speed.images_per_s * self.workers)
 
     @property
     def hours(self) -> float | None:
-        """Wall time, if every worker reaches `speed`."""
-        return None if self.speed is None else self.images / (self.speed.images_per_s * self.workers) / 3600
+        """Wall time."""
+        return None if self.images_per_s is None else self.images / self.images_per_s / 3600
 
     @property
     def worker_hours(self) -> float | None:
@@ -101,7 +110,7 @@ def speed(
     for k in sorted(same, key=lambda k: k.model == m.name, reverse=True)[:1]:
         scaled = "" if k.model == m.name else f", a {k.model}, scaled by MACs"
         one = k.images_per_s / (on_a_host if device == "cpu" else 1)
-        return Speed(one * macs(k.model, k.width, k.crop) / own, f"measured in {k.run}{scaled}")
+        return Speed(one * macs(k.model, k.width, k.crop) / own, f"measured in {k.run}{scaled}", alone=False)
     if gpu is None or (m.width, m.crop) != (1.0, PAPER_CROP):
         return None
     published = PUBLISHED.get(gpu, {})
@@ -114,18 +123,25 @@ def speed(
     return Speed(reached / (FLOP_PER_MAC * own), source)
 
 
-def estimate(spec: RunSpec, train_images: int, workers: int, speed: Speed | None, consumed: int = 0) -> Estimate:
+def estimate(
+    spec: RunSpec,
+    train_images: int,
+    workers: int,
+    speed: Speed | None,
+    consumed: int = 0,
+    together: float | None = None,
+) -> Estimate:
     """`spec` on a dataset of `train_images`, of which the run has `consumed` already, over all epochs."""
     t = spec.train
     images = t.epochs * train_images
     if t.max_steps is not None:
         images = min(images, t.max_steps * t.global_batch)
-    return Estimate(max(0, images - consumed), workers, speed)
+    return Estimate(max(0, images - consumed), workers, speed, together)
 
 
 def as_dict(e: Estimate) -> dict[str, Any]:
     """For `--json`."""
     return {
-        "images": e.images, "images_per_s": None if e.speed is None else e.speed.images_per_s * e.workers,
+        "images": e.images, "images_per_s": e.images_per_s,
         "source": None if e.speed is None else e.speed.source, "hours": e.hours, "gpu_hours": e.worker_hours,
     }  # fmt: skip

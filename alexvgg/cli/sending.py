@@ -133,7 +133,17 @@ def plan_and_send(
         start = None if parent is None else start_from(find_finished(kept, parent).spec)
         runs, requests = planner(images_of(images), choose(GEOMETRIES, place.geometry, "geometry"), start)
         submission = decide(
-            target, runs, requests, place, nodes, kept, len(images.train), retry=retry, one_host=here, **execution
+            target,
+            runs,
+            requests,
+            place,
+            nodes,
+            kept,
+            len(images.train),
+            retry=retry,
+            one_host=here,
+            link=link,
+            **execution,
         )
         if price_per_gpu_hour is not None and not place.gpus_per_node:
             raise InputError(NO_GPUS)
@@ -221,9 +231,26 @@ def _together(submission: Submission, price: float | None) -> str:
     money = "" if price is None else f", {price * hours:,.2f} at {price:g} for each"
     gpu_hours = f"{hours:,.1f} GPU-hours{money}, " if submission.execution.gpus_per_worker else ""
     return (
-        f"Training takes about {gpu_hours}{duration(3600 * clock)} if its runs follow one another; starting workers, "
-        f"exchanging gradients and evaluating come on top.{beyond}"
+        f"Training takes about {gpu_hours}{duration(3600 * clock)} if its runs follow one another; "
+        f"{_on_top(submission)} come on top.{beyond}{_fewer_nodes(submission, clock)}"
     )
+
+
+def _on_top(submission: Submission) -> str:
+    """What an estimate doesn't count."""
+    if submission.hours_on_one_node is not None:
+        return "starting workers and evaluating"
+    between = submission.execution.gpus_per_worker > 0 and submission.nodes[1] > 1
+    return f"starting workers, exchanging gradients{' (--link 25Gb counts that)' if between else ''} and evaluating"
+
+
+def _fewer_nodes(submission: Submission, clock: float) -> str:
+    """Advice, where the link makes more nodes gain little for what they cost."""
+    alone, nodes = submission.hours_on_one_node, submission.nodes[1]
+    if alone is None or alone / clock > nodes / 2:
+        return ""
+    gain = f"{alone / clock:.1f} times as fast" if alone > clock else "slower"
+    return f" One node takes about {duration(3600 * alone)}: over this link {nodes} are {gain}."
 
 
 def _sent(

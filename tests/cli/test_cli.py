@@ -107,6 +107,30 @@ def test_a_table_is_refused_with_other_test_scales(elsewhere: Path) -> None:
     assert "a table's test scales are the table's own" in result.stderr
 
 
+def test_dry_run_counts_the_exchange_over_a_known_link(elsewhere: Path) -> None:
+    here = elsewhere.as_uri()
+    assert run("data", "sample", "digits", f"{here}/d").exit_code == 0
+    places = {"dashboard": "http://127.0.0.1:1", "storage": f"{here}/s", "dataset": f"{here}/d", "gpu": "H100"}
+    toml = "".join(f'{key} = "{value}"\n' for key, value in places.items())
+    (elsewhere / "alexvgg.toml").write_text(f"[profile.x]\ngpus_per_node = 8\n{toml}")
+    plan = ("submit", "--model", "vgg_e", "--init", "random", "--set", "train.epochs=70000", "--profile", "x")
+
+    def last(*more: str) -> str:
+        return run(*plan, "--dry-run", *more).stdout.splitlines()[-1]
+
+    def hours(*more: str) -> float:
+        return float(json.loads(run(*plan, "--dry-run", "--json", *more).stdout)["estimate"]["hours"])
+
+    assert "exchanging gradients and evaluating come on top" in last()
+    assert "exchanging gradients (--link 25Gb counts that) and evaluating" in last("--nodes", "4")
+    assert hours("--nodes", "4") == pytest.approx(hours() / 4)
+    slow = ("--nodes", "4", "--link", "25Gb")
+    assert hours(*slow) > hours()
+    assert last(*slow).endswith(" come on top. One node takes about 59 min: over this link 4 are slower.")
+    assert last("--nodes", "4", "--link", "400Gb").endswith("over this link 4 are 1.8 times as fast.")
+    assert last("--nodes", "2", "--link", "800Gb").endswith("; starting workers and evaluating come on top.")
+
+
 def test_dry_run_says_how_gradients_travel(elsewhere: Path) -> None:
     """Between the nodes of a profile; the local cluster's are one machine."""
     submit = ("submit", "--model", "vgg_d", "--init", "random", "--nodes", "4", "--dry-run", "--link", "25Gb")
