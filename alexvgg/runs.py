@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -14,6 +15,8 @@ from alexvgg.errors import InputError, reading, resolve
 from alexvgg.tracking.journal import read_journal
 
 log = logging.getLogger(__name__)
+
+READERS = 16  # runs that are read at a time
 
 State = Literal["finished", "failed", "started", "planned"]
 T = TypeVar("T")
@@ -120,6 +123,16 @@ def names_in(keys: Iterable[str]) -> list[str]:
     return sorted({p[1] for p in parts if p[2:] == ["spec.json"] or (p[2:3] == ["attempts"] and len(p) == 4)})
 
 
+def keys_by_run(storage: Store) -> dict[str, list[str]]:
+    """Every run under the storage URL, by name, with all of its keys: one listing."""
+    keys = storage.list("runs/")
+    found: dict[str, list[str]] = {name: [] for name in names_in(keys)}
+    for key in keys:
+        if (files := found.get(key.split("/")[1])) is not None:
+            files.append(key)
+    return found
+
+
 @dataclass(frozen=True)
 class PlainRun:
     """A run that a plain process trains, or was the last to train: its newest attempt."""
@@ -148,14 +161,17 @@ def plain_run(storage: Store, name: str) -> PlainRun | None:
 
 def list_runs(storage: Store) -> list[RunRecord]:
     """Every run under the storage URL, by name. One that can't be read is left out, with a warning that says why."""
-    keys = storage.list("runs/")
-    records = []
-    for name in names_in(keys):
+    present = keys_by_run(storage)
+
+    def read(name: str) -> RunRecord | None:
         try:
-            records.append(read_run(storage, name, keys))
+            return read_run(storage, name, present[name])
         except InputError as error:
             log.warning("%s is left out: %s", name, error)
-    return records
+            return None
+
+    with ThreadPoolExecutor(READERS) as pool:  # a run is some ten documents, each a request
+        return [record for record in pool.map(read, present) if record is not None]
 
 
 def list_fusions(storage: Store) -> list[dict[str, Any]]:

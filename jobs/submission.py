@@ -11,7 +11,7 @@ from alexvgg.architectures import architecture
 from alexvgg.campaign.estimate import Estimate, Speed, as_dict, estimate, measured, speed
 from alexvgg.campaign.plan import Campaign, Evaluation, Training, Work, name_of
 from alexvgg.config import Execution, RunSpec, from_dict, to_dict
-from alexvgg.data.plan import check_workers
+from alexvgg.data.plan import busy, check_workers
 from alexvgg.data.store import Store
 from alexvgg.errors import InputError
 from alexvgg.profiles import Profile
@@ -43,6 +43,7 @@ class Submission:
     steps: tuple[Step, ...]
     evaluations: tuple[tuple[Request, str], ...]  # and what storage says about each
     nodes: Nodes
+    link: float | None = None  # of each node, in bits a second, if it is known
 
     @property
     def execution(self) -> Execution:
@@ -64,11 +65,14 @@ class Submission:
     @property
     def hours_on_one_node(self) -> float | None:
         """Of all runs together, where the exchange of gradients between nodes is counted in; None where it isn't."""
-        counted = [s.estimate for s in self.pending if s.estimate.together is not None]
-        if not counted or len(counted) < len(self.pending):
+        if self.link is None or self.nodes[1] == 1 or not self.pending:
             return None
-        share = self.nodes[1]  # so many times the workers of one node
-        return sum(e.images / e.speed.images_per_s / e.workers * share for e in counted if e.speed is not None) / 3600
+        hours = 0.0
+        for e in (s.estimate for s in self.pending):
+            if e.speed is None or not e.speed.alone:
+                return None
+            hours += e.images / e.speed.images_per_s / (e.workers / self.nodes[1]) / 3600
+        return hours
 
     @property
     def is_done(self) -> bool:
@@ -143,11 +147,13 @@ def decide(
             raise _failed_before(spec.name, str(record.error))
         m = spec.model
         net = architecture(m.name, num_classes=m.num_classes, width=m.width, crop=m.crop)
-        alone = speed_of(spec)
-        together = None
-        if alone is not None and alone.alone and link is not None and nodes[1] > 1:
-            together = images_per_s(m, spec.train.global_batch, execution, nodes[1], alone.images_per_s, link)
-        left = estimate(spec, train_images, execution.workers, alone, record.consumed, together)
+        known, together = speed_of(spec), None
+        if known is not None and known.alone:
+            together, batch = known.images_per_s * execution.workers, spec.train.global_batch
+            if link is not None and nodes[1] > 1:
+                together = images_per_s(m, batch, execution, nodes[1], known.images_per_s, link)
+            together *= busy(batch, execution.workers)
+        left = estimate(spec, train_images, execution.workers, known, record.consumed, together)
         steps.append(Step(spec, record.state, net.params, left))
         works.append(Training(spec, float(net.macs * spec.train.epochs)))
     evaluations = []
@@ -160,7 +166,7 @@ def decide(
         works.append(work)
     name = runs[-1].name if target is None else name_of(target, works)
     campaign = Campaign(name, tuple(works), execution)
-    return Submission(campaign, tuple(steps), tuple(evaluations), nodes)
+    return Submission(campaign, tuple(steps), tuple(evaluations), nodes, link)
 
 
 def _speeds(

@@ -20,7 +20,7 @@ from alexvgg.campaign.plan import Campaign, Evaluation, Training, Work
 from alexvgg.config import STEPS_PER_POINT
 from alexvgg.data.store import Store
 from alexvgg.errors import InputError, resolve
-from alexvgg.runs import RunRecord, read_run, read_spec
+from alexvgg.runs import RunRecord, keys_by_run, read_run, read_spec
 from alexvgg.tracking.live import read_live
 
 READERS = 16
@@ -120,9 +120,12 @@ def overview(storage: Store, jobs: Jobs | None = None) -> Overview:
     with ThreadPoolExecutor(READERS) as pool:
         plans = list(pool.map(lambda name: _plan(storage, name), chosen))
         works = {w.node.name: w for plan in plans if isinstance(plan, Campaign) for w in plan.works}
-        loose = [name for name in _named(storage.list("runs/"), "spec.json") if name not in works]
+        present = keys_by_run(storage)
+        loose = [run for run, keys in present.items() if run not in works and f"runs/{run}/spec.json" in keys]
         names = [*works, *loose]
-        views = dict(zip(names, pool.map(lambda n: _view(storage, n, works.get(n), jobs), names), strict=True))
+        views = dict(
+            zip(names, pool.map(lambda n: _view(storage, n, works.get(n), jobs, present.get(n)), names), strict=True)
+        )
         drivers = list(pool.map(lambda name: _driver(storage, name, jobs), chosen))
     campaigns = [
         CampaignView(name, driver, _with_culprits(plan, views))
@@ -142,10 +145,10 @@ def _plan(storage: Store, name: str) -> Campaign | str:
         return str(error)
 
 
-def _view(storage: Store, name: str, work: Work | None, jobs: Jobs | None) -> WorkView:
-    """A work of a campaign, or the run of that name."""
+def _view(storage: Store, name: str, work: Work | None, jobs: Jobs | None, present: Iterable[str] | None) -> WorkView:
+    """A work of a campaign, or the run of that name; `present` are its keys, if they are known."""
     try:
-        return _look(storage, Training(read_spec(storage, name)) if work is None else work, jobs)
+        return _look(storage, Training(read_spec(storage, name)) if work is None else work, jobs, present)
     except InputError as error:
         return WorkView(name, _kind(work), "unreadable", error=str(error))
 
@@ -177,8 +180,8 @@ def _driver(storage: Store, campaign: str, jobs: Jobs | None) -> tuple[DriverVie
     return DriverView(holder.job, outcome or ("running" if alive else "gone")), holder.time
 
 
-def _look(storage: Store, work: Work, jobs: Jobs | None) -> WorkView:
-    record = read_run(storage, work.node.name) if isinstance(work, Training) else None
+def _look(storage: Store, work: Work, jobs: Jobs | None, present: Iterable[str] | None) -> WorkView:
+    record = read_run(storage, work.node.name, present) if isinstance(work, Training) else None
     records = attempts.history(storage, work.folder) if record is None else record.attempts
     finished = work.is_done(storage) if record is None else record.state == "finished"
     newest = records[-1] if records else None

@@ -72,6 +72,7 @@ OPTIONS = (
 )
 
 
+EVEN = 0.9  # of the workers' time in use: less is said
 NO_GPUS = "--price-per-gpu-hour needs a profile with gpus_per_node: here are no GPUs to pay for"
 
 
@@ -149,7 +150,7 @@ def plan_and_send(
             raise InputError(NO_GPUS)
         if dry_run or not as_json:
             hosts = 1 if here else nodes[1]  # all local nodes are on this machine
-            _show(submission, _exchanges(submission, hosts), link, price_per_gpu_hour, as_json)
+            _show(submission, _exchanges(submission, hosts), price_per_gpu_hour, as_json)
         if dry_run:
             return
         jobs, job, new = client(need(profile, place, "dashboard")), None, False
@@ -170,13 +171,11 @@ def _exchanges(submission: Submission, hosts: int) -> list[ExchangePlan]:
     return [planned_exchange(s.model, s.train.global_batch, submission.execution, hosts) for s in specs]
 
 
-def _show(
-    submission: Submission, exchanges: list[ExchangePlan], link: float | None, price: float | None, as_json: bool
-) -> None:
+def _show(submission: Submission, exchanges: list[ExchangePlan], price: float | None, as_json: bool) -> None:
     if as_json:
         hours, document = submission.worker_hours, submission.to_dict()
         for run, exchange in zip(document["runs"], exchanges, strict=True):
-            run["exchange"] = exchange.to_dict(link)
+            run["exchange"] = exchange.to_dict(submission.link)
         cost = None if price is None or hours is None else price * hours
         click.echo(json.dumps(document | {"cost": cost}, indent=2))
         return
@@ -187,6 +186,8 @@ def _show(
         f"{_count('node', least, most)}, {_count('worker', e.min_workers or e.workers, e.workers)} ({device}) "
         "sharing each global batch"
     )
+    if (uneven := _uneven(submission)) is not None:
+        click.echo(uneven)
     for step in submission.steps:
         s = step.spec
         start = f"{s.parent.how} from {s.parent.run}" if s.parent else f"random ({s.init.kind})"
@@ -201,10 +202,25 @@ def _show(
         scales = ",".join(map(str, request.test_scales)) if request.test_scales else "each net's own"
         click.echo(f"  {request.name:<24} {state:<9} {request.method} at Q={scales} of {' + '.join(request.runs)}")
     if e.workers > 1:
-        lines = (f"{s.spec.model.name}: {x.line(link)}" for s, x in zip(submission.steps, exchanges, strict=True))
+        lines = (
+            f"{s.spec.model.name}: {x.line(submission.link)}" for s, x in zip(submission.steps, exchanges, strict=True)
+        )
         click.echo("\n".join(dict.fromkeys(lines)))  # once for each net
     if submission.pending:
         click.echo(_together(submission, price))
+
+
+def _uneven(submission: Submission) -> str | None:
+    """What to say if a batch can't be shared evenly enough among the workers."""
+    from alexvgg.data.plan import as_fast, busy
+
+    workers, batch = submission.execution.workers, submission.steps[-1].spec.train.global_batch
+    if (used := busy(batch, workers)) > EVEN:
+        return None
+    return (
+        f"A step can't be shared evenly among {workers} workers: {1 - used:.0%} of their time they wait for those with "
+        f"the most of it, and {as_fast(batch, workers)} would be as fast."
+    )
 
 
 def _count(noun: str, least: int, most: int | None = None) -> str:

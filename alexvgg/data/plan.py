@@ -43,6 +43,18 @@ def most_rows(global_batch: int, ranks: int) -> int:
     return -(-lanes // ranks) * (global_batch // lanes)
 
 
+def as_fast(global_batch: int, ranks: int) -> int:
+    """The fewest ranks of which none holds more lanes in a step than one of `ranks` ranks: 32 for 33 to 63."""
+    lanes = lane_count(global_batch)
+    return -(-lanes // -(-lanes // ranks))
+
+
+def busy(global_batch: int, ranks: int) -> float:
+    """The share of the ranks' time that a step uses: it lasts as long as the rank with the most lanes takes."""
+    lanes = lane_count(global_batch)
+    return lanes / (ranks * -(-lanes // ranks))
+
+
 @dataclass(frozen=True)
 class EpochPlan:
     """`reading[l]` are lane l's sample ids in storage order, `order[l]` the same in the order of consumption."""
