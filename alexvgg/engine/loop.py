@@ -63,7 +63,8 @@ class Trainer:
     ) -> None:
         self.config, self.world, self.recorder = config, world, recorder
         self.net = net.to(world.device).to(memory_format=torch.channels_last)
-        self.schedule = Plateau(config.lr, config.plateau_patience, config.plateau_threshold)
+        chance = 1 - 1 / stuck.classes
+        self.schedule = Plateau(config.lr, config.plateau_patience, config.plateau_threshold, chance)
         self.optimizer = sgd(
             self.net, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay,
             decay_biases=config.decay_biases,

@@ -13,11 +13,14 @@ class Plateau:
 
     An epoch is better if its error is below the best one by more than `threshold`; after more than `patience` epochs
     in a row that aren't, the rate drops. Both papers leave the judgement to the eye: neither prints the two numbers.
+    Before the first epoch that is better than `chance`, the error of guessing, nothing has stopped falling: a deep net
+    may need some epochs to begin to learn, which it can't at a thousandth of its rate.
     """
 
     base_lr: float
     patience: int
     threshold: float
+    chance: float = math.inf
     best: float = math.inf
     waited: int = 0
     drops: int = 0
@@ -28,6 +31,8 @@ class Plateau:
 
     def observe(self, error: float) -> "Plateau":
         """The schedule after one more epoch with validation error `error`; NaN is never better."""
+        if self.best == math.inf and error >= self.chance - self.threshold:
+            return self
         if error < self.best - self.threshold:
             return replace(self, best=error, waited=0)
         if self.waited < self.patience:

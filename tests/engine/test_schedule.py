@@ -34,6 +34,18 @@ def test_it_is_pytorchs_with_three_drops(seed: int) -> None:
         assert ours.lr == pytest.approx(optimizer.param_groups[0]["lr"]), epoch
 
 
+def test_a_net_that_has_not_begun_to_learn_keeps_its_rate() -> None:
+    plateau = Plateau(0.01, patience=0, threshold=0.01, chance=0.9)
+    for error in (0.9, 0.92, 0.895, 0.9):
+        plateau = plateau.observe(error)
+    assert plateau == Plateau(0.01, patience=0, threshold=0.01, chance=0.9)
+    learning = plateau.observe(0.85)
+    assert (learning.lr, learning.best) == (0.01, 0.85)
+    assert learning.observe(0.9).lr == pytest.approx(0.001), "back at chance is no beginning"
+    one_class = Plateau(0.01, patience=0, threshold=0.01, chance=0.0)
+    assert one_class.observe(0.0).observe(0.0).lr == 0.01
+
+
 def test_nan_is_never_better() -> None:
     plateau = Plateau(0.01, 0, 0).observe(0.5).observe(float("nan"))
     assert (plateau.lr, plateau.best) == (0.001, 0.5)
