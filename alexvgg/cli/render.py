@@ -34,7 +34,7 @@ An account's first spot machine needs `aws iam create-service-linked-role --aws-
   export RAY_AUTH_MODE=token
   export RAY_AUTH_TOKEN="$(kubectl get secret {name} -o jsonpath='{{.data.auth_token}}' | base64 -d)"
   kubectl port-forward service/{name}-head-svc 8265 &
-Add {folder}/alexvgg.toml to yours and submit with --profile {name}.""",
+Add {folder}/alexvgg.toml to yours and submit with --profile {name}; `kubectl delete raycluster {name}` ends it.""",
     "skypilot": """Then, in the repository, after adding {folder}/alexvgg.toml to its alexvgg.toml:
   export RAY_AUTH_TOKEN="$(openssl rand -hex 32)"
   sky jobs launch --secret RAY_AUTH_TOKEN {folder}/task.yaml""",
