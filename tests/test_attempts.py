@@ -1,10 +1,14 @@
 """Attempts: one claim wins, the first end counts, and what is tried again is what trying again can mend."""
 
+import time
+
 import pytest
 from memory import MemoryStore
+from processes import dead_process
 
 from alexvgg import attempts
 from alexvgg.attempts import MAX_LOST, Attempt, Claim, Outcome, SupersededError
+from alexvgg.process import this_process
 
 RUN = "runs/vgg_a/"
 
@@ -86,6 +90,26 @@ def test_losses_without_progress_are_counted() -> None:
     )
     Attempt(store, RUN, records[-1].number).forgive()  # type: ignore[arg-type]
     assert after(store) == "open"
+
+
+def test_only_lost_attempts_count_as_lost() -> None:
+    store = MemoryStore()
+    outcomes: tuple[Outcome, ...] = ("lost", "stopped", "stopped", "lost", "lost")
+    for number, outcome in enumerate(outcomes, start=1):
+        attempt(store, number).end(outcome)
+    records = attempts.history(store, RUN)  # type: ignore[arg-type]
+    assert [attempts.lost_in_a_row(records[:n]) for n in range(6)] == [0, 1, 0, 0, 1, 2]
+
+
+def test_a_process_of_this_machine_that_is_gone_does_not_seem_alive() -> None:
+    def seems_alive(process: str, age: float = 0) -> bool:
+        claim = Claim("a process", {}, process=process, time=time.time() - age)
+        return attempts.seems_alive(attempt(MemoryStore(), 1), claim)
+
+    assert seems_alive(this_process())
+    assert not seems_alive(dead_process())
+    assert seems_alive("elsewhere 1 2")
+    assert not seems_alive("elsewhere 1 2", age=99)
 
 
 def test_pauses_double_up_to_a_limit() -> None:

@@ -3,7 +3,7 @@
 import pytest
 from memory import MemoryStore
 
-from alexvgg.lease import BEAT_SECONDS, DEAD_SECONDS, Lease, LeaseLostError, Newcomer, fences, outcome_of
+from alexvgg.lease import BEAT_SECONDS, DEAD_SECONDS, Lease, LeaseLostError, Newcomer, fences, is_ending, outcome_of
 
 
 class World:
@@ -63,3 +63,15 @@ def test_of_two_newcomers_one_wins() -> None:
     first, second = world.newcomer("c-d2"), world.newcomer("c-d3")
     assert first.take() is not None
     assert second.take() is None
+
+
+def test_the_twelfth_driver_follows_the_eleventh() -> None:
+    world = World()
+    for number in range(1, 13):
+        lease = world.lease(f"c-d{number}")
+        assert lease.fence == number
+        assert world.newcomer("other").take() is None
+        world.ended.add(f"c-d{number}")
+    lease.end("finished")
+    assert fences(world.store, "c") == list(range(1, 13))  # type: ignore[arg-type]
+    assert is_ending(world.store, "c", "c-d12")  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from memory import MemoryStore
-from processes import wait_for
+from processes import dead_process, wait_for
 
 from alexvgg import plain
 from alexvgg.attempts import BEAT_SECONDS, DEAD_SECONDS, Attempt, Claim, Outcome, SupersededError, failure, history
@@ -57,8 +57,7 @@ def test_a_process_of_this_machine_that_lives_is_left_alone() -> None:
 
 
 def test_a_process_of_this_machine_that_is_dead_is_succeeded_at_once() -> None:
-    code = "from alexvgg.process import this_process; print(this_process())"
-    dead = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    dead = dead_process()
     assert lives_here(dead) is False
     store, clock, first = claimed(dead)
     second = newcomer(store, clock).take()

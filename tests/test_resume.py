@@ -153,17 +153,22 @@ def test_sigterm_stops_all_ranks_of_torchrun_at_the_same_step(spec: RunSpec, dig
     assert exchanges == [("factors", ["fc6", "fc7"]), ("none", [])], "fc8 is small: its gradient is fewer bytes"
 
 
-def test_a_checkpoint_that_cannot_be_stored_stops_the_run_with_the_cause(
-    spec: RunSpec, digits_url: str, undisturbed: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def fill_disk(spec: RunSpec, checkpoints: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let there be room for so many checkpoints and no more."""
     put = FileStore.put
 
     def full(self: FileStore, key: str, data: bytes) -> None:
-        if "momentum" in key and committed(spec, self):
+        if "momentum" in key and len(committed(spec, self)) >= checkpoints:
             raise StoreError(f"writing {key}: the disk is full")
         put(self, key, data)
 
     monkeypatch.setattr(FileStore, "put", full)
+
+
+def test_a_checkpoint_that_cannot_be_stored_stops_the_run_with_the_cause(
+    spec: RunSpec, digits_url: str, undisturbed: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill_disk(spec, 1, monkeypatch)
     execution = Execution(digits_url, tmp_path.as_uri(), checkpoint_minutes=0.001)
     with pytest.raises(UploadError, match=r"could not be stored.*the disk is full"):
         run.train(spec, execution, ALONE)
@@ -171,3 +176,13 @@ def test_a_checkpoint_that_cannot_be_stored_stops_the_run_with_the_cause(
     monkeypatch.undo()
     run.train(spec, execution, ALONE)
     assert_the_same(undisturbed, open_store(execution.storage_url), spec)
+
+
+def test_a_stop_whose_checkpoint_cannot_be_stored_does_not_say_that_there_is_one(
+    spec: RunSpec, digits_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wishes = Wishes()
+    At(1, monkeypatch, wishes.stop.set)
+    fill_disk(spec, 0, monkeypatch)
+    with pytest.raises(UploadError, match=r"could not be stored.*the disk is full"):
+        run.train(spec, Execution(digits_url, tmp_path.as_uri()), ALONE, wishes=wishes)

@@ -105,6 +105,12 @@ def test_what_others_put_there_is_no_run(storage: Store) -> None:
     assert [w.name for w in overview(storage).runs] == [A.name, B.name]
 
 
+def test_rows_of_other_weights_are_not_the_runs(storage: Store) -> None:
+    members = [{"run": A.name, "weights": "old", "test_scales": [384]}]
+    storage.put(FOLDER + "eval/dense-q384.json", json.dumps({"method": "dense", "members": members}).encode())
+    assert [row["members"][0]["weights"] for row in read_run(storage, A.name).evaluation] == ["0"]
+
+
 def test_a_claim_makes_a_run(storage: Store) -> None:
     storage.put("runs/claimed/attempts/1.json", b'{"job": "j", "execution": {}}')
     assert "claimed" in run_names(storage)

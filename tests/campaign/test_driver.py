@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from memory import MemoryStore
 
-from alexvgg.attempts import BEAT_SECONDS, DEAD_SECONDS, Attempt, Claim
+from alexvgg.attempts import BEAT_SECONDS, DEAD_SECONDS, FIRST_PAUSE, Attempt, Claim
 from alexvgg.campaign.dag import Node, Workers
 from alexvgg.campaign.driver import Driver, JobState
 from alexvgg.campaign.overview import overview
 from alexvgg.campaign.plan import Campaign, Training
 from alexvgg.config import Execution, ModelConfig
-from alexvgg.lease import Newcomer, is_ending
+from alexvgg.lease import DEAD_SECONDS as SILENT_SECONDS
+from alexvgg.lease import LeaseLostError, Newcomer, is_ending
 from alexvgg.planning import Images, Start, plan_runs
 from alexvgg.recipes import GEOMETRIES, RECIPES
 
@@ -81,10 +82,10 @@ def test_six_losses_in_a_row_are_a_failure() -> None:
 
 
 class Quiet:
-    """A cluster that knows no job, and a clock."""
+    """A cluster that knows no job, a clock, and what a driver says."""
 
     def __init__(self) -> None:
-        self.now, self.jobs = 0.0, dict[str, JobState]()
+        self.now, self.jobs, self.said = 0.0, dict[str, JobState](), list[str]()
 
     def clock(self) -> float:
         return self.now
@@ -99,16 +100,21 @@ class Quiet:
         raise RuntimeError(f"there is no job {job}")
 
 
+def newcomer(store: Any, job: str, cluster: Quiet) -> Newcomer:
+    return Newcomer(store, "one", job, lambda _: False, cluster.clock)
+
+
 def claimed(by: str = "other") -> tuple[MemoryStore, Quiet, Driver, Attempt]:
     """A driver that finds an attempt which someone has claimed, whose job the cluster doesn't know."""
     store, cluster = MemoryStore(), Quiet()
     attempt = Attempt(store, "runs/a/", 1)  # type: ignore[arg-type]
     attempt.claim(Claim("a-a1", {}, by, 1))
-    lease = Newcomer(store, "one", "one-d1", lambda _: False, cluster.clock).take()  # type: ignore[arg-type]
+    lease = newcomer(store, "one-d1", cluster).take()
     plan: Any = SimpleNamespace(
         name="one", works=(Work(Node("a")),), nodes=[Node("a")], workers=Workers(2, 2), execution=Execution("d", "s")
     )
-    return store, cluster, Driver(store, plan, cluster, lease, clock=cluster.clock), attempt  # type: ignore[arg-type]
+    driver = Driver(store, plan, cluster, lease, clock=cluster.clock, say=cluster.said.append)  # type: ignore[arg-type]
+    return store, cluster, driver, attempt
 
 
 def look_for(driver: Driver, cluster: Quiet, seconds: float) -> None:
@@ -184,6 +190,52 @@ def test_a_driver_at_work_hears_that_what_was_stopped_shall_go_on() -> None:
     attempt.forgive()
     look_for(driver, cluster, BEAT_SECONDS + 1)
     assert driver.states == {"a": "open"}
+
+
+def test_a_driver_at_work_is_heard_and_hears_of_its_successor() -> None:
+    store, cluster, driver, _ = claimed()
+    cluster.jobs["a-a1"] = JobState(active=True)
+    other = newcomer(store, "one-d2", cluster)
+    while cluster.now < 3 * SILENT_SECONDS:
+        look_for(driver, cluster, 1)
+        assert other.take() is None
+    cluster.now += SILENT_SECONDS + 1
+    assert other.take() is not None, "it was silent for long"
+    with pytest.raises(LeaseLostError):
+        driver.tick()
+
+
+def test_what_was_lost_is_not_tried_again_at_once() -> None:
+    _, cluster, driver, attempt = claimed(by="one")
+    cluster.jobs["a-a1"] = JobState(active=False, message="Traceback\nnode died")
+    driver.tick()
+    assert (attempt.outcome(), driver.states) == ("lost", {"a": "waiting"})
+    assert cluster.said[-1] == "[1/1] a: attempt 1 was lost, the next in 2 s: node died"
+    cluster.now += FIRST_PAUSE - 0.1
+    driver.tick()
+    assert driver.states == {"a": "waiting"}
+    cluster.now += 0.2
+    driver.tick()
+    assert driver.states == {"a": "open"}
+    driver.tick()
+    assert cluster.said.count("waiting for 2 free workers; the cluster has 0") == 1
+
+
+@pytest.mark.parametrize(("by", "state"), [("one", "stopped"), ("other", "open")])
+def test_a_stop_of_another_campaign_is_no_stop_of_this_one(by: str, state: str) -> None:
+    _, cluster, driver, attempt = claimed(by)
+    cluster.jobs["a-a1"] = JobState(active=False, stopped=True)
+    driver.tick()
+    assert (attempt.outcome(), driver.states) == ("stopped", {"a": state})
+
+
+def test_a_failure_is_said_with_its_reason() -> None:
+    _, cluster, driver, attempt = claimed()
+    cluster.jobs["a-a1"] = JobState(active=False)
+    attempt.end("failed", "the loss is nan")
+    driver.tick()
+    assert cluster.said[-1] == "[1/1] a failed: the loss is nan"
+    assert driver.summary() == "0 of 1 runs and evaluations are finished"
 
 
 def test_a_given_parent_is_not_waited_for() -> None:

@@ -34,6 +34,16 @@ def test_a_view_depends_on_its_key_alone() -> None:
     assert (view.dtype, view.shape) == (np.uint8, (3, 32, 32))
 
 
+def test_draws_never_change() -> None:
+    """A run that an older version began goes on with the same views."""
+    draws = Augmentation((256, 512), 224, True, 0.1, np.eye(3)).draw(sample_keys(1, 2, np.arange(4)))
+    assert draws.shorter.tolist() == [494, 411, 407, 262]
+    assert draws.mirrored.tolist() == [False, True, False, True]
+    np.testing.assert_allclose(draws.right, [0.34618, 0.9825, 0.64192, 0.38979], atol=1e-4)
+    np.testing.assert_allclose(draws.down, [0.91025, 0.78121, 0.68313, 0.21431], atol=1e-4)
+    np.testing.assert_allclose(draws.colour[0], [0.0857, 0.13357, 0.0177], atol=1e-4)
+
+
 def test_half_of_the_views_are_mirrored_and_none_where_that_changes_the_class() -> None:
     def falling(pictures: NDArray[np.float64]) -> float:
         return float((pictures[:, 16, 0] > pictures[:, 16, -1]).mean())

@@ -109,6 +109,16 @@ def test_what_no_job_uses_makes_room(counted: tuple[Dataset, Counting], tmp_path
     assert files(tmp_path)
 
 
+def test_what_is_only_read_stays_in_use(digits: Dataset, tmp_path: Path) -> None:
+    cache, split, store = Cache(tmp_path, PLENTY), digits.train, digits.store
+    data = store.get_range(split.shards[0], int(split.offsets[0]), int(split.sizes[0]))
+    cache.keep(store, split, 0, data)
+    (file,) = files(tmp_path)
+    os.utime(file, (0, 0))
+    assert [found for _, found in cache.find(store, split, [0])] == [data]
+    assert time.time() - file.stat().st_mtime < 60
+
+
 def test_a_full_disk_costs_the_cache_but_not_the_run(
     counted: tuple[Dataset, Counting], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -131,6 +131,18 @@ def test_reads_go_over_small_gaps_but_not_over_large_ones(monkeypatch: pytest.Mo
     assert [s for r in reads_of(split, range(100)) for s in r.samples] == list(range(100))
 
 
+def test_a_read_never_spans_two_shards() -> None:
+    """By their offsets the second one's samples lie just behind the first one's."""
+    assert [r.samples for r in reads_of(split_of([5, 5]), [0, 1, 7, 8])] == [(0, 1), (7, 8)]
+
+
+def test_far_into_a_shard_reads_are_as_long_as_at_its_beginning() -> None:
+    near = replace(split_of([40]), offsets=np.arange(40) << 20)
+    far = replace(near, offsets=near.offsets + (1 << 30))
+    assert [len(r.samples) for r in reads_of(near, range(40))] == [16, 16, 8]
+    assert list(reads_of(far, range(40))) == list(reads_of(near, range(40)))
+
+
 def fetcher(store: MemoryStore, split: Split, plan: EpochPlan, budget: int = PLENTY, threads: int = 4) -> Fetcher:
     reads = plan_reads(split, plan, range(len(plan.order)), 0, budget)
     return Fetcher(store, split, reads, budget=budget, threads=threads, meters=Meters())  # type: ignore[arg-type]

@@ -108,6 +108,11 @@ def test_what_is_wrong_with_samples_is_named(tar: bytes, sentence: str) -> None:
         index_shard("x.tar", tar)
 
 
+def test_only_json_describes_a_label() -> None:
+    members = {"1.jpg": b"x", "1.json": b'{"label": 1}', "1.txt": b'{"label": 2}'}
+    assert index_shard("x.tar", tar_of(members)).labels == [1]
+
+
 FOREIGN = {
     "./train.v1/n01/a.b/0001.JPEG": image(1),
     "./train.v1/n01/a.b/0001.json": b'{"label": 7, "filename": "0001.JPEG"}',

@@ -1,9 +1,15 @@
 """What is subtracted: the same part of the mean image at every crop."""
 
+import hashlib
+import io
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from smalldata import pack
 
 from alexvgg.data.mean import mean_of
 from alexvgg.data.shards import Dataset, open_dataset
@@ -49,3 +55,18 @@ def test_a_dataset_without_its_mean_image_says_what_to_do(
     store.put("mean.npy", digits.store.get("mean.npy")[:-1] + b"x")
     with pytest.raises(InputError, match=r"mean\.npy isn't the dataset's"):
         mean_of(old, "image", 32)
+
+
+class Attack:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (print, ("code ran",))
+
+
+def test_a_pickle_in_the_place_of_the_mean_image_is_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store, file = pack(open_store(tmp_path.as_uri())), io.BytesIO()
+    np.save(file, np.array([Attack()], dtype=object), allow_pickle=True)
+    store.put("mean.npy", file.getvalue())
+    dataset = replace(open_dataset(store), mean_sha256=hashlib.sha256(file.getvalue()).hexdigest())
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        dataset.mean_image()
+    assert "code ran" not in capsys.readouterr().out

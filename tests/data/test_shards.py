@@ -110,3 +110,12 @@ def test_an_index_that_lies_is_refused(
     path.write_text(json.dumps({**index, column: change(index[column])}))
     with pytest.raises(InputError, match=rf"{path.name}.*{told}"):
         open_dataset(open_store(folder.as_uri()))
+
+
+@pytest.mark.parametrize("document", [[], "index", 7, None])
+def test_an_index_of_another_kind_is_named(digits: Dataset, tmp_path: Path, document: object) -> None:
+    folder = copied(digits, tmp_path)
+    key = f"index/{digits.train.shards[1]}.json"
+    (folder / key).write_text(json.dumps(document))
+    with pytest.raises(InputError, match=f"{key} is no index of a shard"):
+        open_dataset(open_store(folder.as_uri()))

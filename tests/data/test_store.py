@@ -1,5 +1,6 @@
 """One contract, four services; and what a network does to it."""
 
+import os
 import shutil
 import urllib.error
 import urllib.request
@@ -159,6 +160,15 @@ def test_one_of_many_writers_wins(conditional: Store) -> None:
         wins = list(pool.map(lambda n: conditional.put_new("commit", str(n).encode()), range(16)))
     assert sum(wins) == 1
     assert conditional.get("commit") == str(wins.index(True)).encode()
+
+
+def test_a_claim_is_on_the_disk_before_anyone_sees_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[object] = []
+    fsync, link = os.fsync, os.link
+    monkeypatch.setattr(os, "fsync", lambda file: (steps.append(os.fstat(file).st_size), fsync(file)))
+    monkeypatch.setattr(os, "link", lambda *paths: (steps.append("link"), link(*paths)))
+    assert open_store(tmp_path.as_uri()).put_new("runs/a/attempts/1.json", b"claimed")
+    assert steps == [7, "link"]
 
 
 def test_a_service_without_conditional_writes_is_named_and_nothing_is_written(

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from images import mixed_dataset
+from PIL import Image
 
 from alexvgg.data import validation as module
 from alexvgg.data.decode import Pixels, decode
@@ -15,7 +16,7 @@ from alexvgg.data.shards import Dataset, Split
 from alexvgg.data.store import Store
 from alexvgg.data.undecodable import Undecodable
 from alexvgg.data.validation import Validation, parts
-from alexvgg.data.views import resized_size, whole
+from alexvgg.data.views import RESAMPLE, resized_size, whole
 from alexvgg.errors import InputError
 
 
@@ -32,6 +33,19 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def test_centre_crops_show_each_image_once(digits: Dataset, world: int) -> None:
     shares = [validation(digits, rank, world).central(384, 32) for rank in range(world)]
     assert sorted(i for share in shares for b in share for i in b.samples.tolist()) == list(range(360))
+
+
+def test_centre_crops_have_their_images_pixels_and_labels(digits: Dataset) -> None:
+    for batch in validation(digits).central(384, 32):
+        ids = batch.samples.tolist()
+        assert batch.labels.tolist() == digits.val.labels[ids].tolist()
+        assert batch.weights.tolist() == [1.0] * len(ids)
+        for i, data in read_all(digits.store, digits.val, ids[:3]).items():
+            image = Image.fromarray(decode(data))
+            resized = image.resize(resized_size(*image.size, 55), RESAMPLE)
+            left, top = (resized.width - 32) // 2, (resized.height - 32) // 2
+            expected = np.asarray(resized.crop((left, top, left + 32, top + 32)), float).transpose(2, 0, 1)
+            assert np.abs(batch.images[ids.index(i)].numpy() - expected).mean() <= 1.0
 
 
 @pytest.mark.parametrize("images", [0, 1, 31, 32, 33, 360, 2047, 50_000])

@@ -33,11 +33,15 @@ def test_crop_is_the_same_part_of_the_whole(size: tuple[int, int], shorter: int)
         assert np.abs(got - expected).mean() <= 1.0
 
 
-def test_central_view_is_central() -> None:
-    ramp = np.stack([np.tile(np.arange(64, dtype=np.uint8), (48, 1))] * 3, axis=2)
+@pytest.mark.parametrize("size", [(64, 48), (48, 64), (50, 50)])
+def test_central_view_is_central_across_and_down(size: tuple[int, int]) -> None:
+    width, height = size
+    ramp = np.zeros((height, width, 3), np.uint8)
+    ramp[:, :, 0], ramp[:, :, 1] = np.arange(width), np.arange(height)[:, None]
     view = central(ramp, 55, 32).astype(float)
     assert view.shape == (3, 32, 32)
-    assert view.mean() == pytest.approx(31.5, abs=1.0)
+    assert view[0].mean() == pytest.approx((width - 1) / 2, abs=1.0)
+    assert view[1].mean() == pytest.approx((height - 1) / 2, abs=1.0)
 
 
 @given(st.integers(40, 700), st.integers(40, 700), st.integers(256, 512), st.floats(0, 1, exclude_max=True),
@@ -56,6 +60,15 @@ def test_random_crop_is_pillows_at_the_same_place(
     box = (x, y, min(x + part, width), min(y + part, height))
     expected = np.asarray(Image.fromarray(image).resize((224, 224), RESAMPLE, box=box), float).transpose(2, 0, 1)
     assert view.shape == (3, 224, 224)
+    assert np.abs(view - expected).mean() <= 0.5
+
+
+@pytest.mark.parametrize(("shortest", "shorter"), [(255, 256), (375, 376), (376, 376), (377, 376), (510, 512)])
+def test_a_crop_at_almost_the_images_own_size_is_resized_too(shortest: int, shorter: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (shortest, shortest + 40, 3), dtype=np.uint8)
+    view, part = random_crop(image, shorter, 224, 0.0, 0.0), 224 * shortest / shorter
+    box = (0, 0, part, part)
+    expected = np.asarray(Image.fromarray(image).resize((224, 224), RESAMPLE, box=box), float).transpose(2, 0, 1)
     assert np.abs(view - expected).mean() <= 0.5
 
 

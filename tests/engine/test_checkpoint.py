@@ -1,5 +1,6 @@
 """Checkpoints: whole or not at all, checked before they are parsed, never unpickled."""
 
+import hashlib
 import json
 import pickle
 from pathlib import Path
@@ -106,6 +107,14 @@ def test_a_flipped_bit_is_found(store: Store, file: str) -> None:
     key = damage(store, 1, file)
     with pytest.raises(DamagedError, match=key):
         checkpoint.load_latest(store, "c/", ALONE)
+
+
+def test_a_bit_flipped_on_the_way_is_read_again_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest, answers = hashlib.sha256(b"weights").hexdigest(), [b"veights", b"weights", b"veights", b"veights"]
+    monkeypatch.setattr(store, "get", lambda _key: answers.pop(0))
+    assert checkpoint.verified(store, "model", digest) == b"weights"
+    with pytest.raises(DamagedError, match="model is damaged"):
+        checkpoint.verified(store, "model", digest)
 
 
 def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(

@@ -49,5 +49,13 @@ def test_a_stalled_loader_is_named_while_training_waits(caplog: pytest.LogCaptur
     assert caplog.text.count("the loader is reading train-000003.tar") == 1
 
 
+def test_a_short_wait_for_data_is_not_spoken_of(caplog: pytest.LogCaptureFixture) -> None:
+    watch = StallWatch(lambda: "reading", seconds=1.0)
+    with watch:
+        time.sleep(0.6)
+    watch.close()
+    assert not caplog.text
+
+
 def test_with_one_class_nothing_can_be_stuck() -> None:
     assert StuckStart(1, 0, "").observe([0.0] * STUCK_WINDOW, 10**6) is None

@@ -1,6 +1,7 @@
 """The trainer between two steps: what any rank wishes, what the losses say, and what never waits."""
 
 import itertools
+import json
 import math
 from collections.abc import Iterator
 from functools import partial
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from alexvgg.batch import Batch
 from alexvgg.config import TrainConfig
+from alexvgg.engine.checkpoint import Checkpoint
 from alexvgg.engine.device import LAG, OnDevice, Readback
 from alexvgg.engine.guards import DivergedError, StuckStart
 from alexvgg.engine.loop import STEPS_PER_POINT, Trainer
@@ -38,8 +40,10 @@ class Notes:
     def __init__(self) -> None:
         self.points: list[tuple[int, float]] = []
         self.warnings: list[int] = []
+        self.losses: list[float] = []
 
-    def step(self, batch: Batch, share: Tensor) -> None: ...
+    def step(self, batch: Batch, share: Tensor) -> None:
+        self.losses.append(share.item())
 
     def point(self, step: int, loss: float) -> None:
         self.points.append((step, loss))
@@ -59,14 +63,16 @@ def batches(n: int, scale: float = 1.0) -> Iterator[Batch]:
 
 
 def trainer(
-    notes: Notes, wishes: Wishes | None = None, *, lr: float = 1e-3, saved: list[int] | None = None, **more: Any
-) -> Trainer:
+    notes: Notes, wishes: Wishes | None = None, *, lr: float = 1e-3, patience: int = 2, saved: list[int] | None = None,
+    **more: Any,
+) -> Trainer:  # fmt: skip
     """A trainer that appends the steps at which it saves to `saved`."""
     torch.manual_seed(0)
     steps = saved if saved is not None else []
+    config = TrainConfig(global_batch=SAMPLES, lr=lr, epochs=9, plateau_patience=patience)
     made = Trainer(
-        Linear(), TrainConfig(global_batch=SAMPLES, lr=lr, epochs=9), World(0, 1, CPU), Normalisation((0.0, 0.0, 0.0)),
-        notes, StuckStart(CLASSES, 10**6, ""), wishes=wishes, save=lambda: steps.append(made.step), **more,
+        Linear(), config, World(0, 1, CPU), Normalisation((0.0, 0.0, 0.0)), notes, StuckStart(CLASSES, 10**6, ""),
+        wishes=wishes, save=lambda: steps.append(made.step), **more,
     )  # fmt: skip
     return made
 
@@ -80,6 +86,15 @@ def test_points_and_the_epochs_mean_hold_every_step_once() -> None:
         losses.append(again.update(batch, again.wishes.flags(keeps_time=True))[0].item())
     assert metrics["train/loss_epoch"] == pytest.approx(math.fsum(losses) / 23)
     assert [loss for _, loss in notes.points] == pytest.approx([sum(losses[:10]) / 10, sum(losses[10:20]) / 10])
+
+
+@pytest.mark.parametrize("steps", [3, 13])
+def test_each_epochs_mean_loss_is_of_its_own_steps(steps: int) -> None:
+    notes = Notes()
+    t = trainer(notes)
+    for number in range(3):
+        mean = t.epoch(batches(steps), steps * SAMPLES, steps)["train/loss_epoch"]
+        assert mean == pytest.approx(math.fsum(notes.losses[number * steps :]) / steps)
 
 
 def test_a_compiled_net_has_the_losses_of_the_eager_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,6 +171,50 @@ def test_the_learning_rate_drops_for_the_optimizer_too() -> None:
     assert [g["lr"] for g in t.optimizer.param_groups] == pytest.approx([1e-4, 1e-4])
 
 
+def epoch(t: Trainer, error: float) -> None:
+    t.epoch(batches(2), 2 * SAMPLES, 2)
+    t.observe(error)
+
+
+def stored(t: Trainer) -> Checkpoint:
+    """What a checkpoint of now would hold when it is read."""
+    files = {file: {name: tensor.clone() for name, tensor in group.items()} for file, group in t.tensors().items()}
+    return Checkpoint(t.step, files["model"], files["momentum"], json.loads(json.dumps(t.progress())))
+
+
+ERRORS = (0.5, 0.5, 0.5, 0.5, 0.5, 0.4, 0.4, 0.4)
+RATES = [1e-2] * 2 + [1e-3] * 2 + [1e-4] * 3 + [1e-5]  # after each epoch, with a patience of one
+
+
+@pytest.mark.parametrize("resumed", range(1, len(ERRORS)))
+def test_after_a_drop_a_resumed_run_is_bitwise_the_uninterrupted_one(resumed: int) -> None:
+    whole, again = (trainer(Notes(), lr=1e-2, patience=1) for _ in range(2))
+    trained = [whole]
+    for number, error in enumerate(ERRORS):
+        if number == resumed:
+            again.resume(stored(whole))
+            trained.append(again)
+        for t in trained:
+            epoch(t, error)
+            assert [g["lr"] for g in t.optimizer.param_groups] == pytest.approx([RATES[number]] * 2)
+    assert again.schedule == whole.schedule
+    assert torch.equal(again.net.fc.weight, whole.net.fc.weight)  # type: ignore[union-attr, arg-type]
+
+
+def test_the_velocity_outlives_a_drop_of_the_learning_rate() -> None:
+    def velocity() -> Tensor:
+        return t.optimizer.param_groups[0]["lr"] * t.tensors()["momentum"]["fc.weight"]
+
+    t = trainer(Notes(), lr=1e-2, patience=1)
+    epoch(t, 0.5)
+    epoch(t, 0.5)
+    t.epoch(batches(2), 2 * SAMPLES, 2)
+    before = velocity()
+    t.observe(0.5)
+    assert t.optimizer.param_groups[0]["lr"] == pytest.approx(1e-3)
+    torch.testing.assert_close(velocity(), before)
+
+
 def test_numbers_are_read_two_steps_later_and_none_is_lost() -> None:
     readback, read = Readback(), []
     for step in range(1, 8):
@@ -194,6 +253,32 @@ def test_wishes_of_an_epochs_last_steps_are_heard_after_it(monkeypatch: pytest.M
     t.epoch(batches(1), SAMPLES, 1)
     with pytest.raises(Stopped):
         t.stop_if_wished()
+
+
+@pytest.mark.parametrize("when", [8, 9, 10])
+def test_one_wish_to_look_in_an_epochs_last_steps_is_enough(when: int) -> None:
+    looked: list[Wishes] = []
+
+    class Once(Wishes):
+        calls = 0
+
+        def flags(self, *, keeps_time: bool) -> tuple[float, float, float, float]:
+            self.calls += 1
+            return 0.0, 0.0, float(self.calls == when), 0.0
+
+    trainer(Notes(), Once(look=looked.append)).epoch(batches(10), 10**6, 10)
+    assert len(looked) == 1
+
+
+def test_weights_are_compared_now_and_then_and_before_every_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[int] = []
+    monkeypatch.setattr("alexvgg.engine.loop.STEPS_PER_CHECK", 5)
+    monkeypatch.setattr("alexvgg.engine.loop.check_replicas", lambda _net, _world, step: compared.append(step))
+    t = trainer(Notes())
+    t.epoch(batches(13), 10**6, 13)
+    assert compared == [5, 10, 13], "the last one is at the epoch's end"
+    t.progress()
+    assert compared == [5, 10, 13, 13]
 
 
 def test_no_checkpoint_is_made_of_lost_weights() -> None:

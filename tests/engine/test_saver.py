@@ -91,3 +91,14 @@ def test_a_failed_upload_is_told_and_nothing_is_written_after_it(store: SlowStor
     saver.save(2, tensors(0), {})
     saver.close()
     assert store.list("c/") == []
+
+
+def test_a_failed_upload_is_raised_when_asked_for(store: SlowStore) -> None:
+    saver = Saver(store, "c/", keep=2)
+    store.broken = True
+    store.go.set()
+    saver.check()
+    saver.save(1, tensors(0), {})
+    saver.close()
+    with pytest.raises(UploadError, match=r"checkpoint of step 1 could not be stored.*the disk is full"):
+        saver.check()

@@ -50,6 +50,11 @@ def test_nothing_is_right_without_a_number() -> None:
     assert Counts.of(torch.zeros(3, 10), torch.tensor([0, 1, 2]), torch.ones(3)) == Counts(3, 3, 3)
 
 
+def test_errors_are_per_cent_of_all_images() -> None:
+    counts = Counts(200, 50, 10)
+    assert (counts.top1_error, counts.top5_error) == (25.0, 5.0)
+
+
 def test_an_empty_set_has_no_error() -> None:
     empty = Counts.of(torch.zeros(0, 10), torch.zeros(0, dtype=torch.int64), torch.zeros(0))
     assert empty.top1_error is None

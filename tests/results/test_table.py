@@ -124,6 +124,13 @@ def test_first_weights_that_are_not_the_papers_stand_behind_the_run() -> None:
         assert [r.changed for r in rows] == [(shown,) if shown else ()] * 2, "of E, and of what starts from it"
 
 
+def test_a_parent_of_another_recipe_stands_behind_the_run() -> None:
+    e, b = record("vgg_e-s256", 4.0), SPECS["vgg_b-s256"]
+    assert e.spec is not None
+    child = replace(e, spec=replace(e.spec, parent=Parent(b.name, "transplant")))
+    assert [r.changed for r in filled("table3", [child]) if r.run] == [(f"parent={b.name}",)]
+
+
 def test_a_parent_with_other_settings_stands_behind_the_run() -> None:
     e, a = record("vgg_e-s256", 4.0), record("vgg_a-s256", 4.0)
     assert e.spec is not None

@@ -1,0 +1,37 @@
+"""Rows that travel and sums, in a group of one rank. The exchange of several: test_distributed.py."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from alexvgg.engine.exchange import Rows
+from alexvgg.engine.world import World
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def group(tmp_path: Path) -> Iterator[dist.ProcessGroup]:
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    assert dist.group.WORLD is not None
+    yield dist.group.WORLD
+    dist.destroy_process_group()
+
+
+def test_a_short_step_holds_no_row_of_the_step_before(group: dist.ProcessGroup) -> None:
+    rows = Rows(4, World(0, 1, CPU), group)
+    rows.add(torch.ones(1, 3), last=False)
+    rows.add(torch.full((3, 3), 2.0), last=True)
+    assert rows.gathered()[:, 0].tolist() == [1, 2, 2, 2]
+    rows.add(torch.full((2, 3), 5.0), last=True)
+    assert rows.gathered()[:, 0].tolist() == [5, 5, 0, 0]
+
+
+@pytest.mark.usefixtures("group")
+def test_a_sum_leaves_what_is_summed() -> None:
+    world, mine = World(0, 2, CPU), torch.ones(3)  # a world of one would leave the collective out
+    assert world.sum(mine) is not mine
+    assert world.sum(mine).tolist() == mine.tolist() == [1, 1, 1]
