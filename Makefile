@@ -1,13 +1,14 @@
 # make demo   set up, train VGG A and E on a local four-node cluster, show the table
 # make test   the tests
 # make chaos  tests in which machines and services are lost under a training
+# make soak   the same at random for some minutes: make soak SEED=7 MINUTES=20
 # All make .venv themselves; a second call reuses it.
 
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: demo test chaos lint bench golden lock clean
+.PHONY: demo test chaos soak lint bench golden lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/alexvgg cluster up --nodes 4
@@ -21,6 +22,9 @@ test: $(VENV)/ready
 
 chaos: $(VENV)/ready
 	$(BIN)/python -m pytest -m chaos --capture=no --durations=0
+
+soak: $(VENV)/ready
+	PYTHONPATH=tests $(BIN)/python tests/soak.py --seed $(or $(SEED),1) --minutes $(or $(MINUTES),20)
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
