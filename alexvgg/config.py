@@ -182,6 +182,7 @@ class Execution:
     mlflow_url: str | None = None
     workers: Positive = 1
     min_workers: Positive | None = None  # elastic: as many as there are from this to `workers`; None: just `workers`
+    most_workers: Positive | None = None  # that the cluster holds after it has grown; None: it doesn't grow
     gpus_per_worker: Annotated[int, Field(ge=0)] = 0
     decode_threads: Positive | None = None  # None: one for each core that a rank has
     read_threads: Positive = 16

@@ -63,6 +63,10 @@ class Profile:
     gpus_per_node: Annotated[
         int, Field(ge=0, description="GPUs of each node, one worker for each; 0: one worker on the node's CPUs")
     ] = 0
+    max_nodes: Annotated[
+        int | None,
+        Field(ge=1, description="Nodes that train, if the cluster adds them by itself for what waits: at most so many"),
+    ] = None
     gpu: Annotated[
         Literal["A100", "A100-80GB", "A10G", "H100", "H200", "L4", "L40S", "RTX3090", "T4"] | None,
         Field(description="Of which kind they are: for estimates of durations before the first run has measured any"),
@@ -221,7 +225,8 @@ def _environment() -> list[Source]:
         variable = PREFIX + key.upper()
         text = os.environ.get(variable)
         if text:
-            sources.append(Source(variable, {key: _parsed(variable, text) if hints[key] is int else text}))
+            number = hints[key] in (int, int | None)
+            sources.append(Source(variable, {key: _parsed(variable, text) if number else text}))
     return sources
 
 

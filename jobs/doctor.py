@@ -81,6 +81,8 @@ def _nodes(profile: Profile) -> str:
         and n.resources_total.get("GPU", 0) >= profile.gpus_per_node
     ]  # fmt: skip
     each = f"{profile.gpus_per_node} GPUs" if profile.gpus_per_node else "a CPU for a worker"
+    if not fitting and profile.max_nodes is not None:
+        return f"none with {each} now; the cluster grows to {profile.max_nodes}"
     if not fitting:
         raise RuntimeError(f"none of {len(alive)} nodes has {each}")
     others = [n for n in alive if n not in fitting and n.is_head_node]  # a head that doesn't train is no fault

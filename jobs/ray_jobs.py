@@ -24,6 +24,9 @@ ENVIRONMENT = {
     "RAY_JOB_STOP_WAIT_TIME_S": "60",  # between SIGTERM and SIGKILL: time for a checkpoint
 }
 
+# On a cluster that grows, a group of fixed size waits for its nodes: machines, their image, a spot market.
+GROWING_ENVIRONMENT = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "3600"}
+
 # An elastic run may try to start on a node that Ray doesn't know to be lost yet. By default it waits there for 60 s.
 ELASTIC_ENVIRONMENT = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15"}
 
@@ -49,7 +52,8 @@ class RayJobs:
 
     def free_workers(self) -> int:
         taken = sum(int(j.metadata.get("workers", 0)) for j in self._jobs if j.status not in ENDED)
-        return max(0, sum(worker_slots(self._execution, self._client.get_address()).values()) - taken)
+        there = sum(worker_slots(self._execution, self._client.get_address()).values())
+        return max(0, max(there, self._execution.most_workers or 0) - taken)
 
     def name(self, work: str, attempt: int) -> str:
         return unused(f"{work}-a{attempt}", self._jobs)
@@ -70,11 +74,12 @@ def start(jobs: JobSubmissionClient, storage_url: str, work: Work, attempt: int,
         "alexvgg": work.node.name, "kind": kind, "attempt": str(attempt), "storage": storage_url,
         "workers": str(execution.workers),
     }  # fmt: skip
+    waiting = GROWING_ENVIRONMENT if execution.most_workers is not None else {}
     jobs.submit_job(
         entrypoint=shlex.join(["python", "-m", module, storage_url, work.node.name, str(attempt)]),
         submission_id=claim.job,
         metadata=about | ({"campaign": claim.campaign} if claim.campaign else {}),
-        runtime_env={"env_vars": ENVIRONMENT | (ELASTIC_ENVIRONMENT if execution.min_workers is not None else {})},
+        runtime_env={"env_vars": ENVIRONMENT | (ELASTIC_ENVIRONMENT if execution.min_workers is not None else waiting)},
     )
 
 

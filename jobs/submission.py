@@ -188,8 +188,14 @@ def execution_on(profile: Profile, nodes: Nodes, **how: Any) -> Execution:
     least, most = (n * profile.workers_per_node for n in nodes)
     check_workers(most, profile.workers_per_node)
     where = {"dataset_url": profile.dataset, "storage_url": profile.storage, "mlflow_url": profile.mlflow}
+    if profile.max_nodes is not None and nodes[1] > profile.max_nodes:
+        raise InputError(
+            f"the profile's cluster grows to max_nodes = {profile.max_nodes}, and {nodes[1]} nodes were asked for: use "
+            f"--nodes {profile.max_nodes}, or correct the profile"
+        )
     workers = {
         "workers": most, "min_workers": least if least < most else None,
+        "most_workers": None if profile.max_nodes is None else profile.max_nodes * profile.workers_per_node,
         "gpus_per_worker": 1 if profile.gpus_per_node else 0,
     }  # fmt: skip
     return from_dict(Execution, {**where, **workers, **how})
@@ -211,10 +217,13 @@ def check_cluster(
 ) -> None:
     """Raise InputError if fewer nodes than `nodes` can hold the workers, and go on to do so for so many minutes.
 
-    `minutes` is None for what can't wait, nor take fewer nodes.
+    `minutes` is None for what can't wait, nor take fewer nodes. A cluster that grows by itself isn't waited for.
     """
     deadline, said = time.monotonic() + 60 * (minutes or 0), None
     while (fitting := _fitting(profile, nodes)) < nodes:
+        if nodes <= (profile.max_nodes or 0):
+            say(f"{fitting} of {nodes} nodes are there; the cluster adds the others when they are waited for")
+            break
         if time.monotonic() >= deadline:
             each = f"{profile.gpus_per_node} GPUs" if profile.gpus_per_node else "a free CPU"
             ways = ["Add nodes", *([f"use --nodes {fitting}"] if fitting else [])]

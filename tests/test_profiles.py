@@ -38,11 +38,14 @@ def test_the_first_place_that_has_a_setting_counts(project: Path, user: Path, mo
         "mlflow": Setting("http://user", str(user)),
         "geometry": Setting("paper", "default"),
         "gpus_per_node": Setting(2, str(user)),
+        "max_nodes": Setting(None, "default"),
         "gpu": Setting(None, "default"),
     }
     assert to_profile(settings_of("lab")).gpus_per_node == 2
     monkeypatch.setenv("ALEXVGG_GPUS_PER_NODE", "8")
+    monkeypatch.setenv("ALEXVGG_MAX_NODES", "16")
     assert to_profile(settings_of("lab")).gpus_per_node == 8
+    assert to_profile(settings_of("lab")).max_nodes == 16
 
 
 def test_the_local_cluster_comes_before_defaults_and_after_files(project: Path) -> None:

@@ -5,13 +5,12 @@ from typing import Any
 
 from alexvgg.errors import InputError
 from cluster.manifests.iam import MACHINE_IMAGE, registry_of
-from cluster.manifests.spec import GPUS, ClusterSpec
+from cluster.manifests.spec import GPUS, IDLE_MINUTES, ClusterSpec
 from cluster.network import network_settings
 
 HOME = "/home/ray"  # in the image: cluster/Dockerfile
 HEAD_INSTANCE = "m6i.2xlarge"  # Ray Train keeps 0.8 GiB of processes there for each run that trains
 DISK_GIB = 200  # the image takes 10
-IDLE_MINUTES = 15
 NVME, CACHE = "/opt/dlami/nvme", "/local/nvme"  # where AWS's image has a machine's own disks; where --cache finds them
 
 
@@ -54,7 +53,7 @@ def ray_cluster(spec: ClusterSpec, environment: Mapping[str, str]) -> dict[str, 
                 "node_config": _node(f"{spec.name}-head", HEAD_INSTANCE),
             },
             group: {
-                "min_workers": spec.nodes, "max_workers": spec.most_nodes,
+                "min_workers": 0, "max_workers": spec.most_nodes,
                 "resources": {"CPU": cpus, "GPU": spec.gpus_per_node},
                 "node_config": workers,
                 # The disks are mounted while the machine boots.

@@ -34,7 +34,7 @@ def render(target: Target, spec: ClusterSpec, environment: Mapping[str, str]) ->
     Raises InputError if this provider can't have such a cluster.
     """
     shared = {
-        "alexvgg.toml": spec.profile,
+        "alexvgg.toml": spec.profile(grows=target != "skypilot"),
         "iam-storage.json": policy_text(storage_policy(spec)),
         "grafana.json": json.dumps(dashboard(), indent=2) + "\n",
     }

@@ -6,7 +6,7 @@ from typing import Any
 
 from alexvgg.errors import InputError
 from alexvgg.exits import Exit
-from cluster.manifests.spec import GPUS, ClusterSpec
+from cluster.manifests.spec import GPUS, IDLE_MINUTES, ClusterSpec
 from cluster.network import network_settings
 
 Manifest = dict[str, Any]
@@ -15,7 +15,6 @@ Manifest = dict[str, Any]
 # the whole pod for most of each tenth of a second in which it decodes.
 CPUS_PER_GPU, GIB_PER_GPU = 8, 32
 HEAD_CPUS, HEAD_GIB = 8, 32  # Ray Train keeps 0.8 GiB of processes there for each run that trains
-IDLE_SECONDS = 900
 RETRIES = 5  # of a job, on a new cluster; it goes on from its checkpoints
 KEEP_SECONDS = 600  # a finished job's cluster, for its logs
 STOP_SECONDS = 120  # between a pod's notice and its end: a checkpoint takes less
@@ -40,7 +39,7 @@ def common(spec: ClusterSpec) -> list[Manifest]:
         },
         {
             "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": spec.name},
-            "data": {"alexvgg.toml": spec.profile},
+            "data": {"alexvgg.toml": spec.profile(grows=True)},
         },
     ]  # fmt: skip
 
@@ -80,12 +79,12 @@ def _cluster(spec: ClusterSpec, environment: Mapping[str, str]) -> Manifest:
         "rayVersion": spec.ray,
         "authOptions": {"mode": "token"},
         "enableInTreeAutoscaling": True,
-        "autoscalerOptions": {"version": "v2", "idleTimeoutSeconds": IDLE_SECONDS},
+        "autoscalerOptions": {"version": "v2", "idleTimeoutSeconds": 60 * IDLE_MINUTES},
         "headGroupSpec": {"rayStartParams": {"num-cpus": "0", "num-gpus": "0"}, "template": head},
         "workerGroupSpecs": [
             {
                 "groupName": "gpu-spot" if spec.spot else "gpu",
-                "replicas": spec.nodes, "minReplicas": spec.nodes, "maxReplicas": spec.most_nodes,
+                "replicas": 0, "minReplicas": 0, "maxReplicas": spec.most_nodes,
                 "rayStartParams": {"num-cpus": str(CPUS_PER_GPU * gpus)},
                 "template": worker,
             }

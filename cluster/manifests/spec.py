@@ -11,6 +11,7 @@ from alexvgg.errors import InputError
 
 Positive = Annotated[int, Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]  # Kubernetes, EC2 tags and SkyPilot take these
+IDLE_MINUTES = 15  # after which a cluster gives a machine back
 MOST_WORKERS = 64  # of a submission: alexvgg.data.plan's lanes
 
 Url = Annotated[str, Field(pattern=r"^s3://[a-z0-9][a-z0-9.-]+(/[^\s]*[^\s/])?$")]
@@ -45,7 +46,8 @@ GPUS = {
 class ClusterSpec:
     """A head that doesn't train and `nodes` machines that do, where the data lies, and what a one-off job runs.
 
-    With `max_nodes` above `nodes` the cluster grows when a job asks for more. Nothing in it is secret: credentials are
+    On AWS and KubeRay a machine is there while something trains on it or waits for it, and IDLE_MINUTES more. With
+    `max_nodes` above `nodes` jobs are elastic. Nothing in it is secret: credentials are
     the machines' own roles, Ray's token is made by Kubernetes or by whoever starts the cluster.
     """
 
@@ -60,7 +62,7 @@ class ClusterSpec:
     zone: Annotated[str, Field(pattern=r"^[a-z]{2,}(-[a-z]+)+-\d[a-z]$")] | None = None
     storage: Url = "s3://my-bucket/alexvgg"
     dataset: Url = "s3://my-bucket/imagenet"
-    command: str = "alexvgg submit --model vgg_e --nodes {nodes} --profile {name} --wait-for-nodes 30 --wait"
+    command: str = "alexvgg submit --model vgg_e --nodes {nodes} --profile {name} --wait"
     ray: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")] = version("ray")
 
     def __post_init__(self) -> None:
@@ -86,12 +88,12 @@ class ClusterSpec:
         nodes = f"{self.nodes}" if self.most_nodes == self.nodes else f"{self.nodes}:{self.most_nodes}"
         return self.command.replace("{nodes}", nodes).replace("{name}", self.name)
 
-    @property
-    def profile(self) -> str:
-        """The cluster as a profile of alexvgg.toml."""
+    def profile(self, *, grows: bool) -> str:
+        """The cluster as a profile of alexvgg.toml; one that `grows` has nodes only while something waits for them."""
         fields = {"dashboard": "http://127.0.0.1:8265", "storage": self.storage, "dataset": self.dataset}
         lines = [f'{key} = "{value}"' for key, value in fields.items()]
         lines += [f"gpus_per_node = {self.gpus_per_node}", f'gpu = "{self.gpu}"']
+        lines += [f"max_nodes = {self.most_nodes}"] if grows else []
         return "\n".join([f"[profile.{self.name}]", *lines, ""])
 
 

@@ -146,7 +146,7 @@ def test_kuberays_rules_for_a_job_in_a_sidecar_are_kept() -> None:
     assert cluster["headGroupSpec"]["template"]["spec"]["restartPolicy"] == "Never"
     assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0", "the head doesn't train"
     assert cluster["authOptions"] == {"mode": "token"}
-    assert cluster["workerGroupSpecs"][0]["minReplicas"] == 2
+    assert cluster["workerGroupSpecs"][0]["minReplicas"] == 0, "no GPU waits for work"
     assert cluster["workerGroupSpecs"][0]["maxReplicas"] == 8
 
 
@@ -268,10 +268,13 @@ def test_the_profile_is_one_that_submit_reads(tmp_path: Path, monkeypatch: pytes
     path.write_text(render("aws", SPEC, {})["alexvgg.toml"])
     profile = to_profile(settings_of("alexvgg"))
     assert (profile.storage, profile.gpus_per_node, profile.gpu) == ("s3://my-bucket/alexvgg", 8, "A100")
+    assert profile.max_nodes == 8
+    path.write_text(render("skypilot", FIXED, {})["alexvgg.toml"])
+    assert to_profile(settings_of("alexvgg")).max_nodes is None, "its machines are a fixed number"
     for gpu, kind in GPUS.items():
-        path.write_text(ClusterSpec(gpu=gpu, gpus_per_node=max(kind.instances)).profile)
+        path.write_text(ClusterSpec(gpu=gpu, gpus_per_node=max(kind.instances)).profile(grows=False))
         assert to_profile(settings_of("alexvgg")).gpu == gpu
-    path.write_text(SPEC.profile)
+    path.write_text(SPEC.profile(grows=True))
     settings = documents("kuberay", "common.yaml")[-1]["data"]["alexvgg.toml"]
     assert tomllib.loads(settings) == tomllib.loads(path.read_text())
 

@@ -2,20 +2,25 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
-from chaos import consumed_once, events, workers_of
+from chaos import consumed_once, events, processes_of, send, workers_of
 from processes import Command, wait_for
 
 from alexvgg.attempts import Attempt, Claim, history
 from alexvgg.data.index import write_dataset
 from alexvgg.data.store import Store, open_store
 from alexvgg.runs import read_run
+from cluster import local
 from cluster.services import LocalCluster
 
 QUICK = ("--set", "train.epochs=2", "--set", "test_scales=[[256]]")
@@ -158,10 +163,13 @@ def write_profile(project: Path, cluster: LocalCluster, **changes: str) -> None:
 def on_profile(project: Path, local_cluster: LocalCluster) -> Command:
     """`submit` with a profile for the local cluster, as a user of any cluster has one."""
 
-    def run(*arguments: str, token: bool = True, **changes: str) -> "subprocess.CompletedProcess[str]":
+    def run(
+        *arguments: str, token: bool = True, more: Mapping[str, str] = MappingProxyType({}), **changes: str
+    ) -> "subprocess.CompletedProcess[str]":
         write_profile(project, local_cluster, **changes)
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY")}
         environment |= {k: v for k, v in local_cluster.environment().items() if token or not k.startswith("RAY")}
+        environment |= more
         command = [sys.executable, "-m", "alexvgg", "submit", "--profile", "test", *arguments]
         return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
 
@@ -195,6 +203,30 @@ def test_what_cannot_run_is_refused_before_anything_starts(
         assert sentence in refused.stderr
         assert "Traceback" not in refused.stderr
     assert jobs(alexvgg) == before
+
+
+def test_a_run_waits_for_the_nodes_that_a_cluster_adds(
+    on_profile: Command, storage: Store, local_cluster: LocalCluster, digits_url: str
+) -> None:
+    """Its workers are what Ray's autoscaler is asked to make room for."""
+    submit = partial(
+        on_profile, "--model", "vgg_a", "--nodes", "4", "--set", "train.seed=12", *QUICK, dataset=digits_url
+    )
+    run = json.loads(submit("--dry-run", "--json").stdout)["runs"][0]["name"]
+    send(processes_of(local_cluster, "node-4"), signal.SIGKILL)
+    wait_for(lambda: "has 3 nodes" in submit().stderr, "the node's end")
+    sent = submit(more={"ALEXVGG_MAX_NODES": "4"})
+    assert "3 of 4 nodes are there; the cluster adds the others" in sent.stderr
+    command = [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", local_cluster.ray_address]
+    asking = {**os.environ, **local_cluster.environment()}
+    demand = "{'CPU': 1.0} * 4 (SPREAD): 1+ pending placement groups"
+    wait_for(
+        lambda: demand in subprocess.run(command, env=asking, capture_output=True, text=True).stdout, "the demand", 120
+    )
+    assert events(storage, run, "start") == []
+    local.up(4, state=local_cluster.state)
+    wait_for(lambda: read_run(storage, run).state == "finished", "the run's end", 120)
+    assert len(history(storage, f"runs/{run}/")) == 1
 
 
 def test_a_failed_parent_keeps_its_children_back_until_it_is_retried(

@@ -11,7 +11,7 @@ from alexvgg.errors import InputError
 from alexvgg.profiles import Profile
 from jobs import capacity, network, submission, workers
 from jobs.capacity import worker_slots
-from jobs.submission import check_cluster
+from jobs.submission import check_cluster, execution_on
 
 EXECUTION = Execution("s3://b/d", "s3://b/s", workers=4)
 
@@ -83,6 +83,17 @@ def test_forgotten_gpus_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 LAB = Profile("s3://b/s", "s3://b/d", "http://ray-head:8265", gpus_per_node=8)
+
+
+def test_nodes_that_a_cluster_adds_by_itself_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    grows, said = replace(LAB, max_nodes=2), list[str]()
+    monkeypatch.setattr(capacity, "list_nodes", lambda **_: [node("head", CPU=0)])
+    check_cluster(grows, 2, say=said.append)
+    assert said == ["0 of 2 nodes are there; the cluster adds the others when they are waited for"]
+    assert execution_on(grows, (1, 2)).most_workers == 16
+    assert execution_on(LAB, (1, 2)).most_workers is None
+    with pytest.raises(InputError, match="grows to max_nodes = 2, and 3 nodes were asked for: use --nodes 2, or"):
+        execution_on(grows, (1, 3))
 
 
 def test_nodes_that_come_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
