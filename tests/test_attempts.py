@@ -13,7 +13,7 @@ from alexvgg.process import this_process
 RUN = "runs/vgg_a/"
 
 
-def attempt(store: MemoryStore, number: int, *ends: Outcome) -> Attempt:
+def attempt(store: MemoryStore, number: int) -> Attempt:
     """A claimed attempt."""
     a = Attempt(store, RUN, number)  # type: ignore[arg-type]
     assert a.claim(Claim(f"vgg_a-a{number}", {}, "vgg_b", 1))

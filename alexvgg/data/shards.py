@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from alexvgg.data.index import FORMAT, IDENTITY, fingerprint
 from alexvgg.data.keyed import Ints
 from alexvgg.data.store import MissingKeyError, Store
-from alexvgg.errors import InputError
+from alexvgg.errors import InputError, reading
 
 ABOUT = ("name", "classes", *IDENTITY, "fingerprint", "splits")  # of dataset.json
 
@@ -74,7 +74,8 @@ class Dataset:
             ) from None
         if hashlib.sha256(data).hexdigest() != self.mean_sha256:
             raise InputError(f"{self.store.url}/{MEAN_IMAGE} isn't the dataset's: it was changed. {AGAIN}.")
-        image: NDArray[np.float32] = np.load(io.BytesIO(data), allow_pickle=False)
+        with reading(f"{self.store.url}/{MEAN_IMAGE}"):
+            image: NDArray[np.float32] = np.load(io.BytesIO(data), allow_pickle=False)
         return image
 
 

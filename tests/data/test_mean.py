@@ -67,6 +67,6 @@ def test_a_pickle_in_the_place_of_the_mean_image_is_not_run(tmp_path: Path, caps
     np.save(file, np.array([Attack()], dtype=object), allow_pickle=True)
     store.put("mean.npy", file.getvalue())
     dataset = replace(open_dataset(store), mean_sha256=hashlib.sha256(file.getvalue()).hexdigest())
-    with pytest.raises(ValueError, match="allow_pickle=False"):
+    with pytest.raises(InputError, match=r"mean\.npy: .*allow_pickle=False"):
         dataset.mean_image()
     assert "code ran" not in capsys.readouterr().out
