@@ -18,7 +18,7 @@ class Exit(IntEnum):
     FAILED = 1, "something failed, or what was checked is wrong"
     REFUSED = 2, "the request can't be carried out; nothing was started"
     JOB_FAILED = 100, "the job or campaign failed"
-    NOT_FOUND = 102, "what was named isn't there"
+    NOT_FOUND = 102, "what was named isn't there, or several may be meant"
     JOB_STOPPED = 103, "the job or campaign was stopped"
     INTERRUPTED = 130, "interrupted by Ctrl-C; a job that was followed goes on, a training has written a checkpoint"
     TERMINATED = 143, "stopped by SIGTERM after a checkpoint; the same command goes on from there"

@@ -58,15 +58,19 @@ def up(nodes: int, *, metrics: bool = False, state: Path = STATE, say: Say = pri
         cluster, running = _plan(state, nodes, monitors)
         _check_addresses(cluster)
         if "head" in running and set(running) == set(cluster.addresses()):
-            say(f"The local cluster is up with {cluster.nodes} nodes.")
+            say(f"The local cluster is up with {_nodes(cluster)}.")
             return cluster
         began = time.monotonic()
         _write_token(cluster.token)
         write_monitoring(state, cluster.ray_folder, LOOPBACK, cluster.ports, cluster.token)
         _record(cluster)
         _start_missing(cluster, running, say)
-        say(f"The local cluster is up with {cluster.nodes} nodes after {time.monotonic() - began:.0f} s.")
+        say(f"The local cluster is up with {_nodes(cluster)} after {time.monotonic() - began:.0f} s.")
         return cluster
+
+
+def _nodes(cluster: LocalCluster) -> str:
+    return "1 node" if cluster.nodes == 1 else f"{cluster.nodes} nodes"
 
 
 def find(state: Path = STATE) -> LocalCluster | None:

@@ -149,10 +149,11 @@ def decide(
         net = architecture(m.name, num_classes=m.num_classes, width=m.width, crop=m.crop)
         known, together = speed_of(spec), None
         if known is not None and known.alone:
-            together, batch = known.images_per_s * execution.workers, spec.train.global_batch
+            batch = spec.train.global_batch
+            one = known.images_per_s * busy(batch, execution.workers)
+            together = one * execution.workers
             if link is not None and nodes[1] > 1:
-                together = images_per_s(m, batch, execution, nodes[1], known.images_per_s, link)
-            together *= busy(batch, execution.workers)
+                together = images_per_s(m, batch, execution, nodes[1], one, link)
         left = estimate(spec, train_images, execution.workers, known, record.consumed, together)
         steps.append(Step(spec, record.state, net.params, left))
         works.append(Training(spec, float(net.macs * spec.train.epochs)))
@@ -191,7 +192,7 @@ def execution_on(profile: Profile, nodes: Nodes, **how: Any) -> Execution:
     if profile.max_nodes is not None and nodes[1] > profile.max_nodes:
         raise InputError(
             f"the profile's cluster grows to max_nodes = {profile.max_nodes}, and {nodes[1]} nodes were asked for: use "
-            f"--nodes {profile.max_nodes}, or correct the profile"
+            f"--nodes {_range(min(nodes[0], profile.max_nodes), profile.max_nodes)}, or correct the profile"
         )
     workers = {
         "workers": most, "min_workers": least if least < most else None,
@@ -199,6 +200,10 @@ def execution_on(profile: Profile, nodes: Nodes, **how: Any) -> Execution:
         "gpus_per_worker": 1 if profile.gpus_per_node else 0,
     }  # fmt: skip
     return from_dict(Execution, {**where, **workers, **how})
+
+
+def _range(least: int, most: int) -> str:
+    return f"{most}" if least == most else f"{least}:{most}"
 
 
 def _state(standing: attempts.Standing) -> str:

@@ -166,7 +166,9 @@ class Driver:
         watched.work.describe(self._storage)
         watched.began = self._clock()
         if attempt.claim(claim):
-            self._say(f"{self._title(name)} starts {watched.work.about}, {_count(execution)} workers, job {claim.job}")
+            step = max((r.end.step for r in watched.records if r.end is not None), default=0)
+            how = f"goes on from step {step}" if step else f"starts {watched.work.about}"
+            self._say(f"{self._title(name)} {how}, {_count(execution)}, job {claim.job}")
             try:
                 self._jobs.start(watched.work, number, claim)
             except Exception as error:  # whatever the cluster answers; the claim is ours and has to end
@@ -214,7 +216,9 @@ class Driver:
 
 
 def _count(execution: Any) -> str:
-    return f"{execution.min_workers} to {execution.workers}" if execution.min_workers else f"{execution.workers}"
+    if execution.min_workers:
+        return f"{execution.min_workers} to {execution.workers} workers"
+    return "1 worker" if execution.workers == 1 else f"{execution.workers} workers"
 
 
 def _last(text: str | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from alexvgg.cli.commands import Commands
-from alexvgg.cli.place import say
+from alexvgg.cli.place import BUCKET, say
 from alexvgg.cli.render import render
 
 if TYPE_CHECKING:
@@ -39,10 +40,16 @@ def up(nodes: int, metrics: bool) -> None:
       alexvgg cluster up --nodes 4
       alexvgg cluster up --nodes 4 --metrics
     """
+    from alexvgg.data.store import create_bucket
     from cluster import local
 
-    _show(local.up(nodes, metrics=metrics, say=say))
-    click.echo("Train on it with `alexvgg submit --model vgg_e --nodes 4`; stop it with `alexvgg cluster down`.")
+    found = local.up(nodes, metrics=metrics, say=say)
+    os.environ.update(found.environment())
+    create_bucket(BUCKET)
+    _show(found)
+    click.echo(
+        f"Train on it with `alexvgg submit --model vgg_e --nodes {found.nodes}`; stop it with `alexvgg cluster down`."
+    )
 
 
 @cluster.command()
@@ -70,7 +77,7 @@ def status(as_json: bool) -> None:
     if shutil.which("alexvgg") is None:
         activate = Path(sys.executable).with_name("activate")
         click.echo(f"First:             `. {activate}`, so that the shell knows alexvgg.")
-    click.echo("Train another net: `alexvgg submit --model vgg_d --scale jitter --nodes 4`.")
+    click.echo(f"Train another net: `alexvgg submit --model vgg_d --scale jitter --nodes {found.nodes}`.")
     click.echo("See each run:      `alexvgg status`; all results: `alexvgg report`.")
     click.echo("Stop the cluster:  `alexvgg cluster down`.")
 

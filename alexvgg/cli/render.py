@@ -37,7 +37,8 @@ An account's first spot machine needs `aws iam create-service-linked-role --aws-
 Add {folder}/alexvgg.toml to yours and submit with --profile {name}; `kubectl delete raycluster {name}` ends it.""",
     "skypilot": """Then, in the repository, after adding {folder}/alexvgg.toml to its alexvgg.toml:
   export RAY_AUTH_TOKEN="$(openssl rand -hex 32)"
-  sky jobs launch --secret RAY_AUTH_TOKEN {folder}/task.yaml""",
+  sky jobs launch --secret RAY_AUTH_TOKEN {folder}/task.yaml
+Its machines go when it ends; `sky jobs cancel -n {name}` ends it.""",
 }
 
 
@@ -49,7 +50,7 @@ Add {folder}/alexvgg.toml to yours and submit with --profile {name}; `kubectl de
 @click.option("--spot", is_flag=True, help="Cheaper machines that may be taken away.")
 @click.option("--image", help="Container image built from cluster/Dockerfile, where the nodes can pull it.")
 @click.option("--region", help="Of AWS. Default: us-east-1.")
-@click.option("--zone", help="Of AWS, for all machines, e.g. us-east-1a: between zones each gigabyte is paid.")
+@click.option("--zone", help="For all machines, e.g. us-east-1a: between zones each gigabyte is paid.")
 @click.option("--storage", help="S3 URL of the runs.")
 @click.option("--dataset", help="S3 URL of the dataset.")
 @click.option("--name", help="Of the cluster, of its profile and roles. Default: alexvgg.")

@@ -150,7 +150,7 @@ def plan_and_send(
             raise InputError(NO_GPUS)
         if dry_run or not as_json:
             hosts = 1 if here else nodes[1]  # all local nodes are on this machine
-            _show(submission, _exchanges(submission, hosts), price_per_gpu_hour, as_json)
+            _show(submission, _exchanges(submission, hosts), None if hosts == 1 else link, price_per_gpu_hour, as_json)
         if dry_run:
             return
         jobs, job, new = client(need(profile, place, "dashboard")), None, False
@@ -171,11 +171,13 @@ def _exchanges(submission: Submission, hosts: int) -> list[ExchangePlan]:
     return [planned_exchange(s.model, s.train.global_batch, submission.execution, hosts) for s in specs]
 
 
-def _show(submission: Submission, exchanges: list[ExchangePlan], price: float | None, as_json: bool) -> None:
+def _show(
+    submission: Submission, exchanges: list[ExchangePlan], link: float | None, price: float | None, as_json: bool
+) -> None:
     if as_json:
         hours, document = submission.worker_hours, submission.to_dict()
         for run, exchange in zip(document["runs"], exchanges, strict=True):
-            run["exchange"] = exchange.to_dict(submission.link)
+            run["exchange"] = exchange.to_dict(link)
         cost = None if price is None or hours is None else price * hours
         click.echo(json.dumps(document | {"cost": cost}, indent=2))
         return
@@ -202,9 +204,7 @@ def _show(submission: Submission, exchanges: list[ExchangePlan], price: float | 
         scales = ",".join(map(str, request.test_scales)) if request.test_scales else "each net's own"
         click.echo(f"  {request.name:<24} {state:<9} {request.method} at Q={scales} of {' + '.join(request.runs)}")
     if e.workers > 1:
-        lines = (
-            f"{s.spec.model.name}: {x.line(submission.link)}" for s, x in zip(submission.steps, exchanges, strict=True)
-        )
+        lines = (f"{s.spec.model.name}: {x.line(link)}" for s, x in zip(submission.steps, exchanges, strict=True))
         click.echo("\n".join(dict.fromkeys(lines)))  # once for each net
     if submission.pending:
         click.echo(_together(submission, price))
@@ -217,9 +217,12 @@ def _uneven(submission: Submission) -> str | None:
     workers, batch = submission.execution.workers, submission.steps[-1].spec.train.global_batch
     if (used := busy(batch, workers)) > EVEN:
         return None
+    nodes = submission.nodes[1]
+    enough = -(-as_fast(batch, workers) * nodes // workers)
+    fewer = f", and {_count('node', enough)} would be as fast" if enough < nodes else ""
     return (
         f"A step can't be shared evenly among {workers} workers: {1 - used:.0%} of their time they wait for those with "
-        f"the most of it, and {as_fast(batch, workers)} would be as fast."
+        f"the most of it{fewer}."
     )
 
 
@@ -238,16 +241,19 @@ def _how_long(e: Estimate) -> str | None:
 def _together(submission: Submission, price: float | None) -> str:
     known = [s.estimate for s in submission.pending if s.estimate.hours is not None]
     if not known:
-        return "How long it takes is unknown: the first run measures it, or name the profile's `gpu`."
+        named = ", or name the profile's `gpu`" if submission.execution.gpus_per_worker else ""
+        return f"How long it takes is unknown: the first run measures it{named}."
     hours, clock = sum(e.worker_hours or 0 for e in known), sum(e.hours or 0 for e in known)
     beyond = ""
     if names := list(dict.fromkeys(s.spec.recipe for s in submission.unknown)):
         takes = "takes" if len(names) == 1 else "take"
         beyond = f" How long {', '.join(names)} {takes} is unknown until it was measured."
+    least, most = submission.nodes
+    on = f" on {most} nodes" if least < most else ""
     money = "" if price is None else f", {price * hours:,.2f} at {price:g} for each"
     gpu_hours = f"{hours:,.1f} GPU-hours{money}, " if submission.execution.gpus_per_worker else ""
     return (
-        f"Training takes about {gpu_hours}{duration(3600 * clock)} if its runs follow one another; "
+        f"Training takes about {gpu_hours}{duration(3600 * clock)}{on} if its runs follow one another; "
         f"{_on_top(submission)} come on top.{beyond}{_fewer_nodes(submission, clock)}"
     )
 
@@ -255,6 +261,8 @@ def _together(submission: Submission, price: float | None) -> str:
 def _on_top(submission: Submission) -> str:
     """What an estimate doesn't count."""
     if submission.hours_on_one_node is not None:
+        return "starting workers and evaluating"
+    if submission.execution.workers == 1:
         return "starting workers and evaluating"
     between = submission.execution.gpus_per_worker > 0 and submission.nodes[1] > 1
     return f"starting workers, exchanging gradients{' (--link 25Gb counts that)' if between else ''} and evaluating"
@@ -266,7 +274,7 @@ def _fewer_nodes(submission: Submission, clock: float) -> str:
     if alone is None or alone / clock > nodes / 2:
         return ""
     gain = f"{alone / clock:.1f} times as fast" if alone > clock else "slower"
-    return f" One node takes about {duration(3600 * alone)}: over this link {nodes} are {gain}."
+    return f" One node, without this link, takes about {duration(3600 * alone)}: {nodes} are {gain}."
 
 
 def _sent(

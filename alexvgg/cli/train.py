@@ -43,7 +43,7 @@ def train(
     --parent takes any finished run of the parent's net, such as one of `alexvgg import`.
 
     On SIGTERM it writes a checkpoint and exits with 143, on Ctrl-C with 130; the same command goes on from there, to
-    the same bits. So it does under torchrun, which adds a traceback of its own to that.
+    the same bits. So it does under torchrun, which exits with 1 and a traceback of its own.
 
     \b
     Examples:

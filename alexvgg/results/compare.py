@@ -113,5 +113,5 @@ def _with_deltas(values: Sequence[float | None], deltas: Sequence[float | None])
     cells = []
     for n, (value, delta) in enumerate(zip(values, deltas, strict=True)):
         text = "-" if value is None else f"{value:.4g}"
-        cells.append(text if n == 0 or delta is None else f"{text} ({delta:+.3g})")
+        cells.append(text if n == 0 or delta is None else f"{text} ({delta:+.4g})")
     return cells

@@ -35,7 +35,7 @@ def ray_cluster(spec: ClusterSpec, environment: Mapping[str, str]) -> dict[str, 
         "max_workers": spec.most_nodes,
         "idle_timeout_minutes": IDLE_MINUTES,
         "provider": {
-            "type": "aws", "region": spec.region, **({"availability_zone": spec.zone} if spec.zone else {}),
+            "type": "aws", "region": spec.region, **({"availability_zone": spec.ec2_zone} if spec.zone else {}),
             "cache_stopped_nodes": False,
         },
         "auth": {"ssh_user": "ubuntu"},

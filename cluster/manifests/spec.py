@@ -59,7 +59,7 @@ class ClusterSpec:
     spot: bool = False
     image: Annotated[str, Field(pattern=r"^[^\s]+$")] = f"alexvgg:{version('alexvgg')}"
     region: Annotated[str, Field(pattern=r"^[a-z]{2,}(-[a-z]+)+-\d$")] = "us-east-1"
-    zone: Annotated[str, Field(pattern=r"^[a-z]{2,}(-[a-z]+)+-\d[a-z]$")] | None = None
+    zone: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]+$")] | None = None
     storage: Url = "s3://my-bucket/alexvgg"
     dataset: Url = "s3://my-bucket/imagenet"
     command: str = "alexvgg submit --model vgg_e --nodes {nodes} --profile {name} --wait"
@@ -68,14 +68,19 @@ class ClusterSpec:
     def __post_init__(self) -> None:
         if self.gpu not in GPUS:
             raise InputError(f"there is no GPU {self.gpu!r} here; known are {', '.join(GPUS)}")
-        if self.zone is not None and not self.zone.startswith(self.region):
-            raise InputError(f"the zone {self.zone} isn't one of the region {self.region}: --zone, --region")
         if self.most_nodes < self.nodes:
             raise InputError(f"--nodes {self.nodes}:{self.most_nodes} is empty; write the smaller number first")
 
     @property
     def most_nodes(self) -> int:
         return self.max_nodes or self.nodes
+
+    @property
+    def ec2_zone(self) -> str | None:
+        """`zone`. Raises InputError if the region has none of that name."""
+        if self.zone is not None and re.fullmatch(rf"{self.region}[a-z]", self.zone) is None:
+            raise InputError(f"{self.zone} is no zone of {self.region}, as {self.region}a is one: --zone, --region")
+        return self.zone
 
     @property
     def entrypoint(self) -> str:

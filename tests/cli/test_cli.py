@@ -127,12 +127,15 @@ def test_dry_run_counts_the_exchange_over_a_known_link(elsewhere: Path) -> None:
     assert "evenly" not in run(*plan, "--dry-run", "--nodes", "4").stdout
     slow = ("--nodes", "4", "--link", "25Gb")
     assert hours(*slow) > hours()
-    assert last(*slow).endswith(" come on top. One node takes about 59 min: over this link 4 are slower.")
-    assert last("--nodes", "4", "--link", "400Gb").endswith("over this link 4 are 1.8 times as fast.")
+    assert last(*slow).endswith(" come on top. One node, without this link, takes about 59 min: 4 are slower.")
+    assert last("--nodes", "4", "--link", "400Gb").endswith("takes about 59 min: 4 are 1.8 times as fast.")
     uneven = run(*plan, "--dry-run", "--nodes", "7").stdout.splitlines()[1]
     assert uneven.startswith("A step can't be shared evenly among 56 workers: 43% of their time they wait")
-    assert uneven.endswith("and 32 would be as fast.")
-    assert hours("--nodes", "7") == hours("--nodes", "4")
+    assert uneven.endswith("and 4 nodes would be as fast.")
+    assert hours("--nodes", "7") == pytest.approx(hours("--nodes", "4"))
+    assert "as fast" not in run(*plan, "--dry-run", "--nodes", "3").stdout, "of three nodes none is too many"
+    one = run(*plan, "--dry-run", "--link", "25Gb").stdout
+    assert "gradients by all-reduce: 977.3 MB a step from each rank" in one, "its GPUs don't use the link"
     assert last("--nodes", "2", "--link", "800Gb").endswith("; starting workers and evaluating come on top.")
 
 

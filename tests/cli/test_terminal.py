@@ -74,6 +74,7 @@ def test_settings_have_origins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "mlflow          -              default",
         "geometry        small          ALEXVGG_GEOMETRY",
         "gpus_per_node   0              default",
+        "max_nodes       -              default",
         "gpu             -              default",
     ]
     document = json.loads(CliRunner().invoke(main, ["config", "show", "--json"]).stdout)

@@ -203,6 +203,9 @@ def test_a_pod_that_trains_uses_its_machines_cpus_and_stays() -> None:
     labels = near["podAffinityTerm"]["labelSelector"]["matchLabels"]
     assert labels.items() <= worker["metadata"]["labels"].items(), "it is near its own kind"
     assert worker["spec"]["nodeSelector"]["topology.kubernetes.io/zone"] == "us-east-1b"
+    assert (
+        "europe-west4-a" in render("kuberay", replace(SPEC, spot=False, zone="europe-west4-a"), {})["raycluster.yaml"]
+    )
 
 
 def test_a_zone_is_every_machines() -> None:
@@ -285,7 +288,8 @@ def test_the_profile_is_one_that_submit_reads(tmp_path: Path, monkeypatch: pytes
         ({"gpu": "A1000"}, "there is no GPU 'A1000' here; known are T4,"),
         ({"gpu": "A100", "gpus_per_node": 3}, "EC2 has A100 by 8 a machine, not by 3"),
         ({"nodes": 4, "max_nodes": 2}, "--nodes 4:2 is empty"),
-        ({"zone": "eu-west-1a"}, "the zone eu-west-1a isn't one of the region us-east-1"),
+        ({"zone": "eu-west-1a"}, "eu-west-1a is no zone of us-east-1, as us-east-1a is one"),
+        ({"zone": "us-east-1"}, "us-east-1 is no zone of us-east-1"),
         ({"name": "My Cluster"}, "name: String should match"),
         ({"storage": "s3://user:pass@bucket/x y"}, "storage: String should match"),
         ({"nodes": 0}, "nodes: Input should be greater than 0"),

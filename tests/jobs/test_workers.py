@@ -92,7 +92,7 @@ def test_nodes_that_a_cluster_adds_by_itself_are_not_waited_for(monkeypatch: pyt
     assert said == ["0 of 2 nodes are there; the cluster adds the others when they are waited for"]
     assert execution_on(grows, (1, 2)).most_workers == 16
     assert execution_on(LAB, (1, 2)).most_workers is None
-    with pytest.raises(InputError, match="grows to max_nodes = 2, and 3 nodes were asked for: use --nodes 2, or"):
+    with pytest.raises(InputError, match="grows to max_nodes = 2, and 3 nodes were asked for: use --nodes 1:2, or"):
         execution_on(grows, (1, 3))
 
 
