@@ -43,7 +43,7 @@ class Submission:
     steps: tuple[Step, ...]
     evaluations: tuple[tuple[Request, str], ...]  # and what storage says about each
     nodes: Nodes
-    link: float | None = None  # of each node, in bits a second, if it is known
+    link: float | None = None  # between nodes, in bits a second, if there is one and it is known
 
     @property
     def execution(self) -> Execution:
@@ -65,7 +65,7 @@ class Submission:
     @property
     def hours_on_one_node(self) -> float | None:
         """Of all runs together, where the exchange of gradients between nodes is counted in; None where it isn't."""
-        if self.link is None or self.nodes[1] == 1 or not self.pending:
+        if self.link is None or not self.pending:
             return None
         hours = 0.0
         for e in (s.estimate for s in self.pending):
@@ -130,7 +130,7 @@ def decide(
     """What submitting would do, given what the storage says; `how` are more of Execution's fields.
 
     The campaign is called after the last run, or after `target` (a table) and all that it takes. With `one_host` all
-    nodes are on one machine, whose cores they share. A `link` of each node, in bits a second, makes estimates count
+    nodes are on one machine, whose cores they share. A `link` between nodes, in bits a second, makes estimates count
     the exchange of gradients.
     Raises InputError if a run or an evaluation has failed before, unless `retry`.
     """
@@ -152,7 +152,7 @@ def decide(
             batch = spec.train.global_batch
             one = known.images_per_s * busy(batch, execution.workers)
             together = one * execution.workers
-            if link is not None and nodes[1] > 1:
+            if link is not None:
                 together = images_per_s(m, batch, execution, nodes[1], one, link)
         left = estimate(spec, train_images, execution.workers, known, record.consumed, together)
         steps.append(Step(spec, record.state, net.params, left))

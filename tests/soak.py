@@ -74,8 +74,8 @@ class Soak:
 
     def step(self) -> None:
         harm = self.random.choices([*self.harm], [*self.harm.values()])[0]
-        name = harm.func.__name__ if isinstance(harm, partial) else harm.__name__
-        self.say(name, *(harm.args if isinstance(harm, partial) else ()), harm() or "")
+        what = [harm.func.__name__, *map(str, harm.args)] if isinstance(harm, partial) else [harm.__name__]
+        self.say(*what, harm() or "nobody")
         time.sleep(self.random.choice([0, 2, 10]))
         self.submit()
         time.sleep(self.random.uniform(5, 40))
@@ -101,11 +101,13 @@ class Soak:
         self.frozen(node, 50.0)
         return node
 
-    def frozen(self, service: str, seconds: float) -> None:
-        self._freeze(processes_of(self.cluster, service), seconds)
+    def frozen(self, service: str, most: float) -> str:
+        self._freeze(processes_of(self.cluster, service), most)
+        return service
 
-    def killed(self, service: str) -> None:
+    def killed(self, service: str) -> str:
         send(processes_of(self.cluster, service), signal.SIGKILL)
+        return service
 
     def job_hit(self, module: str, sign: signal.Signals) -> str | None:
         """A signal to the entry point of a Ray job, if one runs."""

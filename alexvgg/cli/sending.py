@@ -133,24 +133,15 @@ def plan_and_send(
         images = open_dataset(open_store(need(profile, place, "dataset")))
         start = None if parent is None else start_from(find_finished(kept, parent).spec)
         runs, requests = planner(images_of(images), choose(GEOMETRIES, place.geometry, "geometry"), start)
+        hosts = 1 if here else nodes[1]  # all local nodes are on this machine
         submission = decide(
-            target,
-            runs,
-            requests,
-            place,
-            nodes,
-            kept,
-            len(images.train),
-            retry=retry,
-            one_host=here,
-            link=link,
-            **execution,
-        )
+            target, runs, requests, place, nodes, kept, len(images.train), retry=retry, one_host=here,
+            link=link if hosts > 1 else None, **execution,
+        )  # fmt: skip
         if price_per_gpu_hour is not None and not place.gpus_per_node:
             raise InputError(NO_GPUS)
         if dry_run or not as_json:
-            hosts = 1 if here else nodes[1]  # all local nodes are on this machine
-            _show(submission, _exchanges(submission, hosts), None if hosts == 1 else link, price_per_gpu_hour, as_json)
+            _show(submission, _exchanges(submission, hosts), price_per_gpu_hour, as_json)
         if dry_run:
             return
         jobs, job, new = client(need(profile, place, "dashboard")), None, False
@@ -171,13 +162,11 @@ def _exchanges(submission: Submission, hosts: int) -> list[ExchangePlan]:
     return [planned_exchange(s.model, s.train.global_batch, submission.execution, hosts) for s in specs]
 
 
-def _show(
-    submission: Submission, exchanges: list[ExchangePlan], link: float | None, price: float | None, as_json: bool
-) -> None:
+def _show(submission: Submission, exchanges: list[ExchangePlan], price: float | None, as_json: bool) -> None:
     if as_json:
         hours, document = submission.worker_hours, submission.to_dict()
         for run, exchange in zip(document["runs"], exchanges, strict=True):
-            run["exchange"] = exchange.to_dict(link)
+            run["exchange"] = exchange.to_dict(submission.link)
         cost = None if price is None or hours is None else price * hours
         click.echo(json.dumps(document | {"cost": cost}, indent=2))
         return
@@ -204,7 +193,8 @@ def _show(
         scales = ",".join(map(str, request.test_scales)) if request.test_scales else "each net's own"
         click.echo(f"  {request.name:<24} {state:<9} {request.method} at Q={scales} of {' + '.join(request.runs)}")
     if e.workers > 1:
-        lines = (f"{s.spec.model.name}: {x.line(link)}" for s, x in zip(submission.steps, exchanges, strict=True))
+        pairs, link = zip(submission.steps, exchanges, strict=True), submission.link
+        lines = (f"{step.spec.model.name}: {exchange.line(link)}" for step, exchange in pairs)
         click.echo("\n".join(dict.fromkeys(lines)))  # once for each net
     if submission.pending:
         click.echo(_together(submission, price))
