@@ -206,7 +206,7 @@ def test_what_cannot_run_is_refused_before_anything_starts(
 
 
 def test_a_run_waits_for_the_nodes_that_a_cluster_adds(
-    on_profile: Command, storage: Store, local_cluster: LocalCluster, digits_url: str
+    alexvgg: Command, on_profile: Command, storage: Store, local_cluster: LocalCluster, digits_url: str
 ) -> None:
     """Its workers are what Ray's autoscaler is asked to make room for."""
     submit = partial(
@@ -214,7 +214,8 @@ def test_a_run_waits_for_the_nodes_that_a_cluster_adds(
     )
     run = json.loads(submit("--dry-run", "--json").stdout)["runs"][0]["name"]
     send(processes_of(local_cluster, "node-4"), signal.SIGKILL)
-    wait_for(lambda: "has 3 nodes" in submit().stderr, "the node's end")
+    wait_for(lambda: len(local._joined(local_cluster)) == 4, "the node's end")  # of four and the head
+    assert "has 3 nodes with a free CPU, 4 were asked for" in submit().stderr
     sent = submit(more={"ALEXVGG_MAX_NODES": "4"})
     assert "3 of 4 nodes are there; the cluster adds the others" in sent.stderr
     command = [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", local_cluster.ray_address]
@@ -226,6 +227,7 @@ def test_a_run_waits_for_the_nodes_that_a_cluster_adds(
     assert events(storage, run, "start") == []
     local.up(4, state=local_cluster.state)
     wait_for(lambda: read_run(storage, run).state == "finished", "the run's end", 120)
+    wait_for(lambda: all(job["status"] != "RUNNING" for job in jobs(alexvgg)), "the driver's end")
     assert len(history(storage, f"runs/{run}/")) == 1
 
 
