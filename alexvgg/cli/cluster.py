@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from alexvgg.cli.commands import Commands
-from alexvgg.cli.place import BUCKET, say
+from alexvgg.cli.place import bring_up, say
 from alexvgg.cli.render import render
 
 if TYPE_CHECKING:
@@ -40,12 +39,7 @@ def up(nodes: int, metrics: bool) -> None:
       alexvgg cluster up --nodes 4
       alexvgg cluster up --nodes 4 --metrics
     """
-    from alexvgg.data.store import create_bucket
-    from cluster import local
-
-    found = local.up(nodes, metrics=metrics, say=say)
-    os.environ.update(found.environment())
-    create_bucket(BUCKET)
+    found = bring_up(nodes, metrics=metrics)
     _show(found)
     click.echo(
         f"Train on it with `alexvgg submit --model vgg_e --nodes {found.nodes}`; stop it with `alexvgg cluster down`."

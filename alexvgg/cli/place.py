@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from alexvgg.data.store import Store
     from alexvgg.profiles import Profile, Setting, Source
     from alexvgg.runs import RunRecord
+    from cluster.services import LocalCluster
 
 BUCKET = "s3://alexvgg"  # in the local cluster's object storage
 DIGITS = f"{BUCKET}/datasets/digits"
@@ -193,6 +194,17 @@ def alive(jobs: list[dict[str, str]] | None) -> dict[str, bool] | None:
     return {j["job"]: j["status"] not in ENDED for j in jobs}
 
 
+def bring_up(nodes: int, *, metrics: bool = False) -> LocalCluster:
+    """The local cluster, up, with its bucket. This process's environment becomes that of its services."""
+    from alexvgg.data.store import create_bucket
+    from cluster import local
+
+    found = local.up(nodes, metrics=metrics, say=say)
+    os.environ.update(found.environment())
+    create_bucket(BUCKET)
+    return found
+
+
 @contextmanager
 def place_to_submit(name: str | None, nodes: int, *, dry_run: bool, **changes: str | None) -> Iterator[Profile]:
     """`open_place`, after bringing up the local cluster if that is what is asked for.
@@ -201,9 +213,8 @@ def place_to_submit(name: str | None, nodes: int, *, dry_run: bool, **changes: s
     a temporary folder.
     """
     from alexvgg.data.shards import is_complete
-    from alexvgg.data.store import create_bucket, open_store
+    from alexvgg.data.store import open_store
     from alexvgg.profiles import LOCAL, Source, chosen_profile, settings_of, to_profile
-    from cluster import local
 
     if chosen_profile(name) != LOCAL:
         yield open_place(name, **changes)
@@ -222,9 +233,7 @@ def place_to_submit(name: str | None, nodes: int, *, dry_run: bool, **changes: s
             planned = {"storage": url, "dataset": url, "geometry": "small"}
             yield to_profile(settings_of(LOCAL, changes, Source("a dry run", planned)))
         return
-    local.up(nodes, say=say)
-    os.environ.update(_local()[1])  # what runs there has this one, wherever its storage is
-    create_bucket(DIGITS)
+    bring_up(nodes)  # what runs there has its environment, wherever its storage is
     if not is_complete(open_store(DIGITS)):
         _pack_digits(DIGITS)
     yield open_place(name, **changes)

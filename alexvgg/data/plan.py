@@ -45,14 +45,12 @@ def most_rows(global_batch: int, ranks: int) -> int:
 
 def as_fast(global_batch: int, ranks: int) -> int:
     """The fewest ranks of which none holds more lanes in a step than one of `ranks` ranks: 32 for 33 to 63."""
-    lanes = lane_count(global_batch)
-    return -(-lanes // -(-lanes // ranks))
+    return -(-global_batch // most_rows(global_batch, ranks))
 
 
 def busy(global_batch: int, ranks: int) -> float:
     """The share of the ranks' time that a step uses: it lasts as long as the rank with the most lanes takes."""
-    lanes = lane_count(global_batch)
-    return lanes / (ranks * -(-lanes // ranks))
+    return global_batch / (ranks * most_rows(global_batch, ranks))
 
 
 @dataclass(frozen=True)
