@@ -86,7 +86,6 @@ HEALING = {
     "longer than announced": every(5, WrongLength(-700)),
     "slow down": lambda r: Answer(503, "SlowDown") if 5 < r.number < 40 else None,
     "internal error": lambda r: Answer(500, "InternalError") if 5 < r.number < 40 else None,
-    "token expired, then renewed": every(50, Answer(403, "ExpiredToken")),
 }
 
 
@@ -146,6 +145,15 @@ def test_a_storage_that_stays_away_is_named_after_a_while(wire: Wire) -> None:
     wire.proxy.play(lambda r: Answer(503, "SlowDown") if r.number > 20 else None)
     with pytest.raises(StoreError, match=r"reading train-\d+.tar at byte \d+: .*SlowDown.* gave up after \d+ tries"):
         stream(wire.dataset)
+
+
+def test_credentials_that_were_renewed_meanwhile_are_read_again(
+    wire: Wire, undisturbed: Views, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expired = Answer(403, "ExpiredToken", hook=lambda: monkeypatch.setenv("AWS_SESSION_TOKEN", "renewed"))
+    wire.proxy.play(lambda r: expired if r.number > 20 and "x-amz-security-token" not in r.headers else None)
+    assert stream(wire.dataset) == undisturbed
+    assert wire.proxy.happened
 
 
 def test_credentials_that_stay_expired_are_an_error_at_once(wire: Wire) -> None:
