@@ -17,6 +17,7 @@ from alexvgg.engine.wishes import Stopped
 from alexvgg.errors import InputError
 from alexvgg.exits import Exit
 from alexvgg.repeating import repeating
+from jobs.workers import MistakeError
 
 LOOK_SECONDS = 1.0
 
@@ -24,9 +25,9 @@ LOOK_SECONDS = 1.0
 def carry_out(attempt: Attempt, work: Callable[[Execution], None], on_stop: Callable[[], None] = lambda: None) -> Exit:
     """Call `work` with how the claim says to do it; the exit code of its job is returned.
 
-    `work` returns when it is done, or has written down itself how the attempt ended. An InputError that it raises fails
-    the attempt; anything else counts as lost: it will be tried again. SIGTERM becomes a wish in the storage, and
-    `on_stop` is called.
+    `work` returns when it is done, or has written down itself how the attempt ended. An InputError or a MistakeError
+    that it raises fails the attempt; anything else counts as lost: it will be tried again. SIGTERM becomes a wish in
+    the storage, and `on_stop` is called.
     """
     if not attempt.begin() or attempt.signs()[1]:
         print(f"attempt {attempt.number} at {attempt.folder} is over; nothing to do", flush=True)
@@ -42,7 +43,7 @@ def carry_out(attempt: Attempt, work: Callable[[Execution], None], on_stop: Call
             attempt.end("failed", str(error))
         except Exception as error:  # Ray raises many types
             traceback.print_exc()
-            attempt.end("lost", str(error))
+            attempt.end("failed" if isinstance(error, MistakeError) else "lost", str(error))
         else:
             attempt.end("finished")  # unless it wrote something else before
     return {"finished": Exit.DONE, "stopped": Exit.TERMINATED}.get(attempt.outcome() or "", Exit.FAILED)

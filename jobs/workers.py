@@ -4,11 +4,19 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
-from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from alexvgg.config import Execution
+from alexvgg.data.store import MissingKeyError
 from jobs.network import Launch
+
+# What neither a lost node nor a service that is away raises.
+MISTAKES = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, TypeError)
+
+
+class MistakeError(RuntimeError):
+    """What runs on the workers has a mistake in its code: trying again ends the same."""
 
 
 def run_workers(worker: Callable[[dict[str, Any]], None], config: dict[str, Any], execution: Execution) -> None:
@@ -16,12 +24,12 @@ def run_workers(worker: Callable[[dict[str, Any]], None], config: dict[str, Any]
 
     A lost worker or node restarts the group, `execution.max_failures` times. A group of fixed size for which there are
     no nodes is given up as often, a minute each: whoever has sent this waits for nodes, and says so.
-    Raises ray.train.TrainingFailedError with the worker's error, or Ray's own, after that.
+    After that, raises MistakeError if a worker met one, else ray.train.TrainingFailedError.
     """
     gpus, most, least = execution.gpus_per_worker, execution.workers, execution.min_workers
     # Ray Train's own bookkeeping stays on the driver's node: what must outlive it is in the storage.
     with tempfile.TemporaryDirectory(prefix="alexvgg-") as scratch:
-        DataParallelTrainer(
+        trainer = DataParallelTrainer(
             worker,
             train_loop_config=config,
             backend_config=Launch(),
@@ -42,4 +50,14 @@ def run_workers(worker: Callable[[dict[str, Any]], None], config: dict[str, Any]
                 ),
                 logging_config=LoggingConfig(log_level="WARNING"),
             ),
-        ).fit()
+        )
+        try:
+            trainer.fit()
+        except WorkerGroupError as group:
+            for rank, error in group.worker_failures.items():
+                if isinstance(error, MISTAKES) and not isinstance(error, MissingKeyError):
+                    raise MistakeError(
+                        f"rank {rank}: {error!r}, a mistake in the code that trying again doesn't mend; "
+                        f"`alexvgg logs {execution.job}` shows where it is"
+                    ) from group
+            raise

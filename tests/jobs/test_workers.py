@@ -5,8 +5,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.train import WorkerGroupError
 
 from alexvgg.config import Execution
+from alexvgg.data.store import MissingKeyError
 from alexvgg.errors import InputError
 from alexvgg.profiles import Profile
 from jobs import capacity, network, submission, workers
@@ -34,6 +36,25 @@ def test_only_a_group_that_can_shrink_waits_for_ever(monkeypatch: pytest.MonkeyP
 
     assert limit(EXECUTION) == EXECUTION.max_failures
     assert limit(replace(EXECUTION, min_workers=2)) == -1
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (KeyError("fc9"), workers.MistakeError),
+        (RuntimeError("connection closed by peer"), WorkerGroupError),
+        (MissingKeyError("runs/a/checkpoints/7/commit.json"), WorkerGroupError),  # deleted by another attempt, say
+    ],
+)
+def test_a_mistake_in_the_code_is_told_from_a_loss(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, raised: type[Exception]
+) -> None:
+    def fit() -> None:
+        raise WorkerGroupError("rank 0: the network; rank 1: ...", {0: RuntimeError("the network"), 1: error})
+
+    monkeypatch.setattr(workers, "DataParallelTrainer", lambda *_, **__: SimpleNamespace(fit=fit))
+    with pytest.raises(raised, match="rank 1: "):
+        workers.run_workers(lambda _: None, {}, EXECUTION)
 
 
 def test_a_hosts_gpus_are_filled_before_the_next_ones(monkeypatch: pytest.MonkeyPatch) -> None:
