@@ -35,9 +35,10 @@ class Layout:
     stride: int = 32  # input pixels between neighbours of the last feature map
     border: int = 0  # pixels of zeros at the image's right and bottom
     multiple: int = 1  # that every channel count is of, at any width
+    crop: int = 224  # the side of the paper's input
 
 
-# VGG (Simonyan & Zisserman 2014), Table 1, and the "shallow B" of section 2.3: kernel sizes of the convolutions in each
+# VGG (Simonyan & Zisserman 2014), Table 1, and the "shallow B" of section 4.1: kernel sizes of the convolutions in each
 # block. Every one has stride 1 and keeps the size.
 VGG_CHANNELS = (64, 128, 256, 512, 512)  # of every convolution in blocks 1 to 5
 VGG_KERNELS: dict[str, tuple[tuple[int, ...], ...]] = {
@@ -101,13 +102,13 @@ ALEXNETS = {
 
 # AlexNet's section 3.1 and figure 1: a four-layer net with ReLU learns CIFAR-10 much faster than one with tanh. The
 # paper doesn't print its layers. These are the three convolutions and the one fully connected layer of the CIFAR-10
-# example that its authors' cuda-convnet came with. No dropout: "no regularization".
+# example that its authors' cuda-convnet came with, with max-pools throughout. No dropout: "no regularization".
 _FOUR = tuple(Row(f"conv{n}", channels, 5, padding=2, pool=3) for n, channels in enumerate((32, 32, 64), start=1))
 
 LAYOUTS: dict[str, Layout] = {
     **ALEXNETS,
-    "fourlayer_relu": Layout(_FOUR, ("fc4",), stride=8),
-    "fourlayer_tanh": Layout(_FOUR, ("fc4",), "tanh", stride=8),
+    "fourlayer_relu": Layout(_FOUR, ("fc4",), stride=8, crop=32),
+    "fourlayer_tanh": Layout(_FOUR, ("fc4",), "tanh", stride=8, crop=32),
     **{name: _vgg(name) for name in VGG_KERNELS},
 }
 MODEL_NAMES = tuple(LAYOUTS)
@@ -174,14 +175,16 @@ class Architecture:
         return sum(conv.macs for conv in self.convs) + sum(linear.macs for linear in self.linears)
 
 
-def architecture(name: str, *, num_classes: int = 1000, width: float = 1.0, crop: int = 224) -> Architecture:
-    """The net `name`. `width` scales every hidden channel count, `crop` is the side of the square input in pixels.
+def architecture(name: str, *, num_classes: int = 1000, width: float = 1.0, crop: int | None = None) -> Architecture:
+    """The net `name`. `width` scales every hidden channel count, `crop` is the side of the square input in pixels, the
+    paper's by default.
 
     Raises InputError for an unknown name or a crop that the net's pools can't take.
     """
     if name not in LAYOUTS:
         raise InputError(f"there is no model {name!r}{did_you_mean(name, MODEL_NAMES)}")
     layout = LAYOUTS[name]
+    crop = layout.crop if crop is None else crop
     _check_crop(name, crop)
     convs, inputs, side = [], 3, crop + layout.border
     for row in layout.rows:

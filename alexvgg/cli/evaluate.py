@@ -29,7 +29,7 @@ METHODS = ("dense", "multicrop", "both", "tencrop")  # of alexvgg.evaluation.sco
     type=click.Choice(METHODS),
     default="dense",
     show_default=True,
-    help="Whole images, a 5x5 grid of crops, the mean of both (VGG), or 5 crops of the centre (AlexNet).",
+    help="Whole images, a 5x5 grid of crops, the mean of both (VGG), or five crops of the central square (AlexNet).",
 )
 @test_scales_option
 @click.option("--fuse", is_flag=True, help="One result: the mean of all runs' posteriors.")

@@ -16,11 +16,13 @@ from alexvgg.columns import Column, aligned
 def recipe(name: str, as_json: bool) -> None:
     """Show a table's runs, or one run, with what each starts from.
 
-    A row of several CNNs of one recipe takes as many runs of different seeds.
+    A row of several CNNs of one recipe takes as many runs of different seeds. Of a net beside the tables it is said
+    what its paper found.
 
     \b
     Examples:
       alexvgg recipe table4
+      alexvgg recipe alexnet_no_lrn
       alexvgg recipe vgg_e-jitter --json
     """
     from alexvgg.errors import InputError, did_you_mean
@@ -45,7 +47,7 @@ def recipe(name: str, as_json: bool) -> None:
         {
             "name": r.name, "seeds": max([1, *(nets[r.name] for nets in nets_of_rows)]),
             "parent": r.parent.name if r.parent else None, "model": r.model, "scale": r.scale,
-            "lr": r.lr, "global_batch": r.global_batch, "epochs": r.epochs,
+            "lr": r.lr, "global_batch": r.global_batch, "epochs": r.epochs, "shows": r.shows,
         }
         for r in lineage(targets[name])
     ]  # fmt: skip
@@ -61,6 +63,9 @@ def recipe(name: str, as_json: bool) -> None:
     click.echo("\n".join(aligned([
         Column(head, [_text(r[key]) for r in runs], left=key in ("name", "parent")) for head, key in columns.items()
     ])))  # fmt: skip
+    for r in runs:
+        if r["shows"] is not None:
+            click.echo(f"{r['name']}: {r['shows']}")
 
 
 def _text(value: Any) -> str:

@@ -10,6 +10,7 @@ from alexvgg.errors import StoreError
 
 GIVE_UP_SECONDS = 120.0  # without a single new byte
 LONGEST_PAUSE = 5.0  # seconds between two tries
+_jitter = random.Random()  # of its own: threads that wait don't disturb what a program draws
 
 T = TypeVar("T")
 
@@ -87,7 +88,7 @@ class Patience:
                 f"{self._seconds:.0f} s without a byte"
             ) from error
         self._service.count_retry()
-        time.sleep(self._pause * random.uniform(0.5, 1.0))
+        time.sleep(self._pause * _jitter.uniform(0.5, 1.0))
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
 

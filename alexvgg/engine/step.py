@@ -150,9 +150,10 @@ def sgd(
 ) -> torch.optim.SGD:
     """Both papers' update, v <- 0.9v - 5e-4 lr w - lr g, w <- w + v (AlexNet section 5); `set_lr` keeps it so.
 
-    L2 is on weights only by default: AlexNet's own configurations (cuda-convnet's `wc`) and Caffe's (`decay_mult: 0`),
-    which VGG is derived from, leave biases out; the papers' texts don't say. Fused: one pass over the parameters,
-    three times as fast as PyTorch's default on a CPU.
+    L2 is on weights only by default: the papers' texts don't say, but AlexNet's own configurations (cuda-convnet's
+    `wc`) and Caffe's (`decay_mult: 0`) leave biases out; VGG's was never published. (They also double the biases'
+    learning rate, which neither text has, nor this.) Fused: one pass over the parameters, three times as fast as
+    PyTorch's default on a CPU.
     """
     biases = [p for name, p in model.named_parameters() if name.endswith("bias")]
     weights = [p for name, p in model.named_parameters() if not name.endswith("bias")]

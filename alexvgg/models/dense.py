@@ -10,7 +10,9 @@ class Dense(nn.Module):
     """The same weights as `net`, with fc6 read as a (side x side) convolution and fc7, fc8 as 1x1 convolutions.
 
     Input (N, 3, h, w) of any size not below the crop; output (N, num_classes): the class-score map averaged over
-    space, before the softmax.
+    space, before the softmax. Every score is that of a whole crop: pixels at the right and bottom that would begin
+    another one aren't scored (at most 31; the flip shows them on the other side). The paper doesn't say what becomes of
+    them; Caffe's pools round up, and would score them with what lies beyond the image left out.
 
     The paper's scores lie 32 pixels apart, a seventh of its crop. A net with a smaller crop is applied to shifted
     images too (as OverFeat does, Sermanet et al. 2014, section 3.3), so that its scores lie as densely: for a crop

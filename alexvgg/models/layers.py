@@ -12,7 +12,7 @@ from alexvgg.architectures import Linear
 class LocalResponseNorm(nn.Module):
     """AlexNet's b = a / (k + alpha * sum a^2)^beta with k=2, n=5, alpha=1e-4, beta=0.75 (section 3.3).
 
-    VGG uses the same parameters (section 2.3). The sum over five neighbouring channels is a 1x1 convolution with a band
+    VGG uses the same parameters (section 2.1). The sum over five neighbouring channels is a 1x1 convolution with a band
     of ones: on a CPU the whole is 2.5 to 3.5 times as fast, forward and backward, as PyTorch's, which pools in 3-d.
     (PyTorch's also divides alpha by n: the paper's is its alpha=5e-4.)
     """

@@ -16,7 +16,7 @@ from alexvgg.errors import InputError
 
 TWINS = {"vgg_a": "vgg11", "vgg_b": "vgg13", "vgg_d": "vgg16", "vgg_e": "vgg19"}
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of pixels from 0 to 1, in all of torchvision's weights
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of pixels from 0 to 1, of torchvision's IMAGENET1K_V1
 FIRST = "features.conv1_1"
 
 WHY_NOT = {

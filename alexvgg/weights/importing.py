@@ -28,13 +28,18 @@ def import_weights(source: str, file: Path, dataset: Store, storage: Store) -> R
     """Store a run with the weights of `file`, converted to the dataset's mean colour, and return its spec.
 
     `source` is one of SOURCES. The same file gives the same run. Raises InputError if the file holds no such weights,
-    or weights for another number of classes.
+    weights that aren't finite, or weights for another number of classes.
     """
     about = read_intact(dataset)
     data = file.read_bytes()
     images = Images(about["name"], len(about["classes"]), about["fingerprint"])
     spec = imported_spec(source, hashlib.sha256(data).hexdigest(), images)
     state = from_torchvision(spec.model.name, read_state(data, file))
+    if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
+        raise InputError(
+            f"{file} has weights that aren't numbers, as torchvision's IMAGENET1K_FEATURES, which have no classifier; "
+            "take IMAGENET1K_V1"
+        )
     if (classes := len(state["classifier.fc8.bias"])) != images.classes:
         raise InputError(f"{file} tells {classes} classes apart, {images.name} at {dataset.url} has {images.classes}")
     m = spec.model

@@ -1,6 +1,7 @@
 """`alexvgg import`, `export` and `predict`, from torchvision's file to torchvision's net and to a deeper run."""
 
 import json
+import math
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -176,6 +177,16 @@ def test_a_file_that_holds_no_such_weights(
     result = command("import", "torchvision:vgg11", str(tmp_path / name))
     assert result.exit_code == 2
     assert sentence in result.stderr
+
+
+def test_weights_that_are_no_numbers_are_refused(
+    theirs: torchvision.models.VGG, command: Callable[..., Result], tmp_path: Path
+) -> None:
+    state = {key: torch.tensor(math.nan).expand(value.shape) for key, value in theirs.state_dict().items()}
+    torch.save(state, tmp_path / "features.pth")
+    refused = command("import", "torchvision:vgg11", str(tmp_path / "features.pth"))
+    assert refused.exit_code == 2
+    assert "features.pth has weights that aren't numbers" in refused.stderr
 
 
 def test_a_pickle_of_more_than_tensors_is_refused(command: Callable[..., Result], tmp_path: Path) -> None:

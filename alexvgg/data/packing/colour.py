@@ -46,8 +46,10 @@ class ColourSums:
     def statistics(self) -> dict[str, Any]:
         """Mean and principal components, 0 to 255, as AlexNet's section 4.1 uses them.
 
-        The paper scales each component by its eigenvalue; with pixels in 0 to 255 that would be thousands, in 0 to 1
-        it would be nothing. Like every public reproduction, this takes the standard deviation, its square root.
+        The paper scales each component by its eigenvalue, which depends on the pixels' unit: it would be thousands with
+        pixels in 0 to 255. This takes the standard deviation, its square root, as the authors' own code does
+        (cuda-convnet2's convdata.py). Many reproductions take the eigenvalue with pixels in 0 to 1 (fb.resnet.torch's
+        0.2175, 0.0188, 0.0045), which is half as much along the first axis and a fifteenth along the last.
         """
         mean = self.total / self.pixels
         covariance = (self.products - np.outer(mean, self.total)) / (self.pixels - 1)
