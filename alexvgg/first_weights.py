@@ -10,6 +10,7 @@ from alexvgg.engine.checkpoint import verified
 from alexvgg.errors import InputError
 from alexvgg.init import ALEXNET_BIASED, TRANSPLANTED, LayerOrigin, initialise, transplant
 from alexvgg.models import Net, build
+from alexvgg.recipes import RECIPES
 
 
 def first_weights(spec: RunSpec, storage: Store) -> tuple[Net, list[LayerOrigin]]:
@@ -40,8 +41,9 @@ def better_start(spec: RunSpec) -> str:
     if spec.model.name.startswith("alexnet") and spec.init.alexnet_bias == 1:
         return "Start AlexNet's biases at 0.1 (--set init.alexnet_bias=0.1), as Caffe's reproduction does."
     if spec.model.name.startswith("vgg") and spec.parent is None and spec.init.kind == "gaussian":
-        return (
-            "Start from the trained net A, as the paper does for its deeper nets (--init auto, the default), or from "
-            "Glorot's weights (--init glorot), which its authors recommend in a note to section 3.1."
-        )
-    return "Check the labels and the learning rate, and try --init glorot."
+        glorot = "Glorot's weights (--init glorot), which the authors recommend in a note to section 3.1"
+        recipe = RECIPES.get(spec.recipe)
+        if recipe is None or recipe.parent is None:
+            return f"Start from {glorot}."
+        return f"Start from the trained net A, as the paper does (--init auto, the default), or from {glorot}."
+    return f"Check the labels and the learning rate{'' if spec.init.kind == 'glorot' else ', and try --init glorot'}."

@@ -26,8 +26,9 @@ def test_alexnets_biases(value: float, tmp_path: Path) -> None:
     ("recipe", "init", "overrides", "hint"),
     [
         ("vgg_e-s256", "random", {}, "Start from the trained net A"),
-        ("vgg_e-s256", "glorot", {}, "Check the labels"),
-        ("vgg_e-s256", "auto", {}, "Check the labels"),
+        ("vgg_e-s256", "glorot", {}, "Check the labels and the learning rate."),
+        ("vgg_e-s256", "auto", {}, "Check the labels and the learning rate, and try --init glorot."),
+        ("vgg_a-s256", "auto", {}, "Start from Glorot's weights"),
         ("alexnet-s256", "auto", {}, "biases at 0.1"),
         ("alexnet-s256", "auto", {"init.alexnet_bias": "0.1"}, "Check the labels"),
     ],
