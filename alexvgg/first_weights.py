@@ -1,20 +1,22 @@
 """The net of a run at step 0: random, or from its parent's final weights."""
 
-import json
-
 import safetensors.torch
 
 from alexvgg.config import RunSpec
-from alexvgg.data.store import MissingKeyError, Store
+from alexvgg.data.store import Store
 from alexvgg.engine.checkpoint import verified
 from alexvgg.errors import InputError
 from alexvgg.init import ALEXNET_BIASED, TRANSPLANTED, LayerOrigin, initialise, transplant
 from alexvgg.models import Net, build
 from alexvgg.recipes import RECIPES
+from alexvgg.runs import check_parent, read_run
 
 
 def first_weights(spec: RunSpec, storage: Store) -> tuple[Net, list[LayerOrigin]]:
-    """The net at step 0 and each layer's origin. Raises InputError if the parent isn't finished or doesn't fit."""
+    """The net at step 0 and each layer's origin.
+
+    Raises InputError if the parent isn't finished, has learned nothing, or doesn't fit.
+    """
     m = spec.model
     net = build(m.name, num_classes=m.num_classes, width=m.width, crop=m.crop, dropout=spec.train.dropout)
     biases = dict.fromkeys(ALEXNET_BIASED, spec.init.alexnet_bias) if m.name.startswith("alexnet") else {}
@@ -22,14 +24,14 @@ def first_weights(spec: RunSpec, storage: Store) -> tuple[Net, list[LayerOrigin]
     if spec.parent is None:
         _, origins = transplant({}, net.state_dict(), layers=())
         return net, origins
-    try:
-        record = json.loads(storage.get(f"runs/{spec.parent.run}/final/record.json"))
-    except MissingKeyError:
+    parent = read_run(storage, spec.parent.run)
+    if parent.weights is None:
         raise InputError(
             f"{spec.name} starts from {spec.parent.run}, which isn't finished in {storage.url}. Train that first, or "
             "start from another run: --parent."
-        ) from None
-    weights = verified(storage, f"runs/{spec.parent.run}/final/model.safetensors", record["sha256"])
+        )
+    check_parent(parent, spec.name)
+    weights = verified(storage, f"runs/{parent.name}/final/model.safetensors", parent.weights)
     layers = None if spec.parent.how == "copy" else TRANSPLANTED
     state, origins = transplant(safetensors.torch.load(weights), net.state_dict(), layers=layers)
     net.load_state_dict(state)

@@ -11,6 +11,7 @@ from alexvgg import attempts
 from alexvgg.attempts import Attempt, Record
 from alexvgg.config import RunSpec, from_dict
 from alexvgg.data.store import Store
+from alexvgg.engine.chance import STUCK_STEPS, is_chance
 from alexvgg.errors import InputError, reading, resolve
 from alexvgg.tracking.journal import read_journal
 
@@ -45,6 +46,15 @@ class RunRecord:
     def last_epoch(self) -> dict[str, Any] | None:
         """The newest `epoch` event of the journal."""
         return next((e for e in reversed(self.journal) if e["event"] == "epoch"), None)
+
+    @property
+    def stuck_at(self) -> float | None:
+        """The mean loss of its last epoch if that is chance, though there were steps enough to leave it."""
+        last = self.last_epoch
+        if self.spec is None or last is None or last["step"] < STUCK_STEPS:
+            return None
+        loss: float | None = last["metrics"].get("train/loss_epoch")
+        return loss if loss is not None and is_chance(loss, self.spec.model.num_classes) else None
 
     @property
     def last_seen(self) -> float:
@@ -92,6 +102,16 @@ def read_run(storage: Store, name: str, present: Iterable[str] | None = None) ->
         weights=weights,
         attempts=tuple(tried),
     )
+
+
+def check_parent(parent: RunRecord, child: str) -> None:
+    """Raise InputError if the parent, which is finished, has learned nothing that the child could start from."""
+    if parent.stuck_at is not None:
+        raise InputError(
+            f"{child} starts from {parent.name}, which has learned nothing: the loss of its last epoch is "
+            f"{parent.stuck_at:.3f}, that of guessing. Train that net from another start, as by --init glorot or with "
+            "another train.seed, and name the run by --parent."
+        )
 
 
 def is_row(document: Any) -> bool:

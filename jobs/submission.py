@@ -16,7 +16,7 @@ from alexvgg.data.store import Store
 from alexvgg.errors import InputError
 from alexvgg.profiles import Profile
 from alexvgg.request import Request
-from alexvgg.runs import RunRecord, list_runs, read_run
+from alexvgg.runs import RunRecord, check_parent, list_runs, read_run
 from alexvgg.scaling import images_per_s
 from jobs.capacity import forgotten_gpus, worker_slots
 
@@ -132,7 +132,8 @@ def decide(
     The campaign is called after the last run, or after `target` (a table) and all that it takes. With `one_host` all
     nodes are on one machine, whose cores they share. A `link` between nodes, in bits a second, makes estimates count
     the exchange of gradients.
-    Raises InputError if a run or an evaluation has failed before, unless `retry`.
+    Raises InputError if a run or an evaluation has failed before, unless `retry`, or if a run's parent has learned
+    nothing.
     """
     steps = []
     works: list[Work] = []
@@ -145,6 +146,8 @@ def decide(
         record = stored.get(spec.name) or read_run(storage, spec.name)
         if record.state == "failed" and not retry:
             raise _failed_before(spec.name, str(record.error))
+        if record.state != "finished" and spec.parent is not None and spec.parent.run in stored:
+            check_parent(stored[spec.parent.run], spec.name)
         m = spec.model
         net = architecture(m.name, num_classes=m.num_classes, width=m.width, crop=m.crop)
         known, together = speed_of(spec), None

@@ -1,10 +1,14 @@
-"""AlexNet's biases, and what is said to someone whose net doesn't learn. (Parents: tests/test_run.py.)"""
+"""AlexNet's biases, and what is said to someone whose net doesn't learn. (Parents that do: tests/test_run.py.)"""
 
+import math
 from pathlib import Path
 
 import pytest
+from records import SPECS, store_finished
 
 from alexvgg.data.store import open_store
+from alexvgg.engine.checkpoint import DamagedError
+from alexvgg.errors import InputError
 from alexvgg.first_weights import better_start, first_weights
 from alexvgg.planning import Images, Init, plan_runs
 from alexvgg.recipes import GEOMETRIES, RECIPES
@@ -38,3 +42,23 @@ def test_the_hint_is_one_that_this_run_can_follow(
 ) -> None:
     spec = plan_runs([RECIPES[recipe]], IMAGES, GEOMETRIES["small"], init=init, overrides=overrides)[-1]
     assert hint in better_start(spec)
+
+
+@pytest.mark.parametrize(
+    ("loss", "step", "learned"),
+    [
+        (math.log(10), 200, False),
+        (math.log(10) + 0.01, 552, False),
+        (math.log(10), 199, True),  # a trial of the way through
+        (2.2, 552, True),
+    ],
+)
+def test_nothing_starts_from_a_parent_that_has_learned_nothing(
+    loss: float, step: int, learned: bool, tmp_path: Path
+) -> None:
+    storage, parent, child = open_store(tmp_path.as_uri()), SPECS["vgg_a-s256"], SPECS["vgg_e-s256"]
+    store_finished(storage, parent, loss=loss, step=step)
+    refusal = f"{child.name} starts from {parent.name}, which has learned nothing: the loss of its last epoch is 2.3"
+    kind, sentence = (DamagedError, "model.safetensors is missing") if learned else (InputError, refusal)
+    with pytest.raises(kind, match=sentence):
+        first_weights(child, storage)

@@ -47,12 +47,12 @@ ALLOWED = {
     "alexvgg.campaign": CONFIG
     | {"alexvgg.data.store", "alexvgg.attempts", "alexvgg.lease", "alexvgg.runs", "alexvgg.request"}
     | {"alexvgg.planning", "alexvgg.results.paper", "alexvgg.tracking.live"},
-    "alexvgg.runs": CONFIG | {"alexvgg.data", "alexvgg.tracking.journal", "alexvgg.attempts"},
+    "alexvgg.runs": CONFIG | {"alexvgg.data", "alexvgg.tracking.journal", "alexvgg.attempts", "alexvgg.engine.chance"},
     "alexvgg.results.table": CONFIG | {"alexvgg.data", "alexvgg.runs", "alexvgg.planning", "alexvgg.results.paper"},
     "alexvgg.results": CONFIG | PARTS | {"alexvgg.runs", "alexvgg.attempts"},
     "alexvgg.results.report": CONFIG | PARTS | {"alexvgg", "alexvgg.runs", "alexvgg.results", "alexvgg.scaling"},
     "alexvgg.scaling": CONFIG | {"alexvgg.data", "alexvgg.engine"},
-    "alexvgg.first_weights": CONFIG | PARTS,
+    "alexvgg.first_weights": CONFIG | PARTS | {"alexvgg.runs"},
     "alexvgg.run": CONFIG | PARTS | {"alexvgg.runs", "alexvgg.first_weights", "alexvgg.attempts"},
     "alexvgg.plain": CONFIG | {"alexvgg.data.store", "alexvgg.engine", "alexvgg.attempts", "alexvgg.run"},
     "alexvgg.evaluate": CONFIG | PARTS | {"alexvgg.runs", "alexvgg.request"},

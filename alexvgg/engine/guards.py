@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 
 import torch
 
+from alexvgg.engine.chance import STUCK_STEPS, is_chance
+
 log = logging.getLogger(__name__)
 
 EXPLODED = 1e4  # a mean loss that no net comes back from: chance is ln(classes), 6.9 for ImageNet
-STUCK_STEPS = 200  # without learning, before anything is said: healthy nets of both papers may take 100
 STUCK_WINDOW = 50  # steps whose mean loss is looked at
-STUCK_BELOW, STUCK_ABOVE = 0.005, 0.05  # how far it is from chance, as a share of ln(classes): a start is slow, too
 STALL_SECONDS = 30.0
 
 
@@ -68,15 +68,13 @@ class StuckStart:
         self._recent.extend(losses)
         if self._done or last_step < max(self.patience, STUCK_STEPS) or len(self._recent) < STUCK_WINDOW:
             return None
-        if self.classes == 1:  # nothing is to be learnt
-            return None
         self._done = True
-        chance, mean = math.log(self.classes), sum(self._recent) / len(self._recent)
-        if not -STUCK_BELOW <= mean / chance - 1 <= STUCK_ABOVE:
+        mean = sum(self._recent) / len(self._recent)
+        if not is_chance(mean, self.classes):
             return None
         return (
             f"the training loss has stayed at {mean:.3f} for {last_step} steps: that is chance, ln({self.classes}) = "
-            f"{chance:.3f}. The net isn't learning, and waiting seldom helps. {self.hint}"
+            f"{math.log(self.classes):.3f}. The net isn't learning, and waiting seldom helps. {self.hint}"
         )
 
 
