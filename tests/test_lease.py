@@ -1,9 +1,22 @@
 """Leases: one holder at a time by number, taken over when it has ended or is silent, by the newcomer's own clock."""
 
+import json
+
 import pytest
 from memory import MemoryStore
 
-from alexvgg.lease import BEAT_SECONDS, DEAD_SECONDS, Lease, LeaseLostError, Newcomer, fences, is_ending, outcome_of
+from alexvgg.errors import InputError
+from alexvgg.lease import (
+    BEAT_SECONDS,
+    DEAD_SECONDS,
+    Lease,
+    LeaseLostError,
+    Newcomer,
+    fences,
+    is_ending,
+    last_beat,
+    outcome_of,
+)
 
 
 class World:
@@ -43,7 +56,7 @@ def test_a_silent_holder_loses_the_lease_and_notices() -> None:
     assert taken is not None
     assert taken.fence == 2
     taken.check()
-    for act in (held.check, held.keep):
+    for act in (held.check, held.keep, held.stopping):
         with pytest.raises(LeaseLostError, match="taken over c"):
             act()
 
@@ -52,7 +65,9 @@ def test_a_holder_that_has_ended_is_not_waited_for() -> None:
     world = World()
     world.lease("c-d1")
     world.ended.add("c-d1")
-    world.lease("c-d2").end("stopped")
+    second = world.lease("c-d2")
+    second.end("stopped")
+    second.end("failed")  # the first word counts
     assert world.lease("c-d3").fence == 3
     assert [outcome_of(world.store, "c", n) for n in (1, 2, 3)] == [None, "stopped", None]  # type: ignore[arg-type]
 
@@ -65,6 +80,42 @@ def test_of_two_newcomers_one_wins() -> None:
     assert second.take() is None
 
 
+def test_of_two_that_saw_the_same_end_one_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    world.lease("c-d1").end("failed")
+    first, put_new = world.newcomer("c-d2"), world.store.put_new
+
+    def overtaken(key: str, data: bytes) -> bool:
+        monkeypatch.undo()
+        assert first.take() is not None
+        return put_new(key, data)
+
+    monkeypatch.setattr(world.store, "put_new", overtaken)
+    assert world.newcomer("c-d3").take() is None
+
+
+def test_a_holder_beats_now_and_then() -> None:
+    world = World()
+    held = world.lease("c-d1")
+    for _ in range(12):
+        world.now += BEAT_SECONDS / 3
+        held.keep()
+    assert json.loads(last_beat(world.store, "c", 1) or b"")["count"] == 4  # type: ignore[arg-type]
+
+
+def test_the_silence_of_one_holder_is_not_the_nexts() -> None:
+    """Neither has beaten yet, so their beats look the same."""
+    world = World()
+    world.lease("c-d1")
+    waiting = world.newcomer("c-d3")
+    assert waiting.take() is None
+    world.now += DEAD_SECONDS
+    world.ended.add("c-d1")
+    world.lease("c-d2")
+    world.now += 1
+    assert waiting.take() is None
+
+
 def test_the_twelfth_driver_follows_the_eleventh() -> None:
     world = World()
     for number in range(1, 13):
@@ -75,3 +126,11 @@ def test_the_twelfth_driver_follows_the_eleventh() -> None:
     lease.end("finished")
     assert fences(world.store, "c") == list(range(1, 13))  # type: ignore[arg-type]
     assert is_ending(world.store, "c", "c-d12")  # type: ignore[arg-type]
+    assert not is_ending(world.store, "another", "c-d12")  # type: ignore[arg-type]
+
+
+def test_a_holder_that_cannot_be_read_is_named() -> None:
+    world = World()
+    world.store.put("campaigns/c/drivers/1.json", b'{"job": "c-d1", "future": 1}')
+    with pytest.raises(InputError, match=r"campaigns/c/drivers/1\.json isn't what alexvgg writes"):
+        world.newcomer("c-d2").take()

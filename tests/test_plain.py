@@ -15,8 +15,19 @@ from memory import MemoryStore
 from processes import dead_process, wait_for
 
 from alexvgg import plain
-from alexvgg.attempts import BEAT_SECONDS, DEAD_SECONDS, Attempt, Claim, Outcome, SupersededError, failure, history
-from alexvgg.config import Execution
+from alexvgg.attempts import (
+    BEAT_SECONDS,
+    DEAD_SECONDS,
+    MAX_LOST,
+    Attempt,
+    Claim,
+    Outcome,
+    SupersededError,
+    failure,
+    history,
+    standing,
+)
+from alexvgg.config import Execution, to_dict
 from alexvgg.data.store import open_store
 from alexvgg.engine.guards import DivergedError
 from alexvgg.engine.wishes import Stopped, Wishes
@@ -114,9 +125,56 @@ def test_what_has_ended_is_tried_again(outcome: Outcome) -> None:
 def test_of_two_at_the_same_moment_one_gets_it() -> None:
     store, clock = MemoryStore(), Clock()
     first, second = (newcomer(store, clock, f"process {n} on a", this_process()) for n in (1, 2))
-    assert first.take() is not None
+    attempt = first.take()
+    assert attempt is not None
+    assert not attempt.begin(), "it has begun: nobody may think that it never will"
     with pytest.raises(InputError, match="by process 1 on a"):
         second.take()
+
+
+def test_of_two_that_saw_the_same_end_one_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, clock, first = claimed(None)
+    first.end("stopped")
+    other, put_new = newcomer(store, clock, "process 1 on a", this_process()), store.put_new
+
+    def overtaken(key: str, data: bytes) -> bool:
+        monkeypatch.undo()
+        assert other.take() is not None
+        return put_new(key, data)
+
+    monkeypatch.setattr(store, "put_new", overtaken)
+    second = newcomer(store, clock)
+    assert second.take() is None
+    with pytest.raises(InputError, match="by process 1 on a"):
+        second.take()
+
+
+def test_only_the_newest_attempt_is_looked_at() -> None:
+    store, clock, first = claimed("elsewhere pid:[7] 1 12345")
+    waiting = newcomer(store, clock)
+    assert waiting.take() is None
+    first.end("lost")
+    Attempt(store, FOLDER, 2).claim(Claim("process 3 on c", {}))  # type: ignore[arg-type]
+    clock.now += BEAT_SECONDS
+    assert waiting.take() is None
+    Attempt(store, FOLDER, 2).end("lost")  # type: ignore[arg-type]
+    Attempt(store, FOLDER, 3).claim(Claim("process 4 on a", {}, process=this_process()))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="by process 4 on a"):
+        waiting.take()
+    assert [r.end is None for r in history(store, FOLDER)] == [False, False, True]  # type: ignore[arg-type]
+
+
+def test_whoever_gives_the_command_again_forgives_all_that_was_lost() -> None:
+    store, clock = MemoryStore(), Clock()
+    for number in range(1, MAX_LOST + 1):
+        lost = Attempt(store, FOLDER, number)  # type: ignore[arg-type]
+        lost.claim(Claim("process 1 on a", {}))
+        lost.end("lost")
+    assert standing(history(store, FOLDER)) == "failed"  # type: ignore[arg-type]
+    again = newcomer(store, clock).take()
+    assert again is not None
+    again.end("lost")
+    assert standing(history(store, FOLDER)) == "open"  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -138,6 +196,7 @@ def test_how_a_process_ended_is_written_down(tmp_path: Path, error: BaseExceptio
             raise error
     (record,) = history(store, FOLDER)
     assert record.claim.job.startswith(f"process {os.getpid()} on ")
+    assert (record.claim.process, record.claim.execution) == (this_process(), to_dict(Execution("d", store.url)))
     assert record.end is not None
     assert (record.end.outcome, record.end.error) == (outcome, str(error) if error is not None else None)
     assert failure([record]) == ("the loss is NaN" if outcome == "failed" else None)
@@ -162,6 +221,22 @@ def test_it_shows_that_it_lives_and_hears_of_wishes(tmp_path: Path, monkeypatch:
     assert json.loads(last or b"{}")["count"] > 1
 
 
+def test_whoever_waits_says_so_once_and_where_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in (("attempts.BEAT", 0.01), ("attempts.DEAD", 0.05), ("plain.LOOK", 0.01)):
+        monkeypatch.setattr(f"alexvgg.{name}_SECONDS", seconds)
+    store, said = open_store(tmp_path.as_uri()), list[str]()
+    first = Attempt(store, FOLDER, 1)
+    first.claim(Claim("process 1 elsewhere", {}))
+    first.beat(7)
+    store.put(f"{FOLDER}checkpoints/00000023/commit.json", b"")
+    with claiming("a", Execution("d", store.url), ALONE, Wishes(), said.append) as claim:
+        assert claim().number == 2
+    assert [line.split(";")[0] for line in said] == [
+        "another attempt at this run hasn't ended",
+        "going on from the checkpoint of step 23",
+    ]
+
+
 @pytest.mark.parametrize("error", [DivergedError("the loss is NaN"), RuntimeError("gloo: connection closed")])
 def test_another_rank_writes_only_a_reason_of_its_own(tmp_path: Path, error: Exception) -> None:
     """Of what happens to its companions it sees broken connections."""
@@ -184,3 +259,33 @@ def test_a_refusal_before_the_claim_leaves_nothing(tmp_path: Path) -> None:
     ):
         raise InputError("no such dataset")
     assert store.list("") == []
+
+
+def test_what_rank_0_is_refused_all_ranks_are(tmp_path: Path) -> None:
+    store, told = open_store(tmp_path.as_uri()), list[str]()
+    Attempt(store, FOLDER, 1).claim(Claim("process 1 on a", {}, process=this_process()))
+    first = SimpleNamespace(rank=0, texts=lambda text: [told.append(text) or text])
+    with (
+        pytest.raises(InputError, match="a is being trained already") as refused,
+        claiming("a", Execution("d", store.url), first, Wishes()) as claim,  # type: ignore[arg-type]
+    ):
+        claim()
+    assert json.loads(told[0]) == [0, str(refused.value)]
+    second = SimpleNamespace(rank=1, texts=lambda _: ['[0, "a is being trained already"]', "[0, null]"])
+    how = Execution("d", tmp_path.as_uri())
+    with (
+        pytest.raises(InputError, match="a is being trained already"),
+        claiming("a", how, second, Wishes()) as claim,  # type: ignore[arg-type]
+    ):
+        claim()
+
+
+def test_a_storage_that_is_down_does_not_hide_what_ended_the_run(tmp_path: Path) -> None:
+    with (  # noqa: PT012
+        pytest.raises(DivergedError, match="the loss is NaN"),
+        claiming("a", Execution("d", tmp_path.as_uri()), ALONE, Wishes()) as claim,
+    ):
+        claim()
+        (tmp_path / "runs").rename(tmp_path / "gone")
+        (tmp_path / "runs").touch()
+        raise DivergedError("the loss is NaN")

@@ -54,6 +54,18 @@ def test_a_parent_that_does_not_fit_is_refused() -> None:
             plan_runs(child, images, geometry, overrides=overrides, start=start_from(parent))
 
 
+def test_a_finished_run_takes_the_place_of_the_parents_with_its_net() -> None:
+    (parent,) = plan_runs([RECIPES["vgg_a-s256"]], DIGITS, SMALL, overrides={"train.seed": "7"})
+    target, start = [RECIPES["vgg_e-s384"]], start_from(parent)
+    first, second = plan_runs(target, DIGITS, SMALL, start=start)
+    assert (first.parent, second.parent) == (Parent(parent.name, "transplant"), Parent(first.name, "copy"))
+    other = start_from(plan_runs([RECIPES["vgg_d-s256"]], DIGITS, SMALL)[-1])
+    with pytest.raises(InputError, match=f"vgg_e-s384 can't start from {other.run}: no run on the way there starts"):
+        plan_runs(target, DIGITS, SMALL, start=other)
+    with pytest.raises(InputError, match="starts from a vgg_a, as --init he leaves the parents of other nets out"):
+        plan_runs(target, DIGITS, SMALL, start=start, init="he")
+
+
 def test_geometry_changes_sizes_and_nothing_else() -> None:
     (_, paper), (_, small) = (plan_runs([RECIPES["vgg_d-s256"]], DIGITS, g) for g in (PAPER, SMALL))
     assert (paper.model.crop, paper.model.width, paper.train.global_batch, paper.train.epochs) == (224, 1.0, 256, 74)
@@ -62,9 +74,29 @@ def test_geometry_changes_sizes_and_nothing_else() -> None:
     assert (paper.data.train_scale, paper.train.lr, paper.train.momentum, paper.train.weight_decay) == (
         small.data.train_scale, small.train.lr, small.train.momentum, small.train.weight_decay,
     )  # fmt: skip
+    crops = {s.recipe: s.model.crop for s in plan_runs(list(RECIPES.values()), DIGITS, SMALL)}
+    assert {name: 64 if name.startswith("alexnet") else 32 for name in crops} == crops
 
 
-@pytest.mark.parametrize("key", ["recipe", "parent.run", "model.name", "data.fingerprint"])
+def test_how_long_is_trained_is_the_recipes_or_the_geometrys() -> None:
+    targets = [RECIPES[name] for name in ("alexnet-s256", "vgg_e-s384")]
+    asked = {g.name: plan_runs(targets, DIGITS, g) for g in (PAPER, SMALL)}
+    assert {
+        name: [(s.train.global_batch, s.train.epochs, s.train.max_steps) for s in specs]
+        for name, specs in asked.items()
+    } == {
+        "paper": [(128, 90, None), *[(256, 74, 370_000)] * 3],
+        "small": [*[(64, 24, None)] * 3, (64, 8, None)],
+    }
+    assert [s.data.train_scale for s in asked["paper"]] == [256, 256, 256, 384]
+    assert [s.test_scales for s in asked["small"]] == [
+        t.test_scales for t in (targets[0], RECIPES["vgg_a-s256"], RECIPES["vgg_e-s256"], targets[1])
+    ]
+
+
+@pytest.mark.parametrize(
+    "key", ["recipe", "parent.run", "imported", "model.name", "model.num_classes", "data.dataset", "data.fingerprint"]
+)
 def test_what_follows_from_recipe_and_dataset_cannot_be_set(key: str) -> None:
     with pytest.raises(InputError, match="follows from the recipe and the dataset"):
         plan_runs([RECIPES["vgg_b-s256"]], DIGITS, SMALL, overrides={key: "x"})

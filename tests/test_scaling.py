@@ -6,11 +6,21 @@ from dataclasses import asdict, replace
 import pytest
 from click.testing import CliRunner, Result
 
-from alexvgg.architectures import Linear
+from alexvgg.architectures import FLOP_PER_MAC, Linear, architecture
 from alexvgg.cli import main
 from alexvgg.config import Execution, ModelConfig
 from alexvgg.engine.traffic import FLOAT, Gradient
-from alexvgg.scaling import METHODS, Cost, Hardware, planned_exchange, predict, scale, step_seconds
+from alexvgg.scaling import (
+    METHODS,
+    Cost,
+    Hardware,
+    images_per_s,
+    planned_exchange,
+    predict,
+    scale,
+    step_seconds,
+    to_text,
+)
 
 FAST, SLOW = Hardware(1e14, 1e15, FLOAT), Hardware(1e14, 1e6)
 
@@ -47,6 +57,74 @@ def test_forming_the_gradient_of_the_whole_batch_costs_its_arithmetic() -> None:
     cost = Cost(Gradient((Linear("fc", 4000, 4000),), 0), 16_000_000)
     alone, many = (scale(cost, FAST, 256, ranks, "factors").seconds for ranks in (1, 256))
     assert many == pytest.approx(alone / 256 + alone / 3 * 255 / 256, rel=1e-2)
+
+
+def test_bf16_factors_are_multiplied_six_times_slower() -> None:
+    cost = Cost(Gradient((Linear("fc", 4000, 4000),), 0), 10**9)
+
+    def forming(factor_bytes: int) -> float:
+        found = scale(cost, Hardware(1e14, 1e18, factor_bytes), 256, 8, "factors")
+        return found.seconds - found.efficiency * found.seconds
+
+    assert forming(FLOAT) == pytest.approx(2 * 16_004_000 * (256 - 32) / 1e14)
+    assert forming(2) == pytest.approx(6 * forming(FLOAT))
+
+
+def test_two_thirds_of_the_convolutions_hide_the_exchange() -> None:
+    cost = Cost(Gradient((Linear("fc", 1000, 1000),), 0), 2_000_000)  # half of it is convolutions
+    compute = FLOP_PER_MAC * 2_000_000 * 256 / 3 / 1e14
+    sent = 4 * 2 * 2 / 3 * 1_001_000
+    for share, waits in ((0.3, 0.0), (0.9, 0.9 - 1 / 3)):
+        found = scale(cost, Hardware(1e14, 8 * sent / (share * compute), FLOAT), 256, 3, "allreduce")
+        assert found.sent == pytest.approx(sent)
+        assert found.seconds == pytest.approx(compute * (1 + waits))
+        assert found.images_per_s == pytest.approx(256 / found.seconds)
+
+
+def test_a_batch_too_large_for_factors_is_reduced() -> None:
+    cost = Cost(Gradient((Linear("fc", 1000, 1000),), 0), 2_000_000)
+    reduced, factors = (scale(cost, Hardware(), 2000, 8, method) for method in ("allreduce", "factors"))  # type: ignore[arg-type]
+    assert factors == replace(reduced, method="factors")
+
+
+def test_one_rank_exchanges_nothing() -> None:
+    points = predict("vgg_a", [1], Hardware(), global_batch=256).points
+    assert {(p.method, p.sent, p.efficiency) for p in points} == {("none", 0.0, 1.0)}
+
+
+def test_a_batch_may_grow_with_the_ranks() -> None:
+    grown = predict("vgg_a", [2, 8], Hardware(), per_rank=64).points
+    assert grown == tuple(p for n in (2, 8) for p in predict("vgg_a", [n], Hardware(), global_batch=64 * n).points)
+
+
+@pytest.mark.parametrize(("nodes", "method"), [(1, "allreduce"), (4, "factors")])
+def test_a_runs_speed_is_the_models_with_its_own_exchange(nodes: int, method: str) -> None:
+    net, how = ModelConfig("vgg_d", 1000), Execution("file:///d", "file:///s", workers=8, gpus_per_worker=1)
+    cost = Cost.of("vgg_d")
+    for execution, factor_bytes in ((how, 2), (replace(how, precision="fp32"), FLOAT)):
+        hardware = Hardware(FLOP_PER_MAC * cost.macs * 1190, 25e9, factor_bytes)
+        expected = scale(cost, hardware, 256, 8, method)  # type: ignore[arg-type]
+        assert images_per_s(net, 256, execution, nodes, 1190, 25e9) == pytest.approx(expected.images_per_s)
+    assert images_per_s(net, 256, replace(how, workers=1), 1, 1190, 25e9) == pytest.approx(1190)
+
+
+@pytest.mark.parametrize(
+    ("precision", "gpus", "factor_bytes"), [("auto", 0, FLOAT), ("auto", 1, 2), ("bf16", 0, 2), ("fp32", 1, FLOAT)]
+)
+def test_factors_are_of_the_precision_that_is_trained_in(precision: str, gpus: int, factor_bytes: int) -> None:
+    net = architecture("vgg_d", num_classes=10, width=0.5, crop=64)
+    how = Execution("file:///d", "file:///s", workers=4, gpus_per_worker=gpus, precision=precision)  # type: ignore[arg-type]
+    plan = planned_exchange(ModelConfig("vgg_d", 10, 0.5, 64), 64, how, nodes=4)
+    assert plan.layers == net.linears[:2], "fc8 is small"
+    assert plan.allreduce == pytest.approx(4 * 2 * 3 / 4 * net.params)
+    others = net.params - sum(layer.params for layer in plan.layers)
+    rows = 3 * 16 * sum(layer.inputs + layer.outputs for layer in plan.layers)
+    assert plan.sent == pytest.approx(4 * 2 * 3 / 4 * others + factor_bytes * rows)
+
+
+def test_what_this_project_cannot_cut_is_marked() -> None:
+    for ranks, marks in ([64], 0), ([32, 128], 2), ([128], 2):
+        assert to_text(predict("vgg_a", ranks, Hardware(), global_batch=256)).count("*") == marks
 
 
 def test_a_run_is_planned_with_its_own_net_and_precision() -> None:

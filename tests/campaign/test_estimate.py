@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from alexvgg.architectures import architecture
-from alexvgg.campaign.estimate import GPUS, Measured, estimate, measured, speed
+from alexvgg.campaign.estimate import GPUS, Measured, as_dict, estimate, measured, speed
 from alexvgg.planning import Images, plan_runs
 from alexvgg.profiles import Profile
 from alexvgg.recipes import GEOMETRIES, RECIPES
@@ -48,6 +48,36 @@ def test_workers_on_one_machine_share_its_cores() -> None:
         assert found.images_per_s == expected
 
 
+def start(workers: int, **more: Any) -> dict[str, Any]:
+    return {"event": "start", "step": 0, "time": 1.0, "workers": workers, "device": "cuda"} | more
+
+
+def epochs(*speeds: float) -> list[dict[str, Any]]:
+    return [{"event": "epoch", "step": 9, "time": 2.0, "metrics": {"perf/images_per_s": s}} for s in speeds]
+
+
+def test_a_speed_is_the_median_epochs_of_the_newest_attempt() -> None:
+    journal = [start(1), *epochs(50.0, 60.0), start(2, hosts=1), *epochs(900.0, 820.0, 100.0, 850.0, 800.0)]
+    (found,) = measured([RunRecord("e", "started", E, journal, [], None)])
+    assert found == Measured("e", "vgg_e", 1.0, 224, "cuda", 410.0)
+    old = [start(4, device="cpu"), *epochs(800.0)]  # before hosts were written down
+    (found,) = measured([RunRecord("e", "started", E, old, [], None)])
+    assert (found.device, found.images_per_s) == ("cpu", 200.0)
+
+
+def test_what_has_trained_no_epoch_has_no_speed() -> None:
+    runs = [(E, []), (E, epochs(9.0)), (E, [start(1)]), (None, [start(1), *epochs(9.0)])]
+    assert measured(RunRecord("x", "started", spec, journal, [], None) for spec, journal in runs) == []
+
+
+def test_of_many_gpus_each_has_its_speed_whatever_shares_its_host() -> None:
+    found = speed(E, macs, None, "cuda", [Measured("e", "vgg_e", 1.0, 224, "cuda", 300.0)], on_a_host=8)
+    published = speed(E, macs, "A100", "cuda", [])
+    assert found is not None
+    assert published is not None
+    assert (found.images_per_s, found.alone, published.alone) == (300.0, False, True)
+
+
 @pytest.mark.parametrize("unlike", [{"width": 0.5}, {"crop": 32}, {"device": "cpu"}])
 def test_another_geometry_or_device_says_nothing(unlike: dict[str, object]) -> None:
     other = replace(Measured("x", "vgg_e", 1.0, 224, "cuda", 300.0), **unlike)  # type: ignore[arg-type]
@@ -73,8 +103,9 @@ def test_a_profile_may_name_each_gpu(gpu: Any) -> None:
 
 
 def test_a_gpu_says_nothing_of_nets_that_do_not_fill_it() -> None:
-    small = replace(E, model=replace(E.model, width=0.125, crop=32))
-    assert speed(small, macs, "H100", "cuda", []) is None
+    for smaller in ({"width": 0.125}, {"crop": 32}):
+        small = replace(E, model=replace(E.model, **smaller))  # type: ignore[arg-type]
+        assert speed(small, macs, "H100", "cuda", []) is None
 
 
 def test_time_is_what_is_left_to_train_over_all_workers() -> None:
@@ -85,3 +116,22 @@ def test_time_is_what_is_left_to_train_over_all_workers() -> None:
     assert whole.worker_hours == pytest.approx(8 * whole.hours)
     assert estimate(E, 1_281_167, 8, found, consumed=94_720_000).hours == 0
     assert estimate(E, 1_281_167, 8, None).hours is None
+
+
+@pytest.mark.parametrize(("max_steps", "images"), [(None, 7400), (1, 256), (29, 7400)])
+def test_a_run_ends_with_its_epochs_or_its_steps(max_steps: int | None, images: int) -> None:
+    spec = replace(E, train=replace(E.train, max_steps=max_steps))
+    assert estimate(spec, 100, 1, None).images == images
+    assert estimate(spec, 100, 1, None, consumed=10_000).images == 0, "it has come as far already"
+
+
+def test_what_workers_reach_together_comes_before_what_each_does_alone() -> None:
+    found = speed(E, macs, "RTX3090", "cuda", [])
+    assert found is not None
+    told = as_dict(estimate(E, 1_281_167, 8, found, together=1000.0))
+    assert told == {
+        "images": 94_720_000, "images_per_s": 1000.0, "source": found.source,
+        "hours": pytest.approx(94_720 / 3600), "gpu_hours": pytest.approx(8 * 94_720 / 3600),
+    }  # fmt: skip
+    unknown = as_dict(estimate(E, 1_281_167, 8, None))
+    assert (unknown["source"], unknown["hours"], unknown["gpu_hours"]) == (None, None, None)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import pickle
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -192,3 +193,59 @@ def test_a_full_cache_looks_again(counted: tuple[Dataset, Counting], tmp_path: P
     pixels(dataset, cache)
     assert not other.exists()
     assert store.streamed < before + 1437
+
+
+def image(dataset: Dataset, sample: int) -> bytes:
+    split = dataset.train
+    place = int(split.offsets[sample]), int(split.sizes[sample])
+    return dataset.store.get_range(split.shards[split.shard_of[sample]], *place)
+
+
+def keep(cache: Cache, dataset: Dataset, samples: range) -> None:
+    for sample in samples:
+        cache.keep(dataset.store, dataset.train, sample, image(dataset, sample))
+
+
+def found(cache: Cache, dataset: Dataset, samples: range) -> list[int]:
+    return [sample for sample, _ in cache.find(dataset.store, dataset.train, samples)]
+
+
+def test_it_goes_to_another_process_with_its_folder_and_limit(digits: Dataset, tmp_path: Path) -> None:
+    cache = pickle.loads(pickle.dumps(Cache(tmp_path / "a" / "new one", PLENTY)))
+    keep(cache, digits, range(3))
+    assert found(cache, digits, range(5)) == [0, 1, 2]
+    assert len(files(tmp_path / "a" / "new one")) == 1
+
+
+def test_what_is_stale_goes_only_as_far_as_room_is_needed(digits: Dataset, tmp_path: Path) -> None:
+    for name, hours in (("a", 26), ("b", 25), ("c", 23)):
+        (tmp_path / name).write_bytes(os.urandom(1 << 20))
+        os.utime(tmp_path / name, (0, time.time() - hours * 3600))
+    for megabytes, left in ((4.0, "abc"), (2.5, "bc"), (1.5, "c"), (0.5, "c")):
+        keep(Cache(tmp_path, int(megabytes * (1 << 20))), digits, range(1))
+        assert [name for name in "abc" if (tmp_path / name).exists()] == [*left]
+
+
+def test_the_folder_is_measured_after_each_hundredth_that_the_disk_gave(
+    digits: Dataset, tmp_path: Path, disk: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small images take whole blocks. To measure before each of them would cost more than reading it."""
+    looks: list[str] = []
+    monkeypatch.setattr(caching.shutil, "disk_usage", lambda folder: looks.append(folder) or disk)
+    keep(Cache(tmp_path, PLENTY), digits, range(40))
+    assert len(looks) == 1
+    keep(Cache(tmp_path, 100 * 20 * caching.BLOCK), digits, range(40))
+    assert len(looks) - 1 in (4, 5)
+
+
+def test_what_can_be_read_but_not_touched_is_found(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = Cache(tmp_path, PLENTY)
+    keep(cache, digits, range(2))
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(caching.os, "utime", refuse)
+    assert found(cache, digits, range(2)) == [0, 1]

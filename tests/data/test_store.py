@@ -1,6 +1,7 @@
 """One contract, four services; and what a network does to it."""
 
 import os
+import pickle
 import shutil
 import urllib.error
 import urllib.request
@@ -72,10 +73,15 @@ def test_contract(store: Store) -> None:
     spans = [(7, 10), (17, 3), (2_000_000, 1_500_000), (4_000_000, 0), (len(DATA) - 1, 1)]
     assert list(store.stream("a/two", spans)) == [DATA[start : start + length] for start, length in spans]
     assert store.list("a/") == ["a/one", "a/spaces and ä", "a/two"]
+    assert store.list("a/t") == ["a/two"]
     assert store.list("b") == []
     assert store.exists("a/one")
     assert store.size("a/two") == len(DATA)
     assert not store.exists("a/three")
+    assert not store.exists("a"), "folders are no objects"
+    again = open_store(f"{store.url}/")
+    assert (again.url, again.get("a/one")) == (store.url, b"one")
+    assert pickle.loads(pickle.dumps(store)).get("a/one") == b"one"
     store.delete("a/one")
     store.delete("a/one")
     assert store.list("a/") == ["a/spaces and ä", "a/two"]
@@ -91,6 +97,7 @@ def test_an_object_written_as_its_bytes_come(store: Store, monkeypatch: pytest.M
             assert out.tell() == start
             assert out.write(content[start : start + 700_001]) == len(content[start : start + 700_001])
         assert store.get("a/file") == b"something else", "a part can be seen"
+        assert store.list("") == ["a/file"]
     assert store.get("a/file") == content
     assert store.size("a/file") == size
 
@@ -152,6 +159,7 @@ def test_many_writers_of_one_object(store: Store) -> None:
 def test_a_new_object_replaces_none(conditional: Store) -> None:
     assert conditional.put_new("a/three", b"3")
     assert not conditional.put_new("a/three", b"4")
+    assert not conditional.put_new("a/three", b"3"), "two that write the same: one of them did"
     assert conditional.get("a/three") == b"3"
 
 
@@ -209,7 +217,19 @@ def test_a_folder_may_have_its_shards_on_other_disks(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "elsewhere").write_bytes(b"shard")
     (tmp_path / "folder/train-0..1.tar").symlink_to(tmp_path / "elsewhere")
-    assert open_store((tmp_path / "folder").as_uri()).get_range("train-0..1.tar", 1, 2) == b"ha"
+    store = open_store((tmp_path / "folder").as_uri())
+    assert store.get_range("train-0..1.tar", 1, 2) == b"ha"
+    assert store.list("train") == ["train-0..1.tar"]
+    (tmp_path / "elsewhere").unlink()
+    assert store.list("train") == [], "that disk is away"
+
+
+def test_who_reads_while_an_object_is_replaced_reads_the_old_one(tmp_path: Path) -> None:
+    store = open_store(tmp_path.as_uri())
+    store.put("latest", b"the old one")
+    with (tmp_path / "latest").open("rb") as reader:
+        store.put("latest", b"the new one")
+        assert reader.read() == b"the old one"
 
 
 def test_missing_bucket_and_absent_service_are_sentences(

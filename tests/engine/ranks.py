@@ -9,9 +9,10 @@ import itertools
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -161,6 +162,9 @@ def trained(world: World, exchanges: tuple[Exchange, ...]) -> dict[str, Tensor]:
             StuckStart(10, 10**6, ""), exchange=how, micro_batch=MICRO_BATCH,
         )  # fmt: skip
         if saved is not None:
+            losses = {"sum": 3.0, "steps": 4, "tail": [1.0, 0.5]}
+            trainer.resume(replace(saved, progress=saved.progress | {"epoch_losses": losses}))
+            assert trainer.progress()["epoch_losses"] == losses, "what all ranks hold of them is their sum"
             trainer.resume(saved)
         trainer.epoch(shares(world, trainer.step), SAMPLES * STEPS, steps)
         kept = {file: {k: v.clone() for k, v in group.items()} for file, group in trainer.tensors().items()}
@@ -187,17 +191,28 @@ def answers(world: World) -> dict[str, Any]:
     net = net_of(Case())
     asked = functools.partial(agree, net, world)
     said: dict[str, Any] = {"one host": asked("auto", SAMPLES, SAMPLES).method}
+    tried, made = set[int](), sharing.made_factors
+
+    def trial(weight: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+        tried.add(rows)
+        return made(weight, rows)
+
     with patched("host_id", lambda: world.rank // 2), patched("pays", lambda *_: True, sharing):
-        said["shared"] = shared(world)
+        with patched("made_factors", trial), patched("made_factors", trial, sharing):
+            said["shared"] = shared(world)
+        assert tried == {world.size * SAMPLES}, "another shape's product may have other last bits"
         with patched("form", lambda gradient, *_: gradient.fill_(len(gradient)), sharing):
             said["unlike parts"] = shared(world)
     with patched("host_id", lambda: world.rank % 2):
         said["two hosts"] = asked("auto", SAMPLES, SAMPLES).method
         said["large batch"] = asked("auto", 10_000, SAMPLES).method
         with patched("fingerprint", lambda _: torch.tensor(world.rank)):
-            said["unlike ranks"] = asked("auto", SAMPLES, SAMPLES).method
+            said["unlike ranks"] = (agreed := asked("auto", SAMPLES, SAMPLES)).method
+            said["unlike ranks' layers"] = agreed.layers
             said["unlike ranks, factors"] = refusal(lambda: asked("factors", SAMPLES, SAMPLES))
     said["another exchange"] = refusal(lambda: asked("bf16" if world.rank == 1 else "factors", SAMPLES, SAMPLES))
+    said["another batch"] = refusal(lambda: asked("factors", SAMPLES + (world.rank == 1), SAMPLES))
+    said["other rows"] = refusal(lambda: asked("factors", SAMPLES, SAMPLES + (world.rank == 1)))
     if world.rank == world.size - 1:
         net.classifier.fc7.weight.data[3, 5] *= 1 + 1e-15
     said["drift"] = refusal(lambda: check_replicas(net, world, 7))
@@ -208,6 +223,9 @@ def shared(world: World) -> list[bool]:
     """Of each layer by factors: do the ranks of a host share the work?"""
     net = net_of(Case())
     model = distributed(net, world, agree(net, world, "factors", SAMPLES, SAMPLES))
+    assert [name for name, p in net.named_parameters() if not p.requires_grad] == [
+        f"classifier.{layer}.{part}" for layer in ("fc6", "fc7") for part in ("weight", "bias")
+    ], "autograd would compute for nothing"
     return [factors.shared for factors in model._factors]  # type: ignore[union-attr,operator]
 
 
@@ -241,7 +259,9 @@ def products(world: World) -> dict[str, Tensor]:
     update = Updater(model, optimizer, Normalisation((120.0, 110.0, 100.0)), world, "bf16")
     update(share_of(whole_batch(), world.rank, world.size))
     assert layer.weight.grad is not None
-    return {**kept, "gradient": layer.weight.grad}
+    found = {**kept, "gradient": layer.weight.grad}
+    net.eval()(torch.zeros(SAMPLES + 1, 3, INPUTS[case.net], INPUTS[case.net]))  # more than a step: it isn't one
+    return found
 
 
 class Flipping:
@@ -254,6 +274,15 @@ class Flipping:
     def get(self, key: str) -> bytes:
         data: bytes = self._inner.get(key)
         return data[:-1] + bytes([data[-1] ^ 1]) if "/00000002/model" in key else data
+
+
+def together(world: World, folder: Path) -> None:
+    """No rank leaves a barrier before all are there."""
+    if world.rank == 0:
+        time.sleep(0.05)
+        folder.mkdir()
+    world.barrier()
+    assert folder.exists()
 
 
 def load_together(world: World, folder: Path) -> None:
@@ -279,7 +308,10 @@ def main() -> None:
     for size in (size for size in SIZES if rank < size):
         os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port + size))
         with World.launched() as world:
-            assert world.texts(f"rank {rank} é" * (1000 * rank)) == [f"rank {r} é" * (1000 * r) for r in range(size)]
+            assert world.texts(f" rank {rank} é " * (1000 * rank)) == [
+                f" rank {r} é " * (1000 * r) for r in range(size)
+            ]
+            together(world, folder / f"here-{size}")
             answers_of_mine = itertools.chain([False] * rank, itertools.repeat(True))
             world.wait_until(lambda answers=answers_of_mine: next(answers))
             assert next(answers_of_mine), "it was asked until all were ready"

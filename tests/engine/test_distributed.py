@@ -143,9 +143,11 @@ def test_ranks_decide_together(several: Path, size: int) -> None:
     assert said["one host"] == "allreduce"
     assert said["two hosts"] == "factors"
     assert said["large batch"] == "allreduce", "no layer's factors are fewer bytes"
-    assert said["unlike ranks"] == "allreduce"
+    assert (said["unlike ranks"], said["unlike ranks' layers"]) == ("allreduce", [])
     assert "their weights would drift apart. Use --exchange allreduce" in said["unlike ranks, factors"]
     assert "rank 1 was started with --exchange bf16" in said["another exchange"]
+    assert "rank 1 was started with --exchange factors and a global batch of 22, rank 0" in said["another batch"]
+    assert "Start all ranks by the same command" in said["other rows"]
     one = f"the weights of rank {size - 1} aren't those of the other ranks"
     assert f"DriftError: after step 7 {one if size > 2 else 'ranks 0, 1 hold different weights'}" in said["drift"]
     assert "in classifier.fc7.weight." in said["drift"]

@@ -201,6 +201,34 @@ def test_after_a_drop_a_resumed_run_is_bitwise_the_uninterrupted_one(resumed: in
     assert torch.equal(again.net.fc.weight, whole.net.fc.weight)  # type: ignore[union-attr, arg-type]
 
 
+def test_a_run_that_was_stopped_in_mid_epoch_goes_on_bitwise_with_its_losses() -> None:
+    """The last batch of an epoch is short, and some losses since the last point aren't in a point yet."""
+    samples, steps = 22 * SAMPLES + 3, 23
+
+    class Impatient(Notes):
+        def step(self, batch: Batch, share: Tensor) -> None:
+            super().step(batch, share)
+            if len(self.losses) == steps + 13:
+                wishes.stop.set()
+
+    wishes, notes, before, after = Wishes(), Notes(), Impatient(), Notes()
+    whole, stopped, again = trainer(notes, lr=1e-2), trainer(before, wishes, lr=1e-2), trainer(after, lr=1e-2)
+    for t in (whole, stopped):
+        t.epoch(batches(steps), samples, steps)
+        t.observe(0.5)
+    expected = whole.epoch(batches(steps), samples, steps)
+    with pytest.raises(Stopped):
+        stopped.epoch(batches(steps), samples, steps)
+    assert stopped.step % STEPS_PER_POINT
+    again.resume(stored(stopped))
+    left = 2 * steps - again.step
+    found = again.epoch(itertools.islice(batches(steps), steps - left, None), samples, left)
+    assert (again.step, again.consumed) == (whole.step, whole.consumed) == (2 * steps, 2 * samples)
+    assert found["train/loss_epoch"] == pytest.approx(expected["train/loss_epoch"], rel=1e-7)
+    assert before.points + after.points == notes.points
+    assert torch.equal(again.net.fc.weight, whole.net.fc.weight)  # type: ignore[union-attr, arg-type]
+
+
 def test_the_velocity_outlives_a_drop_of_the_learning_rate() -> None:
     def velocity() -> Tensor:
         return t.optimizer.param_groups[0]["lr"] * t.tensors()["momentum"]["fc.weight"]

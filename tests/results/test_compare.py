@@ -47,3 +47,29 @@ def test_what_is_equal_is_left_out_and_what_is_missing_has_no_delta() -> None:
     assert comparison.code["commit"] == ("0123456789ab", None)
     assert "Settings that differ: none" in to_text(comparison)
     assert comparison.lineage == ((A.name, E.name),) * 2
+
+
+def test_what_only_another_run_has_is_shown_beside_nothing() -> None:
+    """Whichever of them is the baseline: its column is a dash, and nothing is held against it."""
+    bare = RunRecord("claimed", "planned", None, [], [], None)
+    comparison = compare([bare, trained(E, 0.5), A], [{"git": None}, CODE, OTHER | {"packages": {"jax": "1"}}], [A, E])
+    assert comparison.settings["parent.run"] == (None, A.name, None)
+    assert comparison.settings["init.kind"] == (None, "gaussian", "gaussian"), "of three runs one differs"
+    assert comparison.metrics["train/loss_epoch"] == (None, 0.5, None)
+    assert comparison.delta("train/loss_epoch") == [None, None, None]
+    assert comparison.code["commit"] == (None, "0123456789ab", "fedcba987654")
+    assert comparison.code["precision"] == (None, "fp32", "bf16")
+    assert comparison.code["jax"] == (None, None, "1")
+    row = next(line for line in to_text(comparison).splitlines() if line.startswith("train/loss_epoch"))
+    assert row.split() == ["train/loss_epoch", "-", "0.5", "-"]
+
+
+def test_of_three_runs_one_that_differs_is_enough() -> None:
+    comparison = compare([D, E, D], [CODE, OTHER, CODE], [A, D, E])
+    assert comparison.settings["model.name"] == ("vgg_d", "vgg_e", "vgg_d")
+    assert comparison.code["torch"] == ("2.14.1", "2.14.0", "2.14.1")
+
+
+def test_nought_is_a_value() -> None:
+    text = to_text(compare([E, record("vgg_e-s256", 3.5, seed=1)], [CODE, CODE], [A, E]))
+    assert ["train.seed", "0", "1"] in [line.split() for line in text.splitlines()]

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from records import record
+from records import document, record
 
 from alexvgg.config import Imported
-from alexvgg.results.lineage import ancestors, family, parents_first, summary, to_json, to_text
+from alexvgg.results.lineage import ancestors, errors, family, parents_first, summary, to_json, to_text
+from alexvgg.runs import RunRecord
 from alexvgg.tracking.describing import params_of
 
 NAMES = ("vgg_a-s256", "vgg_b-s256", "vgg_e-s256", "vgg_e-s384", "vgg_e-jitter", "alexnet-s256")
@@ -36,13 +37,16 @@ def test_parents_come_first_whatever_the_order() -> None:
         names = [r.name for r in parents_first(runs)]
         assert sorted(names) == sorted(r.name for r in RUNS)
         assert names.index(A.name) < names.index(E.name) < names.index(E384.name) < names.index(JITTER.name)
+    assert parents_first([B, ALEXNET, A]) == [ALEXNET, A, B], "those without a parent by name"
 
 
 def test_a_family_has_no_cousins() -> None:
     assert ancestors(JITTER, RUNS) == [A, E, E384, JITTER]
-    assert [r.name for r in family(E, RUNS)] == [A.name, E.name, E384.name, JITTER.name]
+    for runs in (RUNS, RUNS[::-1]):
+        assert [r.name for r in family(E, runs)] == [A.name, E.name, E384.name, JITTER.name]
     assert [r.name for r in family(ALEXNET, RUNS)] == [ALEXNET.name]
-    assert family(E384, [E384, JITTER]) == [E384, JITTER]
+    assert family(E384, [E384, JITTER]) == family(E384, [JITTER, E384]) == [E384, JITTER]
+    assert B.name not in to_text(E, RUNS, {r.name: [] for r in family(E, RUNS)})
 
 
 def test_a_parent_that_is_not_stored_is_named() -> None:
@@ -65,6 +69,27 @@ def test_imported_weights_are_not_random() -> None:
     (told,) = to_json(replace(A, spec=imported), [replace(A, spec=imported)], {A.name: []})["runs"]
     assert told["how"] == params_of(imported)["init"] == "imported"
     assert [s.first_weights for s in (A.spec, E.spec, E384.spec) if s] == ["gaussian", "transplant", "copy"]
+    run = replace(A, spec=imported)
+    assert "imported from torchvision:vgg11, not started" in to_text(run, [run], {A.name: []})
+
+
+def test_a_run_that_was_claimed_but_not_planned_is_shown() -> None:
+    bare = RunRecord("claimed", "planned", None, [], [], None)
+    assert (
+        to_text(bare, [bare, *RUNS], {"claimed": []}) == "claimed (this one)  planned\n   not planned here, not started"
+    )
+    (told,) = to_json(bare, [bare, *RUNS], {"claimed": []})["runs"]
+    assert (told["parent"], told["how"], told["dataset"]) == (None, None, None)
+
+
+def test_errors_are_of_a_nets_own_test_at_its_single_scale() -> None:
+    one, several = ((A.name, scales) for scales in ((256,), (224, 256, 288)))
+    others = [
+        document([several], "dense", 9.0), document([one], "multicrop", 8.0),
+        document([one], "dense", 7.0) | {"images": 0},
+    ]  # fmt: skip
+    assert errors(replace(A, evaluation=others)) == "finished"
+    assert errors(replace(A, evaluation=[*others, document([one], "dense", 4.0)])) == "top-1 4.0 %, top-5 1.0 %"
 
 
 def test_what_was_copied_in_words() -> None:
