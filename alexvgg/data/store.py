@@ -169,8 +169,7 @@ class FileStore:
 
     @contextmanager
     def writer(self, key: str) -> Iterator["Writer"]:
-        path = self._path(key)
-        with self._temporary(path) as temporary:
+        with self._at(key) as path, self._temporary(path) as temporary:
             with temporary.open("wb", WRITE_AHEAD) as file:
                 yield file
             temporary.replace(path)
@@ -188,7 +187,8 @@ class FileStore:
             return True
 
     def exists(self, key: str) -> bool:
-        return self._path(key).is_file()
+        with self._at(key) as path:
+            return path.is_file()
 
     def size(self, key: str) -> int:
         with self._existing(key) as path:

@@ -104,8 +104,6 @@ def to_text(comparison: Comparison) -> str:
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, dict):
-        return " ".join(str(v) for v in value.values())
     return "-" if value is None else str(value)[:40].replace(" ", "")
 
 

@@ -254,6 +254,10 @@ def test_a_folder_that_refuses_is_a_sentence(tmp_path: Path) -> None:
         for put in (root.put, root.put_new):
             with pytest.raises(StoreError, match=told):
                 put(key, b"")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StoreError, match="/folder: Is a directory"), store.writer("folder") as out:
+        out.write(b"1")
+    (tmp_path / "folder").rmdir()
     store.put("whole", b"1")
     writing = store.writer("part")
     writing.__enter__().write(b"2")
