@@ -47,6 +47,8 @@ def predict(
 ) -> None:
     """Say what a finished run sees in images: the most probable classes.
 
+    Their names and the mean that is subtracted are read from the dataset's description.
+
     \b
     Examples:
       alexvgg predict vgg_e-jitter-3f2a91c4 cat.jpg dog.png

@@ -23,10 +23,10 @@ def export_run(
 ) -> None:
     """Write a finished run's net for other programs.
 
-    Classes and preprocessing are in the file's metadata. torchvision: the state dict of its vgg11, 13, 16 or 19 as a
-    safetensors file. Weights are ours to the bit; torchvision's preprocessing with the metadata's mean and std gives
-    the same scores. safetensors: under our own names. onnx and pt2 (torch.export): graphs for any number of images
-    that take pixels from 0 to 255.
+    Classes and preprocessing, which are read from the dataset's description, are in the file's metadata. torchvision:
+    the state dict of its vgg11, 13, 16 or 19 as a safetensors file. Weights are ours to the bit; torchvision's
+    preprocessing with the metadata's mean and std gives the same scores. safetensors: under our own names. onnx and pt2
+    (torch.export): graphs for any number of images that take pixels from 0 to 255.
 
     \b
     Examples:
