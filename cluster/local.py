@@ -61,6 +61,7 @@ def up(nodes: int, *, metrics: bool = False, state: Path = STATE, say: Say = pri
             say(f"The local cluster is up with {_nodes(cluster)}.")
             return cluster
         began = time.monotonic()
+        cluster.ray_folder.mkdir(mode=0o700, exist_ok=True)
         _write_token(cluster.token)
         write_monitoring(state, cluster.ray_folder, LOOPBACK, cluster.ports, cluster.token)
         _record(cluster)

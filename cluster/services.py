@@ -101,6 +101,7 @@ def service_environment(cluster: LocalCluster, shell: Mapping[str, str]) -> dict
         **cluster.environment(),
         **network_settings(shell),
         **{f"RAY_{name.upper()}_HOST": cluster.url(name) for name in cluster.monitors},  # for charts in its dashboard
+        "TMPDIR": str(cluster.ray_folder),  # what a killed process leaves there goes with the cluster
         "PATH": f"{Path(sys.executable).parent}:{shell.get('PATH', os.defpath)}",  # jobs call `python`
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_enable_worker_prestart": "0",

@@ -86,6 +86,8 @@ def test_a_second_cluster_started_twice_at_once(local_cluster: LocalCluster, tmp
         assert one == two
         assert not set(one.ports.values()) & set(local_cluster.ports.values())
         assert set(pids(one)) == {"s3", "mlflow", "head", "node-1"}
+        temporary = {p.environ()["TMPDIR"] for p in local.running_services(one).values()}
+        assert temporary == {str(services.ray_folder(state))}, "what they leave there outlives the cluster"
         (state / "s3" / "bucket").mkdir()
     finally:
         local.down(state=state)
