@@ -269,10 +269,19 @@ def dotted_keys(config: Any, prefix: str = "") -> list[str]:
     return keys
 
 
+def _described(kind: type, setting: str) -> str | None:
+    """The rule of a setting in words, where its type has one."""
+    about: Any = TypeAdapter(kind).json_schema()["properties"].get(setting, {})
+    found = (part.get("description") for part in (about, *about.get("anyOf", ())))
+    return next((words for words in found if words is not None), None)
+
+
 def _explain(kind: type, error: Any) -> str:
     if error["type"] == "value_error":  # one of ours, which is a sentence; what was put in may hold a secret
         return str(error["ctx"]["error"])
     where = ".".join(str(part) for part in error["loc"]) or kind.__name__
+    if error["type"] == "string_pattern_mismatch" and (rule := _described(kind, where)) is not None:
+        return f"{where} must be {rule}, not {error['input']!r}"
     if error["type"] == "unexpected_keyword_argument":
         return f"{where} is not a setting of {kind.__name__}{did_you_mean(where, (f.name for f in fields(kind)))}"
     return f"{where}: {error['msg']}, not {error['input']!r}" if error["type"] != "missing" else f"{where} is missing"

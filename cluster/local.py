@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -47,8 +48,14 @@ def up(nodes: int, *, metrics: bool = False, state: Path = STATE, say: Say = pri
     """Start whatever of a cluster with at least `nodes` nodes isn't running; everything else stays as it is.
 
     With `metrics`, Prometheus and Grafana are services of it, too, where their programs exist.
-    Raises InputError if this machine can't: too many nodes, no loopback addresses, a service that doesn't come up.
+    Raises InputError if this machine can't: a package that is missing, too many nodes, no loopback addresses, a service
+    that doesn't come up.
     """
+    if find_spec("localbucket") is None:
+        raise InputError(
+            "a cluster on this machine needs localbucket, its S3 service, which isn't installed: install alexvgg with "
+            "its extra, as by `pip install 'alexvgg[local]'`"
+        )
     if not 1 <= nodes <= MAX_NODES:
         raise InputError(f"a local cluster has 1 to {MAX_NODES} nodes, not {nodes}")
     state = state.absolute()
@@ -231,11 +238,12 @@ def _joined(cluster: LocalCluster) -> set[str]:
 
 
 def _read(state: Path) -> LocalCluster | None:
+    """The cluster that was last started here; None without its record, or if that is damaged."""
     try:
         document = json.loads((state / "cluster.json").read_text())
-    except FileNotFoundError:
+        return LocalCluster(state, document["nodes"], document["ports"])
+    except (FileNotFoundError, ValueError, LookupError, TypeError):
         return None
-    return LocalCluster(state, document["nodes"], document["ports"])
 
 
 def _record(cluster: LocalCluster) -> None:
@@ -246,10 +254,10 @@ def _record(cluster: LocalCluster) -> None:
 
 
 def _write_token(path: Path) -> None:
-    if not path.exists():
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(32))
+    """Unless there is one. A disk that is full leaves an empty file, which is none."""
+    if not path.exists() or path.stat().st_size == 0:
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_hex(32))
 
 
 def _free_port(preferred: int) -> int:

@@ -103,7 +103,9 @@ def service_environment(cluster: LocalCluster, shell: Mapping[str, str]) -> dict
         **{f"RAY_{name.upper()}_HOST": cluster.url(name) for name in cluster.monitors},  # for charts in its dashboard
         "TMPDIR": str(cluster.ray_folder),  # what a killed process leaves there goes with the cluster
         "PATH": f"{Path(sys.executable).parent}:{shell.get('PATH', os.defpath)}",  # jobs call `python`
+        "RAY_ADDRESS": cluster.ray_address,  # or Ray's own actors look around and find other clusters of this machine
         "RAY_USAGE_STATS_ENABLED": "0",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
         "RAY_enable_worker_prestart": "0",
         "RAY_metrics_report_interval_ms": "2000",  # an epoch of the digits takes no longer
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",

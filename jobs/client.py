@@ -75,7 +75,10 @@ def client(dashboard: str) -> JobSubmissionClient:
     except AuthenticationError as error:
         raise TokenError(dashboard, shown="Authentication required" not in str(error)) from None
     except (ConnectionError, RuntimeError) as error:
-        raise InputError(f"no Ray cluster answers at {dashboard}: {error}") from None
+        raise InputError(
+            f"no Ray cluster answers at {dashboard}: {error}. Is its dashboard up, and can it be reached from here, as "
+            "by `kubectl port-forward` or `ray dashboard`?"
+        ) from None
 
 
 def take_addresses_as_given() -> None:

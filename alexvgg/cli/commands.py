@@ -55,6 +55,9 @@ def terminal_width() -> int | None:
 
 
 def _sentence(error: Exception) -> str:
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    return str(error)
+    if not isinstance(error, OSError):
+        return str(error)
+    if error.errno == errno.ENOSPC:
+        where = "the disk" if error.filename is None else f"the disk of {error.filename}"
+        return f"{where} is full: free some room, then give the command again"
+    return str(error) if error.filename is None else f"{error.filename}: {error.strerror}"

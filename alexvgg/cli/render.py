@@ -25,8 +25,9 @@ NEXT = {
   ray up {folder}/cluster.yaml && ray dashboard {folder}/cluster.yaml
 Add {folder}/alexvgg.toml to yours and submit with --profile {name}; `ray down {folder}/cluster.yaml` ends it.
 An account's first spot machine needs `aws iam create-service-linked-role --aws-service-name spot.amazonaws.com`.
-`alexvgg data pack --nodes` writes the dataset, which iam-storage.json only lets nodes read.""",
-    "kuberay": """Then, with KubeRay 1.6 or newer in the cluster:
+`alexvgg data pack --nodes` writes the dataset, which iam-storage.json only lets nodes read.
+Ray's default security group lets any address try SSH: narrow it, or name yours in the file's `security_group`.""",
+    "kuberay": """Then, with KubeRay 1.6 or newer and NVIDIA's device plugin in the cluster, and Karpenter for --spot:
   kubectl apply -f {folder}/common.yaml
   kubectl annotate serviceaccount {name} {name}-worker eks.amazonaws.com/role-arn=ROLE   # of iam-storage.json, on EKS
   kubectl apply -f {folder}/rayjob.yaml       # one job, on a cluster of its own; again: kubectl delete rayjob {name}
@@ -34,7 +35,8 @@ An account's first spot machine needs `aws iam create-service-linked-role --aws-
   export RAY_AUTH_MODE=token
   export RAY_AUTH_TOKEN="$(kubectl get secret {name} -o jsonpath='{{.data.auth_token}}' | base64 -d)"
   kubectl port-forward service/{name}-head-svc 8265 &
-Add {folder}/alexvgg.toml to yours and submit with --profile {name}; `kubectl delete raycluster {name}` ends it.""",
+Add {folder}/alexvgg.toml to yours and submit with --profile {name}; `kubectl delete raycluster {name}` ends it.
+Workers' nodeSelector names EC2's instance type, by which autoscalers find machines; elsewhere write your machines'.""",
     "skypilot": """Then, in the repository, after adding {folder}/alexvgg.toml to its alexvgg.toml:
   export RAY_AUTH_TOKEN="$(openssl rand -hex 32)"
   sky jobs launch --secret RAY_AUTH_TOKEN {folder}/task.yaml

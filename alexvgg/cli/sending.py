@@ -59,7 +59,7 @@ OPTIONS = (
     click.option(
         "--wait-for-nodes",
         "node_minutes",
-        type=click.FloatRange(min=0),
+        type=Number(min=0),
         default=0.0,
         metavar="MINUTES",
         help="Wait so long for nodes that are still coming; default: not at all.",

@@ -80,7 +80,7 @@ def ray_cluster(spec: ClusterSpec, environment: Mapping[str, str]) -> dict[str, 
 
 
 def _machine(spec: ClusterSpec) -> tuple[str, int]:
-    instances = GPUS[spec.gpu].instances
+    instances = GPUS[spec.gpu]
     if spec.gpus_per_node not in instances:
         counts = " or ".join(map(str, instances))
         raise InputError(f"EC2 has {spec.gpu} by {counts} a machine, not by {spec.gpus_per_node}: --gpus-per-node")

@@ -146,15 +146,14 @@ def _workers(spec: ClusterSpec) -> str:
 
 
 def _machines(spec: ClusterSpec) -> dict[str, str]:
-    """The labels of machines for workers. Spot ones are Karpenter's, which has to find them before they have a GPU's.
+    """The labels of machines for workers, by which an autoscaler finds them before there is one: not those of its GPUs.
 
     Raises InputError if EC2 has none with so many GPUs.
     """
-    gpu, zone = GPUS[spec.gpu], {"topology.kubernetes.io/zone": spec.zone} if spec.zone else {}
-    if not spec.spot:
-        return {"nvidia.com/gpu.product": gpu.product, **zone}
-    enough = [count for count in gpu.instances if count >= spec.gpus_per_node]
+    machines, zone = GPUS[spec.gpu], {"topology.kubernetes.io/zone": spec.zone} if spec.zone else {}
+    spot = {"karpenter.sh/capacity-type": "spot"} if spec.spot else {}
+    enough = [count for count in machines if count >= spec.gpus_per_node]
     if not enough:
-        raise InputError(f"EC2 has at most {max(gpu.instances)} {spec.gpu} a machine: --gpus-per-node")
-    instance, _, _ = gpu.instances[min(enough)]
-    return {"node.kubernetes.io/instance-type": instance, "karpenter.sh/capacity-type": "spot", **zone}
+        raise InputError(f"EC2 has at most {max(machines)} {spec.gpu} a machine: --gpus-per-node")
+    instance, _, _ = machines[min(enough)]
+    return {"node.kubernetes.io/instance-type": instance, **spot, **zone}

@@ -10,35 +10,34 @@ from pydantic.dataclasses import dataclass
 from alexvgg.errors import InputError
 
 Positive = Annotated[int, Field(gt=0)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]  # Kubernetes, EC2 tags and SkyPilot take these
+# What Kubernetes, EC2 tags and SkyPilot take.
+Name = Annotated[
+    str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$", description="small letters, digits and -, a letter first, at most 40")
+]
 IDLE_MINUTES = 15  # after which a cluster gives a machine back
 MOST_WORKERS = 64  # of a submission: alexvgg.data.plan's lanes
 
-Url = Annotated[str, Field(pattern=r"^s3://[a-z0-9][a-z0-9.-]+(/[^\s]*[^\s/])?$")]
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """A kind of GPU: its name at NVIDIA's device discovery on Kubernetes, and EC2's machines by their number of it.
-
-    SkyPilot's names are ours. A machine is (instance type, CPU cores, memory in GiB).
-    """
-
-    product: str
-    instances: dict[int, tuple[str, int, int]]
-
-
-GPUS = {
-    "T4": Gpu("Tesla-T4", {1: ("g4dn.4xlarge", 16, 64), 4: ("g4dn.12xlarge", 48, 192), 8: ("g4dn.metal", 96, 384)}),
-    "A10G": Gpu("NVIDIA-A10G", {1: ("g5.4xlarge", 16, 64), 4: ("g5.12xlarge", 48, 192), 8: ("g5.48xlarge", 192, 768)}),
-    "L4": Gpu("NVIDIA-L4", {1: ("g6.4xlarge", 16, 64), 4: ("g6.12xlarge", 48, 192), 8: ("g6.48xlarge", 192, 768)}),
-    "L40S": Gpu(
-        "NVIDIA-L40S", {1: ("g6e.4xlarge", 16, 128), 4: ("g6e.12xlarge", 48, 384), 8: ("g6e.48xlarge", 192, 1536)}
+Url = Annotated[
+    str,
+    Field(
+        pattern=r"^s3://[a-z0-9][a-z0-9.-]{2,}(/[^\s]*[^\s/])?$",
+        description="s3://BUCKET/PREFIX without a / at the end, with a bucket's name of three characters or more",
     ),
-    "A100": Gpu("NVIDIA-A100-SXM4-40GB", {8: ("p4d.24xlarge", 96, 1152)}),
-    "A100-80GB": Gpu("NVIDIA-A100-SXM4-80GB", {8: ("p4de.24xlarge", 96, 1152)}),
-    "H100": Gpu("NVIDIA-H100-80GB-HBM3", {1: ("p5.4xlarge", 16, 256), 8: ("p5.48xlarge", 192, 2048)}),
-    "H200": Gpu("NVIDIA-H200", {8: ("p5en.48xlarge", 192, 2048)}),
+]
+
+
+Machine = tuple[str, int, int]  # instance type, CPU cores, memory in GiB
+
+# EC2's machines by their number of each kind of GPU. SkyPilot's names of these are ours.
+GPUS: dict[str, dict[int, Machine]] = {
+    "T4": {1: ("g4dn.4xlarge", 16, 64), 4: ("g4dn.12xlarge", 48, 192), 8: ("g4dn.metal", 96, 384)},
+    "A10G": {1: ("g5.4xlarge", 16, 64), 4: ("g5.12xlarge", 48, 192), 8: ("g5.48xlarge", 192, 768)},
+    "L4": {1: ("g6.4xlarge", 16, 64), 4: ("g6.12xlarge", 48, 192), 8: ("g6.48xlarge", 192, 768)},
+    "L40S": {1: ("g6e.4xlarge", 16, 128), 4: ("g6e.12xlarge", 48, 384), 8: ("g6e.48xlarge", 192, 1536)},
+    "A100": {8: ("p4d.24xlarge", 96, 1152)},
+    "A100-80GB": {8: ("p4de.24xlarge", 96, 1152)},
+    "H100": {1: ("p5.4xlarge", 16, 256), 8: ("p5.48xlarge", 192, 2048)},
+    "H200": {8: ("p5en.48xlarge", 192, 2048)},
 }
 
 
@@ -57,9 +56,13 @@ class ClusterSpec:
     gpu: str = "A100"
     gpus_per_node: Positive = 8
     spot: bool = False
-    image: Annotated[str, Field(pattern=r"^[^\s]+$")] = f"alexvgg:{version('alexvgg')}"
-    region: Annotated[str, Field(pattern=r"^[a-z]{2,}(-[a-z]+)+-\d$")] = "us-east-1"
-    zone: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]+$")] | None = None
+    image: Annotated[str, Field(pattern=r"^[^\s]+$", description="a name without blanks")] = (
+        f"alexvgg:{version('alexvgg')}"
+    )
+    region: Annotated[
+        str, Field(pattern=r"^[a-z]{2,}(-[a-z]+)+-\d$", description="one of AWS's, e.g. eu-central-1")
+    ] = "us-east-1"
+    zone: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]+$", description="a zone, e.g. eu-central-1a")] | None = None
     storage: Url = "s3://my-bucket/alexvgg"
     dataset: Url = "s3://my-bucket/imagenet"
     command: str = "alexvgg submit --model vgg_e --nodes {nodes} --profile {name} --wait"

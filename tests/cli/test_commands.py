@@ -20,6 +20,8 @@ from alexvgg.evaluation.posteriors import StaleError
         (StaleError("runs/a/eval: damaged"), 1, "alexvgg: runs/a/eval: damaged\n"),
         (MissingKeyError("s3://b/k does not exist"), 1, "alexvgg: s3://b/k does not exist\n"),
         (PermissionError(13, "Permission denied", "x.html"), 1, "alexvgg: x.html: Permission denied\n"),
+        (OSError(28, "No space"), 1, "alexvgg: the disk is full: free some room, then give the command again\n"),
+        (OSError(28, "…", "a"), 1, "alexvgg: the disk of a is full: free some room, then give the command again\n"),
         (ServiceError("Ray can't"), 1, "alexvgg: Ray can't\n"),
         (ConnectionError("nothing answers"), 1, "alexvgg: nothing answers\n"),
         (BrokenPipeError(32, "Broken pipe"), 1, ""),

@@ -86,8 +86,10 @@ def test_a_second_cluster_started_twice_at_once(local_cluster: LocalCluster, tmp
         assert one == two
         assert not set(one.ports.values()) & set(local_cluster.ports.values())
         assert set(pids(one)) == {"s3", "mlflow", "head", "node-1"}
-        temporary = {p.environ()["TMPDIR"] for p in local.running_services(one).values()}
-        assert temporary == {str(services.ray_folder(state))}, "what they leave there outlives the cluster"
+        environments = [p.environ() for p in local.running_services(one).values()]
+        folders = {e["TMPDIR"] for e in environments}
+        assert folders == {str(services.ray_folder(state))}, "what they leave elsewhere outlives the cluster"
+        assert {e["RAY_ADDRESS"] for e in environments} == {one.ray_address}, "Ray's actors would find both clusters"
         (state / "s3" / "bucket").mkdir()
     finally:
         local.down(state=state)
@@ -98,12 +100,35 @@ def test_a_second_cluster_started_twice_at_once(local_cluster: LocalCluster, tmp
     assert local.find(local_cluster.state) == local_cluster
 
 
+def test_what_a_full_disk_has_damaged_is_written_anew(tmp_path: Path) -> None:
+    (tmp_path / "cluster.json").write_text('{"no')
+    assert local.status(tmp_path) == []
+    assert local.find(tmp_path) is None
+    token = tmp_path / "token"
+    for before in (None, ""):
+        token.unlink(missing_ok=True) if before is None else token.write_text(before)
+        local._write_token(token)
+        assert len(written := token.read_text()) == 64
+    local._write_token(token)
+    assert token.read_text() == written
+    token.unlink()
+    local._write_token(token)
+    assert token.stat().st_mode & 0o777 == 0o600
+
+
+def test_without_its_s3_service_nothing_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "find_spec", lambda _: None)
+    with pytest.raises(InputError, match=r"isn't installed: install alexvgg with its extra, as by `pip install"):
+        local.up(1, state=tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
 def test_the_head_runs_with_the_networks_settings(local_cluster: LocalCluster) -> None:
     assert local.network(local_cluster) == network_settings({})
     shell = {"RAY_health_check_period_ms": "777", "RAY_ADDRESS": "elsewhere", "AWS_SECRET_ACCESS_KEY": "theirs"}
     environment = services.service_environment(local_cluster, shell)
     assert environment["RAY_health_check_period_ms"] == "777"
-    assert "RAY_ADDRESS" not in environment
+    assert environment["RAY_ADDRESS"] == local_cluster.ray_address
     assert environment["AWS_SECRET_ACCESS_KEY"] == local_cluster.environment()["AWS_SECRET_ACCESS_KEY"]
 
 

@@ -14,6 +14,7 @@ from alexvgg.data.packing.colour import ColourSums
 from alexvgg.data.shards import MEAN_SIDE, write_mean_image
 from alexvgg.data.store import Store
 from alexvgg.data.views import RESAMPLE
+from alexvgg.errors import InputError
 
 SHARD_SAMPLES = 240
 VALIDATION_IMAGES = 360
@@ -23,9 +24,16 @@ def pack_digits(store: Store, seed: int = 0) -> None:
     """scikit-learn's digits, 1,797 scans of handwriting of 8x8 pixels, as JPEG shards: 1,437 train, 360 validation.
 
     The split is stratified; order and split depend only on `seed`. (Alpaydin & Kaynak 1998, UCI repository.)
+    Raises InputError without scikit-learn.
     """
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
+    try:
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+    except ModuleNotFoundError:
+        raise InputError(
+            "the digits are scikit-learn's, which isn't installed: install alexvgg with its extra, as by `pip install "
+            "'alexvgg[local]'`"
+        ) from None
 
     scans, labels = load_digits(return_X_y=True)
     pictures = np.rint(scans.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
