@@ -17,6 +17,7 @@ from alexvgg.errors import InputError, did_you_mean
 LARGEST_SCALE = 4096  # of S and Q
 STEPS_PER_POINT = 10  # of training: their losses are summed over ranks, looked at and logged together
 PAPER_CROP = 224  # S and Q are the VGG paper's numbers for this crop
+PAPER_DATASET = "imagenet"  # ILSVRC-2012, by the name that packing it gives
 
 Scale = int | tuple[int, int]  # S: the shorter side, fixed or drawn per image from [min; max] (VGG section 3.1)
 

@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from alexvgg.config import PAPER_CROP, RunSpec, Scale, flat
+from alexvgg.config import PAPER_CROP, PAPER_DATASET, RunSpec, Scale, flat
 from alexvgg.data.shards import Dataset
 from alexvgg.planning import Images, plan_runs
 from alexvgg.recipes import RECIPES, Geometry, scale_name
 from alexvgg.results.paper import TABLES, PaperNet, PaperRow, asked, tested
 from alexvgg.runs import RunRecord
 
-ILSVRC = ("imagenet", 1000, 1_281_167, 50_000)  # name, classes, training and validation images
+ILSVRC = (PAPER_DATASET, 1000, 1_281_167, 50_000)  # name, classes, training and validation images
 
 
 @dataclass(frozen=True)

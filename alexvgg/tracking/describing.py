@@ -4,7 +4,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from alexvgg.config import RunSpec, to_dict
+from alexvgg.architectures import LAYOUTS
+from alexvgg.config import PAPER_DATASET, RunSpec, to_dict
 from alexvgg.data.store import Store
 from alexvgg.errors import reading
 from alexvgg.init import LayerOrigin, format_report
@@ -29,7 +30,11 @@ def describe_run(storage: Store, spec: RunSpec) -> Description:
     return Description(
         name=spec.name,
         params=params_of(spec),
-        tags={"alexvgg.parent": spec.parent.run if spec.parent else "", **_tags(last)},
+        tags={
+            "alexvgg.parent": spec.parent.run if spec.parent else "",
+            "alexvgg.comparable": _comparable(spec),
+            **_tags(last),
+        },
         texts=texts,
         dataset=UsedDataset(spec.data.dataset, spec.data.fingerprint, str(last.get("dataset_url", ""))),
         parent=spec.parent.run if spec.parent else None,
@@ -81,6 +86,18 @@ def params_of(spec: RunSpec) -> dict[str, Any]:
         "init.std": spec.init.std, "model.width": spec.model.width, "model.crop": spec.model.crop,
         **{f"train.{k}": v for k, v in to_dict(spec.train).items()},
     }  # fmt: skip
+
+
+def _comparable(spec: RunSpec) -> str:
+    """Whether its errors may be read against the paper's. (Tables look at the dataset's size and the training, too.)"""
+    m, crop, reasons = spec.model, LAYOUTS[spec.model.name].crop, []
+    if spec.data.dataset != PAPER_DATASET:
+        reasons.append(f"the images are {spec.data.dataset}, not ILSVRC-2012")
+    if m.crop != crop:
+        reasons.append(f"the crop is {m.crop} pixels, not {crop}")
+    if m.width != 1:
+        reasons.append(f"the net has {m.width:g} of the width")
+    return f"not with the paper: {'; '.join(reasons)}" if reasons else "with the paper"
 
 
 def _tags(provenance: Mapping[str, Any]) -> dict[str, str]:
