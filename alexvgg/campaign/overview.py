@@ -70,10 +70,10 @@ class WorkView:
 
 @dataclass(frozen=True)
 class DriverView:
-    """A campaign's newest driver: at work, gone without a word, or how it ended."""
+    """A campaign's newest driver: at work, about to stop, gone without a word, or how it ended."""
 
     job: str
-    phase: Literal["running", "gone", "finished", "failed", "stopped"]
+    phase: Literal["running", "stopping", "gone", "finished", "failed", "stopped"]
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,9 @@ def _driver(storage: Store, campaign: str, jobs: Jobs | None) -> tuple[DriverVie
     if outcome is not None or not alive:
         for job in (j for j in jobs if jobs[j] and re.fullmatch(rf"{re.escape(campaign)}-d\d+(-\d+)?", j)):
             return DriverView(job, "running"), holder.time  # sent, and about to take the lease
-    return DriverView(holder.job, outcome or ("running" if alive else "gone")), holder.time
+        return DriverView(holder.job, outcome or "gone"), holder.time
+    stopping = lease.is_ending(storage, campaign, holder.job)
+    return DriverView(holder.job, "stopping" if stopping else "running"), holder.time
 
 
 def _look(storage: Store, work: Work, jobs: Jobs | None, present: Iterable[str] | None) -> WorkView:

@@ -143,7 +143,8 @@ INDENT = "  "
 CROP = "crop top-1: validation error of one crop an image, after an epoch; `alexvgg table` has the whole images'"
 # Of a driver.
 PHASES = {
-    "running": "at work", "gone": "is gone", "finished": "has finished", "failed": "gave up", "stopped": "was stopped"
+    "running": "at work", "stopping": "is stopping", "gone": "is gone", "finished": "has finished", "failed": "gave up",
+    "stopped": "was stopped",
 }  # fmt: skip
 
 

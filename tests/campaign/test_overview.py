@@ -109,6 +109,14 @@ def test_without_a_cluster_beats_tell_what_lives(storage: Store, monkeypatch: py
         assert (view.driver.phase, view.works[0].phase) == expected
 
 
+def test_a_driver_that_was_asked_to_stop_says_so(storage: Store) -> None:
+    storage.put(f"campaigns/{E384.name}/drivers/1.stop.json", b"{}")
+    for jobs, phase in (({f"{E384.name}-d1": True}, "stopping"), ({f"{E384.name}-d1": False}, "gone")):
+        (view,) = overview(storage, jobs).campaigns
+        assert view.driver is not None
+        assert view.driver.phase == phase
+
+
 def test_a_driver_that_was_sent_just_now_is_at_work(storage: Store) -> None:
     """Before it has the lease: nobody should resume it once more."""
     first, second = f"{E384.name}-d1", f"{E384.name}-d2"
