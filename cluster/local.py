@@ -31,6 +31,7 @@ MAX_NODES = 200
 START_SECONDS = 120
 NODE_GAP_SECONDS = 2.0  # Ray nodes that start at the same moment on one host get into each other's way
 NODE_TRIES = 3
+LITTLE_ROOM = 1 << 30  # bytes: the demo alone leaves a tenth of that
 
 Say = Callable[[str], None]
 
@@ -61,6 +62,8 @@ def up(nodes: int, *, metrics: bool = False, state: Path = STATE, say: Say = pri
     state = state.absolute()
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     monitors = _monitors(say) if metrics else []
+    if (free := shutil.disk_usage(state).free) < LITTLE_ROOM:
+        say(f"warning: only {free / 1e6:.0f} MB are free in {state}, for images, checkpoints and logs")
     with processes.locked(state):
         cluster, running = _plan(state, nodes, monitors)
         _check_addresses(cluster)

@@ -71,7 +71,7 @@ def render(target: Target, nodes: Nodes | None, output: Path | None, **described
 
     \b
     Examples:
-      alexvgg cluster render aws --nodes 4 --gpu A100 --spot --storage s3://me/alexvgg --dataset s3://me/imagenet
+      alexvgg cluster render aws --nodes 4 --gpu A100 --spot --storage s3://lab/alexvgg --dataset s3://lab/imagenet
       alexvgg cluster render kuberay --nodes 2:8 --gpu H100 --image registry.example/alexvgg:0.1.0 -o k8s
       alexvgg cluster render skypilot --nodes 2 --gpu L4 --gpus-per-node 4
     """

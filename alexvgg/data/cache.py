@@ -98,7 +98,7 @@ class Cache:
         with self._lock:
             self._unchecked += size + 2 * BLOCK
             if self._unchecked >= self._limit // CHECKS:
-                self._unchecked = 0
+                self._unchecked, self._full = 0, True  # for other threads, if the next lines raise
                 kept, disk = self._measure(), shutil.disk_usage(self._folder)
                 if disk.free < FREE * disk.total:
                     raise OSError(errno.ENOSPC, f"less than {FREE:.0%} of the disk is free")

@@ -20,7 +20,7 @@ MOST_WORKERS = 64  # of a submission: alexvgg.data.plan's lanes
 Url = Annotated[
     str,
     Field(
-        pattern=r"^s3://[a-z0-9][a-z0-9.-]{2,}(/[^\s]*[^\s/])?$",
+        pattern=r"^s3://[a-z0-9][a-z0-9.-]{2,62}(/[^\s]*[^\s/])?$",
         description="s3://BUCKET/PREFIX without a / at the end, with a bucket's name of three characters or more",
     ),
 ]

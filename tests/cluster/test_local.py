@@ -6,6 +6,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -114,6 +115,15 @@ def test_what_a_full_disk_has_damaged_is_written_anew(tmp_path: Path) -> None:
     token.unlink()
     local._write_token(token)
     assert token.stat().st_mode & 0o777 == 0o600
+
+
+def test_little_room_is_said(local_cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    for free in (local.LITTLE_ROOM, 3_000_000):
+        monkeypatch.setattr(local.shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+        local.up(1, state=local_cluster.state, say=said.append)
+    warning = f"warning: only 3 MB are free in {local_cluster.state}, for images, checkpoints and logs"
+    assert [line for line in said if "warning" in line] == [warning]
 
 
 def test_without_its_s3_service_nothing_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

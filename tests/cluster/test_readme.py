@@ -154,7 +154,7 @@ def without_ray(reader: Reader) -> None:
 
 
 def a_cluster_elsewhere(reader: Reader) -> None:
-    aws = "--spot --image REGISTRY/alexvgg:0.1.0 --storage s3://me/alexvgg --dataset s3://me/imagenet"
+    aws = "--spot --image REGISTRY/alexvgg:0.1.0 --storage s3://lab/alexvgg --dataset s3://lab/imagenet"
     assert "ray up" in reader.types(f"alexvgg cluster render aws --nodes 4 --gpu A100 {aws}")
     kuberay = "alexvgg cluster render kuberay --nodes 2:8 --gpu H100 --image REGISTRY/alexvgg:0.1.0"
     assert "kubectl" in reader.types(kuberay)
