@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from processes import wait_for
 
 from alexvgg.cli import main
 from alexvgg.data.store import open_store
@@ -70,17 +71,17 @@ def test_a_run_that_diverged_has_failed(digits_url: str, tmp_path: Path) -> None
 
 
 def test_a_run_is_trained_once_at_a_time(digits_url: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "alexvgg", *arguments(digits_url, tmp_path, "--json", "--set", "train.epochs=50")]
+    long = ("--set", "train.epochs=500")
+    command = [sys.executable, "-m", "alexvgg", *arguments(digits_url, tmp_path, "--json", *long)]
     store = open_store(tmp_path.as_uri())
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as first:
         assert first.stdout is not None
         json.loads(first.stdout.readline())
         (run,) = list_runs(store)
-        second = train(digits_url, tmp_path, "--set", "train.epochs=50")
+        second = train(digits_url, tmp_path, *long)
         assert second.exit_code == 2
         assert f"{run.name} is being trained already, by process {first.pid} on " in second.stderr
-        shown = status(tmp_path)
-        assert f"{run.name}  running " in shown
+        wait_for(lambda: f"{run.name}  running " in status(tmp_path), "its epoch in the storage")
         storage = ("--storage", tmp_path.as_uri())
         told = CliRunner().invoke(main, ["logs", "vgg_a", *storage])
         assert f"{run.name} is process {first.pid} on " in told.stderr
