@@ -114,8 +114,13 @@ def is_ending(storage: Store, campaign: str, job: str) -> bool:
     taken = fences(storage, campaign)
     if not taken or holder_of(storage, campaign, taken[-1]).job != job:
         return False
-    newest = f"{_folder(campaign)}{taken[-1]}"
-    return storage.exists(f"{newest}.stop.json") or storage.exists(f"{newest}.end.json")
+    return is_stopping(storage, campaign, taken[-1])
+
+
+def is_stopping(storage: Store, campaign: str, fence: int) -> bool:
+    """Whether the driver of that number was asked to stop or has said its last word."""
+    driver = f"{_folder(campaign)}{fence}"
+    return storage.exists(f"{driver}.stop.json") or storage.exists(f"{driver}.end.json")
 
 
 def holder_of(storage: Store, campaign: str, fence: int) -> Holder:

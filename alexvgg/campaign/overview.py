@@ -178,7 +178,7 @@ def _driver(storage: Store, campaign: str, jobs: Jobs | None) -> tuple[DriverVie
         for job in (j for j in jobs if jobs[j] and re.fullmatch(rf"{re.escape(campaign)}-d\d+(-\d+)?", j)):
             return DriverView(job, "running"), holder.time  # sent, and about to take the lease
         return DriverView(holder.job, outcome or "gone"), holder.time
-    stopping = lease.is_ending(storage, campaign, holder.job)
+    stopping = lease.is_stopping(storage, campaign, numbers[-1])
     return DriverView(holder.job, "stopping" if stopping else "running"), holder.time
 
 

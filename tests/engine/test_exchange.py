@@ -1,8 +1,5 @@
 """Rows that travel and sums, in a group of one rank. The exchange of several: test_distributed.py."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 import torch
 import torch.distributed as dist
@@ -20,14 +17,6 @@ def test_a_nets_gradient_has_the_sizes_of_its_plan(name: str) -> None:
     with torch.device("meta"):
         net = build(name, num_classes=1000, width=1.0, crop=224)
     assert gradient_of(net) == Cost.of(name).gradient
-
-
-@pytest.fixture
-def group(tmp_path: Path) -> Iterator[dist.ProcessGroup]:
-    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
-    assert dist.group.WORLD is not None
-    yield dist.group.WORLD
-    dist.destroy_process_group()
 
 
 def test_a_short_step_holds_no_row_of_the_step_before(group: dist.ProcessGroup) -> None:

@@ -1,7 +1,5 @@
 """Whether a host's ranks share the work on a gradient, in a group of one. Of several ranks: test_distributed.py."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,14 +10,6 @@ from torch import nn
 
 from alexvgg.engine import sharing
 from alexvgg.engine.sharing import Peers, share
-
-
-@pytest.fixture
-def group(tmp_path: Path) -> Iterator[dist.ProcessGroup]:
-    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
-    assert dist.group.WORLD is not None
-    yield dist.group.WORLD
-    dist.destroy_process_group()
 
 
 @pytest.mark.parametrize(
