@@ -100,9 +100,9 @@ def _ablation(target: str, shows: str, *, model: str | None = None, **settings: 
 
 def _four_layers(activation: str, lr: float) -> Recipe:
     # CIFAR-10's 32-pixel images at full width, whatever the geometry. "No regularization of any kind" (section 3.1) but
-    # the crops, 32 of 37 pixels, and a dataset's flips. The paper plots training errors; here are the training loss and
-    # the validation error of each epoch. As in the paper each net has the learning rate that makes it learn fastest: of
-    # 0.01, 0.003 and 0.001 on the digits, where the loss after four epochs is 0.20 with ReLU and 0.43 with tanh.
+    # the crops, 32 of 37 pixels, and a dataset's flips. The figure is the report's chart of training errors. As in the
+    # paper each net has the learning rate that makes it learn fastest: of 0.01, 0.003 and 0.001 on the digits, where
+    # the loss after four epochs is 0.20 with ReLU and 0.43 with tanh.
     recipe = _ablation(
         f"fourlayer_{activation}",
         "AlexNet 3.1, figure 1: ReLU reaches 25 % training error on CIFAR-10 six times as fast as tanh",

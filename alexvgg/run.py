@@ -59,11 +59,13 @@ HOPELESS = (InputError, DivergedError, DamagedError, TooLargeError, torch.OutOfM
 
 def epoch_line(event: Mapping[str, Any], epochs: int) -> str:
     """What `progress` is called with, in a line."""
-    error = event.get("val/top1_error")
+    errors = (
+        f"{event[metric]:.1f} % {images}" if metric in event else f"no {images} image"
+        for metric, images in (("train/top1_error", "training"), ("val/top1_error", "validation"))
+    )
     return (
         f"{event['run']}: epoch {event['epoch']}/{epochs}, step {event['step']}, "
-        f"loss {event['train/loss_epoch']:.3f}, "
-        f"{'no validation image' if error is None else f'top-1 error {error:.1f} %'}, "
+        f"loss {event['train/loss_epoch']:.3f}, top-1 error {', '.join(errors)}, "
         f"{event['perf/images_per_s']:.0f} images/s"
     )
 

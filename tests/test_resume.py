@@ -52,7 +52,12 @@ def assert_the_same(undisturbed: Store, disturbed: Store, spec: RunSpec) -> None
     assert undisturbed.get(final) == disturbed.get(final)
     a, b = (read_run(store, spec.name) for store in (undisturbed, disturbed))
     assert [r | {"time": 0} for r in a.evaluation] == [r | {"time": 0} for r in b.evaluation]
-    for event, metric in (("steps", "train/loss"), ("epoch", "train/loss_epoch"), ("epoch", "val/top1_error")):
+    for event, metric in (
+        ("steps", "train/loss"),
+        ("epoch", "train/loss_epoch"),
+        ("epoch", "train/top1_error"),
+        ("epoch", "val/top1_error"),
+    ):
         points = [[(e["step"], e["metrics"][metric]) for e in r.journal if e["event"] == event] for r in (a, b)]
         assert points[0] == points[1], f"{metric} of some step stands in the journal twice, is missing or differs"
 

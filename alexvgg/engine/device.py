@@ -69,15 +69,15 @@ class Readback:
         event.record()
         self._queue.append((step, host, event))
 
-    def arrived(self, step: int) -> Iterator[tuple[int, list[float]]]:
-        """(step, numbers) of LAG or more steps before `step`, oldest first: the same on every rank at the same step."""
+    def arrived(self, step: int) -> Iterator[tuple[int, Tensor]]:
+        """(step, numbers), on the host, of LAG or more steps before `step`, oldest first: of the same on every rank."""
         while self._queue and self._queue[0][0] <= step - LAG:
             pushed, numbers, event = self._queue.popleft()
             if event is not None:
                 event.synchronize()
-            yield pushed, numbers.tolist()
+            yield pushed, numbers
 
-    def all(self) -> Iterator[tuple[int, list[float]]]:
+    def all(self) -> Iterator[tuple[int, Tensor]]:
         """Everything, waiting for the device."""
         while self._queue:
             yield from self.arrived(self._queue[0][0] + LAG)

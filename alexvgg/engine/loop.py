@@ -79,9 +79,9 @@ class Trainer:
         self.step = self.consumed = 0
         self._stuck, self._save, self._stage, self._live = stuck, save, stage, live
         self._pace = Pace()
-        self._flags, self._losses = Readback(), Readback()
-        self._tail: list[Tensor] = []  # this rank's shares of the losses since the last point
-        self._loss_sum, self._loss_steps = 0.0, 0  # of this epoch's points
+        self._flags, self._numbers = Readback(), Readback()
+        self._tail: list[Tensor] = []  # this rank's numbers of the steps since the last point
+        self._sums, self._steps = [0.0, 0.0, 0.0], 0  # of this epoch's points: losses, wrong answers, samples
 
     def epoch(self, batches: Iterator[Batch], samples: int, steps: int) -> dict[str, float]:
         """The next `steps` steps of an epoch of `samples` samples. Returns its metrics once the epoch is complete.
@@ -97,25 +97,24 @@ class Trainer:
                 before = moved.waited
                 with watch:
                     batch = next(moved)
-                share, flags = self.update(batch, self._wished())
+                numbers, flags = self.update(batch, self._wished())
                 self.step += 1
                 images = min(self.config.global_batch, samples - self.consumed % samples)
                 self.consumed += images
                 self._pace.add(images, moved.waited - before)
-                self._tail.append(share)
-                self.recorder.step(batch, share)
+                self._tail.append(numbers)
+                self.recorder.step(batch, numbers[0])
                 self._flags.push(self.step, flags)
                 if len(self._tail) == STEPS_PER_POINT:
-                    self._losses.push(self.step, self.world.sum(torch.stack(self._tail)))
+                    self._numbers.push(self.step, self.world.sum(torch.stack(self._tail)))
                     self._tail = []
                 if left:  # a checkpoint after the last step, before the epoch was scored, would lose the score
                     self._act()
         finally:
             watch.close()
-        mean_loss = self._close_epoch()
+        metrics = self._close_epoch()
         seconds = time.perf_counter() - started
-        return {
-            "train/loss_epoch": mean_loss,
+        return metrics | {
             "train/lr": self.schedule.lr,
             "perf/images_per_s": (self.consumed - first) / seconds,
             "perf/data_wait_share": moved.waited / seconds,
@@ -132,13 +131,13 @@ class Trainer:
         Raises DriftError if the ranks no longer hold the same weights, and DivergedError.
         """
         check_replicas(self.net, self.world, self.step)
-        for step, losses in self._losses.all():
-            self._note(step, losses)
+        for step, numbers in self._numbers.all():
+            self._note(step, numbers)
         tail = self.world.sum(torch.stack(self._tail)).tolist() if self._tail else []
-        check_finite(tail, self.step, self.schedule.lr)  # no checkpoint of weights that are lost
+        check_finite([loss for loss, _, _ in tail], self.step, self.schedule.lr)  # no checkpoint of lost weights
         return {
             "consumed": self.consumed, "schedule": self.schedule.state(),
-            "epoch_losses": {"sum": self._loss_sum, "steps": self._loss_steps, "tail": tail},
+            "epoch": {"sums": self._sums, "steps": self._steps, "tail": tail},
         }  # fmt: skip
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
@@ -157,11 +156,11 @@ class Trainer:
         self.schedule = self.schedule.resumed(saved.progress["schedule"])
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.lr  # not set_lr: the buffers are those of this learning rate
-        losses = saved.progress["epoch_losses"]
-        self._loss_sum, self._loss_steps = losses["sum"], losses["steps"]
-        # The saved losses are sums over ranks: rank 0 holds them, and the others nothing of them.
-        mine = [loss if self.world.rank == 0 else 0.0 for loss in losses["tail"]]
-        self._tail = list(torch.tensor(mine, dtype=torch.float32, device=self.world.device))
+        epoch = saved.progress["epoch"]
+        self._sums, self._steps = epoch["sums"], epoch["steps"]
+        # The saved numbers are sums over ranks: rank 0 holds them, and the others nothing of them.
+        tail = torch.tensor(epoch["tail"], dtype=torch.float32, device=self.world.device)
+        self._tail = list(tail if self.world.rank == 0 else torch.zeros_like(tail))
 
     def stop_if_wished(self) -> None:
         """As between two steps, but at once, and where a checkpoint was just stored. Every rank calls this."""
@@ -172,10 +171,11 @@ class Trainer:
         """Note the losses that have arrived, and do what all ranks agreed on some steps ago."""
         if self.step % STEPS_PER_CHECK == 0:
             check_replicas(self.net, self.world, self.step)
-        for step, losses in self._losses.arrived(self.step):
-            self._note(step, losses)
-            self._live(step, {"train/loss": math.fsum(losses) / len(losses), **self._pace.report()})
-        for _, (stop, checkpoint, look, failed) in self._flags.arrived(self.step):
+        for step, numbers in self._numbers.arrived(self.step):
+            loss = self._note(step, numbers)
+            self._live(step, {"train/loss": loss, **self._pace.report()})
+        for _, flags in self._flags.arrived(self.step):
+            stop, checkpoint, look, failed = flags.tolist()
             if look and self.wishes.look is not None:
                 self.wishes.look(self.wishes)
             if stop or checkpoint:
@@ -191,28 +191,30 @@ class Trainer:
         if stop:
             raise Stopped(f"stopped at step {self.step}, with a checkpoint")
 
-    def _note(self, step: int, losses: list[float]) -> None:
-        """Take in the global losses of the steps up to `step`."""
-        self._add(step, losses)
-        self.recorder.point(step, math.fsum(losses) / len(losses))
+    def _note(self, step: int, numbers: Tensor) -> float:
+        """Take in all ranks' numbers of the steps up to `step`, (steps, 3). Returns the mean loss."""
+        losses = numbers[:, 0].tolist()
+        check_finite(losses, step, self.schedule.lr)
+        self._add(numbers.tolist())
+        mean = math.fsum(losses) / len(losses)
+        self.recorder.point(step, mean)
         if (message := self._stuck.observe(losses, step)) is not None:
             self.recorder.warning(step, message)
+        return mean
 
-    def _add(self, step: int, losses: list[float]) -> None:
-        check_finite(losses, step, self.schedule.lr)
-        self._loss_sum += math.fsum(losses)
-        self._loss_steps += len(losses)
+    def _add(self, steps: list[list[float]]) -> None:
+        self._sums = [math.fsum(column) for column in zip(self._sums, *steps, strict=True)]
+        self._steps += len(steps)
 
-    def _close_epoch(self) -> float:
-        """The mean loss of the epoch's steps; the next epoch starts from nothing.
+    def _close_epoch(self) -> dict[str, float]:
+        """The mean loss of the epoch's steps and the error on its samples; the next epoch starts from nothing.
 
         Of the wishes of its last steps none is lost: it is stored now, and then `stop_if_wished` is asked.
         """
-        looks = [look for _, (_, _, look, _) in self._flags.all()]
+        looks = [flags[2] for _, flags in self._flags.all()]
         if any(looks) and self.wishes.look is not None:
             self.wishes.look(self.wishes)
-        tail = self.progress()["epoch_losses"]["tail"]
-        self._add(self.step, tail)
-        mean = self._loss_sum / self._loss_steps
-        self._tail, self._loss_sum, self._loss_steps = [], 0.0, 0
-        return mean
+        self._add(self.progress()["epoch"]["tail"])
+        (loss, wrong, samples), steps = self._sums, self._steps
+        self._tail, self._sums, self._steps = [], [0.0, 0.0, 0.0], 0
+        return {"train/loss_epoch": loss / steps} | ({"train/top1_error": 100 * wrong / samples} if samples else {})

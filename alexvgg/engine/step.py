@@ -88,17 +88,19 @@ class Updater:
     micro_batch: int | None = None
 
     def __call__(self, batch: Batch, flags: tuple[float, ...] = ()) -> tuple[Tensor, Tensor]:
-        """One update. Returns this rank's share of the global mean loss, and the sum of `flags` over ranks.
+        """One update. Returns this rank's numbers of the step, float32 (3,), and the sum of `flags` over ranks.
 
-        The loss is the sum over real samples divided by their *global* number, so that ranks may hold different
-        counts. DDP averages gradients over ranks, hence the factor `world.size`. The flags ride on the collective that
-        counts samples, which runs beside the forward pass: they cost nothing.
+        The numbers are its share of the global mean loss, its wrong answers and its real samples. An answer is the
+        most probable class of the net before this update, with its dropout. The loss is the sum over real samples
+        divided by their *global* number, so that ranks may hold different counts. DDP averages gradients over ranks,
+        hence the factor `world.size`. The flags ride on the collective that counts samples, which runs beside the
+        forward pass: they cost nothing.
         """
         mine = torch.cat([batch.weights.sum()[None], _to_device(torch.tensor(flags), batch.weights.device)])
         finish_sum = self.world.start_sum(mine)
         self.optimizer.zero_grad(set_to_none=True)
         parts = [batch] if self.micro_batch is None else batch.split(self.micro_batch)
-        totals, share = None, batch.weights.new_zeros(())
+        totals, numbers = None, batch.weights.new_zeros(3)
         for last, part in ((i == len(parts) - 1, part) for i, part in enumerate(parts)):
             with nullcontext() if last else self._without_exchange():
                 with autocast(batch.images.device, self.precision):
@@ -107,12 +109,13 @@ class Updater:
                 totals = finish_sum() if totals is None else totals
                 loss = (losses * part.weights).sum() / totals[0].clamp(min=1)  # none may be real, in a short last step
                 torch.autograd.backward(loss * self.world.size)
-                share = share + loss.detach()
+                wrong = ((scores.detach().argmax(1) != part.labels) * part.weights).sum()
+                numbers = numbers + torch.stack([loss.detach(), wrong, part.weights.sum()])
         if isinstance(self.model, ByFactors):
             self.model.complete()
         self.optimizer.step()
         assert totals is not None
-        return share, totals[1:]
+        return numbers, totals[1:]
 
     def settle(self, side: int, rows: int) -> None:
         """Run one backward pass before the first step, on `rows` blank images of `side` pixels; it changes nothing.

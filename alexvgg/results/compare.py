@@ -9,7 +9,9 @@ from alexvgg.results.lineage import ancestors
 from alexvgg.results.paper import cells
 from alexvgg.runs import RunRecord
 
-LAST = ("train/loss_epoch", "val/top1_error", "val/top5_error", "train/lr", "perf/images_per_s")  # of the last epoch
+LAST = (  # of the last epoch
+    "train/loss_epoch", "train/top1_error", "val/top1_error", "val/top5_error", "train/lr", "perf/images_per_s",
+)  # fmt: skip
 ARITHMETIC = ("precision", "exchange", "compiled")  # of an attempt, not of its spec
 
 

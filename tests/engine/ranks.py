@@ -136,14 +136,14 @@ def gradients(world: World, case: Case) -> dict[str, Tensor]:
         model = distributed(net, world, agree(net, world, case.exchange, SAMPLES, SAMPLES), compiled=case.compiled)
     update = Updater(model, optimizer, normalise, world, case.precision, micro_batch=case.micro_batch)
     share = share_of(whole_batch(INPUTS[case.net]), world.rank, world.size, empty=case.empty)
-    loss, flags = update(share, (1.0, float(world.rank)))
+    numbers, flags = update(share, (1.0, float(world.rank)))
     assert flags.tolist() == [world.size, world.size * (world.size - 1) / 2], "every rank knows what any rank wants"
     found = {name: p.grad.contiguous() for name, p in net.named_parameters() if p.grad is not None}
     prints = world.gather(torch.stack([fingerprint(gradient) for gradient in found.values()]))
     assert (prints == prints[0]).all(), "a gradient hasn't the same bits on all ranks"
     check_replicas(net, world, 1)
     net.eval()(torch.zeros(1, 3, INPUTS[case.net], INPUTS[case.net], dtype=case.dtype))  # nothing travels
-    return found | {"loss": world.sum(loss)}
+    return found | {"numbers": world.sum(numbers)}
 
 
 class Silent:
@@ -162,9 +162,9 @@ def trained(world: World, exchanges: tuple[Exchange, ...]) -> dict[str, Tensor]:
             StuckStart(10, 10**6, ""), exchange=how, micro_batch=MICRO_BATCH,
         )  # fmt: skip
         if saved is not None:
-            losses = {"sum": 3.0, "steps": 4, "tail": [1.0, 0.5]}
-            trainer.resume(replace(saved, progress=saved.progress | {"epoch_losses": losses}))
-            assert trainer.progress()["epoch_losses"] == losses, "what all ranks hold of them is their sum"
+            epoch = {"sums": [3.0, 20.0, 40.0], "steps": 4, "tail": [[1.0, 3.0, 10.0], [0.5, 0.0, 7.0]]}
+            trainer.resume(replace(saved, progress=saved.progress | {"epoch": epoch}))
+            assert trainer.progress()["epoch"] == epoch, "what all ranks hold of it is their sum"
             trainer.resume(saved)
         trainer.epoch(shares(world, trainer.step), SAMPLES * STEPS, steps)
         kept = {file: {k: v.clone() for k, v in group.items()} for file, group in trainer.tensors().items()}

@@ -81,9 +81,12 @@ def test_points_and_the_epochs_mean_hold_every_step_once() -> None:
     notes = Notes()
     metrics = trainer(notes).epoch(batches(23), 10**6, 23)
     assert [step for step, _ in notes.points] == [STEPS_PER_POINT, 2 * STEPS_PER_POINT]
-    again, losses = trainer(Notes()), []
-    for batch in batches(23):
-        losses.append(again.update(batch, again.wishes.flags(keeps_time=True))[0].item())
+    again = trainer(Notes())
+    numbers = [again.update(batch, again.wishes.flags(keeps_time=True))[0].tolist() for batch in batches(23)]
+    losses, wrong, samples = zip(*numbers, strict=True)
+    assert samples == (SAMPLES,) * 23
+    assert 0 < sum(wrong) < 23 * SAMPLES
+    assert metrics["train/top1_error"] == pytest.approx(100 * sum(wrong) / (23 * SAMPLES))
     assert metrics["train/loss_epoch"] == pytest.approx(math.fsum(losses) / 23)
     assert [loss for _, loss in notes.points] == pytest.approx([sum(losses[:10]) / 10, sum(losses[10:20]) / 10])
 
@@ -103,7 +106,7 @@ def test_a_compiled_net_has_the_losses_of_the_eager_one(monkeypatch: pytest.Monk
     losses = []
     for compiled in (False, True):
         made = trainer(Notes(), compiled=compiled)
-        losses.append([made.update(batch, made.wishes.flags(keeps_time=True))[0].item() for batch in batches(5)])
+        losses.append([made.update(batch, made.wishes.flags(keeps_time=True))[0][0].item() for batch in batches(5)])
         assert list(made.net.state_dict()) == ["fc.weight", "fc.bias"], "checkpoints keep their names"
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
@@ -225,6 +228,7 @@ def test_a_run_that_was_stopped_in_mid_epoch_goes_on_bitwise_with_its_losses() -
     found = again.epoch(itertools.islice(batches(steps), steps - left, None), samples, left)
     assert (again.step, again.consumed) == (whole.step, whole.consumed) == (2 * steps, 2 * samples)
     assert found["train/loss_epoch"] == pytest.approx(expected["train/loss_epoch"], rel=1e-7)
+    assert found["train/top1_error"] == expected["train/top1_error"]
     assert before.points + after.points == notes.points
     assert torch.equal(again.net.fc.weight, whole.net.fc.weight)  # type: ignore[union-attr, arg-type]
 
@@ -249,7 +253,7 @@ def test_numbers_are_read_two_steps_later_and_none_is_lost() -> None:
         readback.push(step, torch.tensor([float(step)]))
         read.append([s for s, _ in readback.arrived(step)])
     assert read == [[], [], [1], [2], [3], [4], [5]]
-    assert list(readback.all()) == [(6, [6.0]), (7, [7.0])]
+    assert [(s, n.tolist()) for s, n in readback.all()] == [(6, [6.0]), (7, [7.0])]
 
 
 def test_on_a_cpu_batches_are_passed_on_as_they_are() -> None:

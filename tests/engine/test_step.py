@@ -41,9 +41,9 @@ class Linear(nn.Module):
 
 def reference(
     w: np.ndarray, b: np.ndarray, batches: list[Batch], lrs: list[float], decay_biases: bool
-) -> tuple[np.ndarray, np.ndarray, list[float]]:
-    """Softmax regression by hand, with AlexNet's v <- 0.9 v - 5e-4 lr w - lr g, w <- w + v; loss over real samples."""
-    vw, vb, losses = np.zeros_like(w), np.zeros_like(b), []
+) -> tuple[np.ndarray, np.ndarray, list[list[float]]]:
+    """Softmax regression by hand, with AlexNet's v <- 0.9 v - 5e-4 lr w - lr g, w <- w + v; and each step's numbers."""
+    vw, vb, numbers = np.zeros_like(w), np.zeros_like(b), []
     for x, lr in zip(batches, lrs, strict=True):
         shift = x.colour.double().numpy()[:, :, None, None] - np.array(MEAN)[:, None, None]
         pixels = (x.images.numpy().astype(np.float64) + shift).reshape(len(x.labels), -1) / 100
@@ -51,12 +51,14 @@ def reference(
         scores -= scores.max(axis=1, keepdims=True)
         p = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
         real = x.weights.double().numpy()
-        losses.append(float(-(np.log(p[range(len(p)), x.labels]) * real).sum() / real.sum()))
+        loss = -(np.log(p[range(len(p)), x.labels]) * real).sum() / real.sum()
+        wrong = ((p.argmax(axis=1) != x.labels.numpy()) * real).sum()
+        numbers.append([float(loss), float(wrong), float(real.sum())])
         error = (p - np.eye(4)[x.labels]) * real[:, None] / real.sum()
         vw = 0.9 * vw - 5e-4 * lr * w - lr * (error.T @ pixels)
         vb = 0.9 * vb - (5e-4 * lr * b if decay_biases else 0) - lr * error.sum(axis=0)
         w, b = w + vw, b + vb
-    return w, b, losses
+    return w, b, numbers
 
 
 LRS = [0.05] * 4 + [0.005] * 4 + [0.0005] * 3  # with two drops, after which the old velocity still counts
@@ -70,12 +72,12 @@ def test_updates_are_the_papers(weights: list[float] | None, decay_biases: bool)
     w, b = (p.detach().double().numpy().copy() for p in model.parameters())
     batches = [batch(5, seed, weights) for seed in range(len(LRS))]
     optimizer = sgd(model, lr=LRS[0], momentum=0.9, weight_decay=5e-4, decay_biases=decay_biases)
-    update, losses = Updater(model, optimizer, Normalisation(MEAN), ALONE), []
+    update, numbers = Updater(model, optimizer, Normalisation(MEAN), ALONE), []
     for x, lr in zip(batches, LRS, strict=True):
         set_lr(optimizer, lr)
-        losses.append(update(x)[0].item())
+        numbers.append(update(x)[0].tolist())
     w, b, expected = reference(w, b, batches, LRS, decay_biases)
-    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+    np.testing.assert_allclose(numbers, expected, rtol=1e-5)
     np.testing.assert_allclose(model.fc.weight.detach(), w, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(model.fc.bias.detach(), b, rtol=1e-5, atol=1e-6)
 
@@ -88,9 +90,9 @@ def test_micro_batches_give_the_same_update(size: int) -> None:
         torch.manual_seed(0)
         model = Linear()
         optimizer = sgd(model, lr=0.0, momentum=0.0, weight_decay=0.0)
-        loss, _ = Updater(model, optimizer, Normalisation(MEAN), ALONE, micro_batch=micro_batch)(x)
+        numbers, _ = Updater(model, optimizer, Normalisation(MEAN), ALONE, micro_batch=micro_batch)(x)
         assert model.fc.weight.grad is not None
-        return model.fc.weight.grad, loss
+        return model.fc.weight.grad, numbers
 
     torch.testing.assert_close(gradient(size), gradient(None), rtol=1e-6, atol=1e-7)
 
@@ -113,8 +115,8 @@ def test_a_batch_without_a_real_sample_is_no_catastrophe() -> None:
     net = Linear()
     update = Updater(net, sgd(net, lr=0.1, momentum=0.9, weight_decay=0.0), Normalisation(MEAN), ALONE)
     before = net.fc.weight.detach().clone()
-    share, _ = update(batch(2, 0, weights=[0.0, 0.0]))
-    assert share.item() == 0
+    numbers, _ = update(batch(2, 0, weights=[0.0, 0.0]))
+    assert numbers.tolist() == [0, 0, 0]
     assert torch.equal(net.fc.weight, before)
 
 

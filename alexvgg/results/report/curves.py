@@ -1,4 +1,4 @@
-"""How the runs trained: loss and validation error, with what happened on the way, and how fast they went."""
+"""How the runs trained: loss, training and validation error, with what happened on the way, and how fast they went."""
 
 from collections.abc import Sequence
 from html import escape
@@ -10,24 +10,30 @@ from alexvgg.results.lineage import errors
 from alexvgg.results.report.chart import Line, Mark, Panel, chart, legend
 from alexvgg.runs import RunRecord
 
-LOSS, TOP1, TOP5 = 0, 6, 1  # colours
+LOSS, TRAINING, TOP1, TOP5 = 0, 2, 6, 1  # colours
 
 
 def overview(runs: Sequence[RunRecord]) -> str:
-    """All runs' validation errors in one chart."""
-    lines = [Line(r.name, _by_epoch(r, "val/top1_error"), n) for n, r in enumerate(runs) if epochs(r)]
-    panel = Panel("validation top-1 error of the centre crop, %", lines, height=220)
-    about = "validation error of every run by epoch"
+    """All runs' errors in one chart: on the crops that they trained on, as in AlexNet's figure 1, and after it."""
+    drawn = {
+        "train/top1_error": "training top-1 error, %", "val/top1_error": "validation top-1 error of the centre crop, %",
+    }  # fmt: skip
+    panels = [
+        Panel(title, [Line(r.name, _by_epoch(r, metric), n) for n, r in enumerate(runs) if epochs(r)], height=180)
+        for metric, title in drawn.items()
+    ]
+    about = "training and validation error of every run by epoch"
     sizes = {"large": 1060, "small": 330}  # letters keep their size: the page shows the one that fits
-    drawn = "".join(
-        f'<div class="{c}">{chart([panel], "epochs", width=w, about=about)}</div>' for c, w in sizes.items()
+    charts = "".join(
+        f'<div class="{c}">{chart(panels, "epochs", width=w, about=about)}</div>' for c, w in sizes.items()
     )
-    return f'<div class="wide">{drawn}{legend(lines)}</div>'
+    return f'<div class="wide">{charts}{legend(panels[0].lines)}</div>'
 
 
 def cards(runs: Sequence[RunRecord]) -> str:
-    """A card for each run: its loss above its validation error, over epochs."""
-    colours = legend([Line("training loss", [], LOSS), Line("top-1 error", [], TOP1), Line("top-5 error", [], TOP5)])
+    """A card for each run: its loss above its errors, over epochs."""
+    names = {"training loss": LOSS, "training top-1": TRAINING, "validation top-1": TOP1, "validation top-5": TOP5}
+    colours = legend([Line(name, [], colour) for name, colour in names.items()])
     return f'{colours}<div class="cards">{"".join(_card(r) for r in runs if epochs(r))}</div>'
 
 
@@ -38,12 +44,13 @@ def _card(run: RunRecord) -> str:
     drawn = chart(
         [
             Panel("training loss", [Line("training loss", losses, LOSS)], height=84),
-            Panel("validation top-1 and top-5 error, %", [
-                Line("top-1", _by_epoch(run, "val/top1_error"), TOP1),
-                Line("top-5", _by_epoch(run, "val/top5_error"), TOP5),
+            Panel("errors, %", [
+                Line("training top-1", _by_epoch(run, "train/top1_error"), TRAINING),
+                Line("validation top-1", _by_epoch(run, "val/top1_error"), TOP1),
+                Line("validation top-5", _by_epoch(run, "val/top5_error"), TOP5),
             ], height=84),
         ],
-        "epochs", marks=happenings(run, per_epoch), about=f"loss and validation errors of {run.name}",
+        "epochs", marks=happenings(run, per_epoch), about=f"loss and errors of {run.name}",
     )  # fmt: skip
     return f"<article><h3>{escape(run.name)}</h3><p>{escape(errors(run))}</p>{drawn}</article>"
 

@@ -79,8 +79,9 @@ def page(material: Material, now: float) -> str:
 NOTES = {
     "Scale jitter": "S is the shorter side of the training images, Q that of the test images, both for a crop of 224 "
     "pixels. [256;512] means that S was drawn anew for each image.",
-    "Training": "Losses are means over ten steps. Dashed lines: the learning rate fell (lr), or training went on in "
-    "another attempt, perhaps on another number of workers.",
+    "Training": "A training error counts an epoch's answers as they were given, with its crops and dropout, by a net "
+    "that was learning meanwhile. Losses are means over ten steps. Dashed lines: the learning rate fell (lr), or "
+    "training went on in another attempt, perhaps on another number of workers.",
     "First-layer filters": "As in AlexNet's figure 3. Each kernel is stretched to its own full range of colours.",
     "Throughput": "Medians over the epochs.",
     "Scaling": "A model of the paper's net on A100s with 25 Gb/s between them, not a measurement of these runs; "

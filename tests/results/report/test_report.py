@@ -81,7 +81,8 @@ def test_one_file_with_everything_in_it(material: Material, three_runs: Trained)
     assert "a digit fills its picture" in text, "why a large Q is bad here"
     for name in three_runs.names:
         assert text.count(name) > 5
-    assert text.count("<figure class=") == SHOWN + 6
+    assert text.count('<figure class="table"') == 6
+    assert WRONG < text.count("<figure class=") - 6 <= SHOWN, "a net of one epoch may not be right about enough classes"
     assert len(text) < 1_000_000
     assert page(material, 0.0) == text
 
