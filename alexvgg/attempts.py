@@ -21,9 +21,9 @@ from dataclasses import asdict, dataclass, field
 from itertools import takewhile
 from typing import Any, Literal, TypeVar
 
+from alexvgg.data.documents import encode, read_document
 from alexvgg.data.store import MissingKeyError, Store
 from alexvgg.engine.wishes import Wishes
-from alexvgg.errors import reading
 from alexvgg.process import lives_here
 
 BEAT_SECONDS = 5.0
@@ -86,14 +86,14 @@ class Attempt:
 
     def claim(self, claim: Claim) -> bool:
         """Whether it is ours now. Only to be called when the attempt before it has ended."""
-        return self.storage.put_new(f"{self._key}.json", _json(asdict(claim)))
+        return self.storage.put_new(f"{self._key}.json", encode(asdict(claim)))
 
     def read(self) -> Claim:
-        return Claim(**json.loads(self.storage.get(f"{self._key}.json")))
+        return read_document(self.storage, f"{self._key}.json", lambda claim: Claim(**claim))
 
     def begin(self) -> bool:
         """Begin to carry it out, or keep its job from ever doing so; False if either was done before."""
-        return self.storage.put_new(f"{self._key}.begin.json", _json({"time": time.time()}))
+        return self.storage.put_new(f"{self._key}.begin.json", encode({"time": time.time()}))
 
     def beat(self, count: int) -> None:
         self.storage.put(f"{self._key}.beat", json.dumps({"count": count, "time": time.time()}).encode())
@@ -105,23 +105,23 @@ class Attempt:
             return None
 
     def ask_to_stop(self) -> None:
-        self.storage.put_new(f"{self._key}.stop.json", _json({"time": time.time()}))
+        self.storage.put_new(f"{self._key}.stop.json", encode({"time": time.time()}))
 
     def end(self, outcome: Outcome, error: str | None = None) -> None:
         """Write down how it ended, unless someone has."""
         end = End(outcome, error, newest_step(self.storage, self.folder))
-        self.storage.put_new(f"{self._key}.end.json", _json(asdict(end)))
+        self.storage.put_new(f"{self._key}.end.json", encode(asdict(end)))
 
     def outcome(self) -> Outcome | None:
         """How it ended; None if nobody has written that down."""
         try:
-            return End(**json.loads(self.storage.get(f"{self._key}.end.json"))).outcome
+            return read_document(self.storage, f"{self._key}.end.json", lambda end: End(**end)).outcome
         except MissingKeyError:
             return None
 
     def forgive(self) -> None:
         """Let the work go on after this attempt, which failed or was stopped."""
-        self.storage.put_new(f"{self._key}.forgiven.json", _json({"time": time.time()}))
+        self.storage.put_new(f"{self._key}.forgiven.json", encode({"time": time.time()}))
 
     def signs(self) -> tuple[bool, bool]:
         """(was it asked to stop, is it over: has it ended, or a successor?)"""
@@ -183,9 +183,7 @@ def history(storage: Store, folder: str, present: Iterable[str] | None = None) -
     }
 
     def document(name: str, kind: type[T]) -> T:
-        data = storage.get(prefix + name)
-        with reading(prefix + name):
-            return kind(**json.loads(data))
+        return read_document(storage, prefix + name, lambda fields: kind(**fields))
 
     def record(n: int) -> Record:
         end = document(f"{n}.end.json", End) if f"{n}.end.json" in keys else None
@@ -259,7 +257,3 @@ def newest_step(storage: Store, folder: str) -> int:
     prefix = f"{folder}checkpoints/"
     commits = (k for k in storage.list(prefix) if k.endswith("/commit.json"))
     return max((int(k.removeprefix(prefix).split("/")[0]) for k in commits), default=0)
-
-
-def _json(document: dict[str, Any]) -> bytes:
-    return json.dumps(document, indent=2).encode()

@@ -13,10 +13,10 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import Literal, cast
 
+from alexvgg.data.documents import encode, read_document
 from alexvgg.data.store import MissingKeyError, Store
-from alexvgg.errors import reading
 
 BEAT_SECONDS = 3.0
 DEAD_SECONDS = 15.0
@@ -73,8 +73,8 @@ class Lease:
         self._storage.put_new(f"{_folder(self.campaign)}{self.fence}.stop.json", b"{}")
 
     def end(self, outcome: DriverOutcome) -> None:
-        document = json.dumps({"outcome": outcome, "time": time.time()})
-        self._storage.put_new(f"{_folder(self.campaign)}{self.fence}.end.json", document.encode())
+        document = encode({"outcome": outcome, "time": time.time()})
+        self._storage.put_new(f"{_folder(self.campaign)}{self.fence}.end.json", document)
 
 
 class Newcomer:
@@ -93,8 +93,8 @@ class Newcomer:
         highest = max(fences(self._storage, self._campaign), default=0)
         if highest and not self._is_free(highest):
             return None
-        holder = json.dumps(asdict(Holder(self._job)), indent=2)
-        if not self._storage.put_new(f"{_folder(self._campaign)}{highest + 1}.json", holder.encode()):
+        holder = encode(asdict(Holder(self._job)))
+        if not self._storage.put_new(f"{_folder(self._campaign)}{highest + 1}.json", holder):
             return None
         return Lease(self._storage, self._campaign, highest + 1, self._clock)
 
@@ -125,10 +125,7 @@ def is_stopping(storage: Store, campaign: str, fence: int) -> bool:
 
 def holder_of(storage: Store, campaign: str, fence: int) -> Holder:
     """Who took a number. Raises InputError if what another version wrote can't be read."""
-    key = f"{_folder(campaign)}{fence}.json"
-    data = storage.get(key)
-    with reading(key):
-        return Holder(**json.loads(data))
+    return read_document(storage, f"{_folder(campaign)}{fence}.json", lambda holder: Holder(**holder))
 
 
 def last_beat(storage: Store, campaign: str, fence: int) -> bytes | None:
@@ -140,9 +137,10 @@ def last_beat(storage: Store, campaign: str, fence: int) -> bytes | None:
 
 
 def outcome_of(storage: Store, campaign: str, fence: int) -> DriverOutcome | None:
-    """How a driver ended; None if it hasn't, or couldn't say."""
+    """How a driver ended; None if it hasn't, or couldn't say. Raises InputError if that can't be read."""
+    key = f"{_folder(campaign)}{fence}.end.json"
     try:
-        return json.loads(storage.get(f"{_folder(campaign)}{fence}.end.json"))["outcome"]  # type: ignore[no-any-return]
+        return read_document(storage, key, lambda end: cast(DriverOutcome, end["outcome"]))
     except MissingKeyError:
         return None
 

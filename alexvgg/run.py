@@ -26,6 +26,7 @@ from alexvgg.attempts import Attempt, SupersededError
 from alexvgg.config import Execution, RunSpec
 from alexvgg.data.augment import Augmentation
 from alexvgg.data.cache import Cache
+from alexvgg.data.documents import encode
 from alexvgg.data.loader import Loader, Prefetch, decoding_threads
 from alexvgg.data.loader_process import LoaderProcess, apart
 from alexvgg.data.mean import mean_of
@@ -141,13 +142,13 @@ class _Run:
         self.loader.check(self._plan(0))
         self.validation = Validation(dataset, world.rank, world.size, self.prefetch.decode_threads, self.undecodable)
         epoch_steps = -(-len(dataset.train) // spec.train.global_batch)
-        self.recording = Recording(spec, execution, world, storage, epoch_steps)
+        self.recording = Recording(spec, execution, world, storage, epoch_steps, live)
         wishes.checkpoint_seconds = 60 * execution.checkpoint_minutes
         self.compiled = chosen_compile(world.device, execution.compiled)
         self.trainer = Trainer(
             self.net, spec.train, world, self.normalise, self.recording,
             StuckStart(spec.model.num_classes, epoch_steps, better_start(spec)), save=self._save,
-            stage=self.loader.stage, live=lambda step, numbers: live({"step": step, **numbers}), wishes=wishes,
+            stage=self.loader.stage, wishes=wishes,
             precision=execution.precision, micro_batch=execution.micro_batch, compiled=self.compiled,
             exchange=execution.exchange, most_rows=self.rows,
         )  # fmt: skip
@@ -316,7 +317,7 @@ class _Run:
             self.check()
             self.storage.put(model, weights)
         final = {"run": self.spec.name, "step": step, "sha256": sha256, "undecodable": undecodable}
-        self.storage.put(self.folder + "final/record.json", json.dumps(final, indent=2).encode())
+        self.storage.put(self.folder + "final/record.json", encode(final))
 
     def close(self, status: str | None) -> None:
         """Let what is on its way arrive, and end the MLflow run, or leave it to another attempt."""

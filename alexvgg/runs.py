@@ -1,6 +1,5 @@
 """What the storage says about runs: it alone is enough to rebuild every status and every table."""
 
-import json
 import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +9,10 @@ from typing import Any, Literal, TypeVar
 from alexvgg import attempts
 from alexvgg.attempts import Attempt, Record
 from alexvgg.config import RunSpec, from_dict
+from alexvgg.data.documents import read_document
 from alexvgg.data.store import Store
 from alexvgg.engine.chance import STUCK_STEPS, is_chance
-from alexvgg.errors import InputError, reading, resolve
+from alexvgg.errors import InputError, resolve
 from alexvgg.tracking.journal import read_journal
 
 log = logging.getLogger(__name__)
@@ -71,11 +71,7 @@ def read_run(storage: Store, name: str, present: Iterable[str] | None = None) ->
     files = {key.removeprefix(folder) for key in (present or storage.list(folder)) if key.startswith(folder)}
 
     def document(file: str, part: Callable[[Any], T]) -> T | None:
-        if file not in files:
-            return None
-        data = storage.get(folder + file)
-        with reading(folder + file):
-            return part(json.loads(data))
+        return read_document(storage, folder + file, part) if file in files else None
 
     weights: str | None = document("final/record.json", lambda record: record["sha256"])
     rows = [
@@ -121,10 +117,7 @@ def is_row(document: Any) -> bool:
 
 def read_spec(storage: Store, name: str) -> RunSpec:
     """What a run is. Raises MissingKeyError if nobody has begun it, and InputError if it can't be read."""
-    key = f"runs/{name}/spec.json"
-    data = storage.get(key)
-    with reading(key):
-        return from_dict(RunSpec, json.loads(data))
+    return read_document(storage, f"runs/{name}/spec.json", lambda spec: from_dict(RunSpec, spec))
 
 
 def is_finished(storage: Store, run: str) -> bool:
@@ -155,11 +148,15 @@ def keys_by_run(storage: Store) -> dict[str, list[str]]:
 
 @dataclass(frozen=True)
 class PlainRun:
-    """A run that a plain process trains, or was the last to train: its newest attempt."""
+    """A run that a plain process trains, or was the last to train: its newest attempt.
+
+    `planned`: a campaign of the same name goes on with it once that process has ended.
+    """
 
     name: str
     attempt: Attempt
     record: Record
+    planned: bool
 
 
 def plain_run(storage: Store, name: str) -> PlainRun | None:
@@ -173,7 +170,8 @@ def plain_run(storage: Store, name: str) -> PlainRun | None:
         records = attempts.history(storage, folder := f"runs/{run}/")
         if not records or records[-1].claim.process is None:
             return None
-        found.append(PlainRun(run, Attempt(storage, folder, records[-1].number), records[-1]))
+        planned = storage.exists(f"campaigns/{run}/plan.json")
+        found.append(PlainRun(run, Attempt(storage, folder, records[-1].number), records[-1], planned))
     if len(found) > 1:
         resolve(name, [run.name for run in found])  # which says that several may be meant
     return found[0] if found else None
@@ -195,14 +193,20 @@ def list_runs(storage: Store) -> list[RunRecord]:
 
 
 def list_fusions(storage: Store) -> list[dict[str, Any]]:
-    """The documents of all rows that fuse several runs, the oldest first."""
-    documents = []
-    for key in (k for k in storage.list("fusions/") if k.endswith(".json")):
-        data = storage.get(key)
-        with reading(key):
-            if is_row(document := json.loads(data)):
-                documents.append(document | {"name": key[8:-5]})
-    return sorted(documents, key=lambda d: d["time"])
+    """The documents of all rows that fuse several runs, the oldest first. What can't be read is left out, and said."""
+
+    def read(key: str) -> dict[str, Any] | None:
+        def row(document: dict[str, Any]) -> dict[str, Any] | None:
+            return document | {"time": float(document["time"]), "name": key[8:-5]} if is_row(document) else None
+
+        try:
+            return read_document(storage, key, row)
+        except InputError as error:
+            log.warning("%s is left out", error)
+            return None
+
+    documents = [read(key) for key in storage.list("fusions/") if key.endswith(".json")]
+    return sorted((d for d in documents if d is not None), key=lambda d: d["time"])
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ is the Ray job of one attempt at an evaluation. What it evaluates lies in storag
 computed again, so it can be killed and started again.
 """
 
-import json
 import sys
 from typing import Any
 
 from alexvgg.attempts import Attempt
 from alexvgg.config import Execution, from_dict, to_dict
+from alexvgg.data.documents import read_document
 from alexvgg.data.store import open_store
 from alexvgg.engine.wishes import Stopped
 from alexvgg.request import Request
@@ -35,7 +35,7 @@ def main() -> None:
     storage = open_store(storage_url)
 
     def run(execution: Execution) -> None:
-        request = from_dict(Request, json.loads(storage.get(f"evaluations/{name}/request.json")))
+        request = read_document(storage, f"evaluations/{name}/request.json", lambda r: from_dict(Request, r))
         config = {"request": to_dict(request), "execution": to_dict(execution), "attempt": int(number)}
         run_workers(worker, config, execution)
 

@@ -98,7 +98,7 @@ class Submission:
         evaluations = [{"name": r.name, "state": state, **to_dict(r)} for r, state in self.evaluations]
         return {
             "target": self.target, "runs": runs, "evaluations": evaluations,
-            "estimate": {"hours": self.hours, "gpu_hours": self.worker_hours},
+            "estimate": {"hours": self.hours, "worker_hours": self.worker_hours},
             "dataset": e.dataset_url, "storage": e.storage_url,
         }  # fmt: skip
 

@@ -6,13 +6,13 @@ is the Ray job of one attempt at a run. What is to be trained and how lies in st
 checkpoint; so it can be killed, and the next attempt started.
 """
 
-import json
 import sys
 from typing import Any
 
 from alexvgg.attempts import Attempt
 from alexvgg.config import Execution, RunSpec, from_dict, to_dict
 from alexvgg.data.store import open_store
+from alexvgg.runs import read_spec
 from jobs.attempt import carry_out
 from jobs.workers import run_workers
 
@@ -29,7 +29,7 @@ def main() -> None:
     storage = open_store(storage_url)
 
     def fit(execution: Execution) -> None:
-        spec = from_dict(RunSpec, json.loads(storage.get(f"runs/{run}/spec.json")))
+        spec = read_spec(storage, run)
         config = {"spec": to_dict(spec), "execution": to_dict(execution), "attempt": int(number)}
         run_workers(worker, config, execution)
 

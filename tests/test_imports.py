@@ -13,6 +13,7 @@ FILES = sorted(p for top in ("alexvgg", "jobs", "cluster") for p in (ROOT / top)
 
 # Who may import what, of our own modules. A module may also import from its own package.
 BASE = {"alexvgg.exits", "alexvgg.errors", "alexvgg.columns", "alexvgg.repeating", "alexvgg.process"}
+STORAGE = {"alexvgg.data.store", "alexvgg.data.documents"}
 CONFIG = BASE | {"alexvgg.architectures", "alexvgg.config", "alexvgg.recipes", "alexvgg.batch"}
 PARTS = {
     "alexvgg.models", "alexvgg.init", "alexvgg.data", "alexvgg.evaluation", "alexvgg.engine", "alexvgg.tracking",
@@ -41,11 +42,12 @@ ALLOWED = {
     "alexvgg.profiles": CONFIG,
     "alexvgg.results.paper": CONFIG,
     "alexvgg.planning": CONFIG | {"alexvgg.data"},
-    "alexvgg.attempts": BASE | {"alexvgg.data.store", "alexvgg.engine.wishes"},
-    "alexvgg.lease": BASE | {"alexvgg.data.store"},
+    "alexvgg.attempts": BASE | STORAGE | {"alexvgg.engine.wishes"},
+    "alexvgg.lease": BASE | STORAGE,
     "alexvgg.request": CONFIG | {"alexvgg.results.paper"},
     "alexvgg.campaign": CONFIG
-    | {"alexvgg.data.store", "alexvgg.attempts", "alexvgg.lease", "alexvgg.runs", "alexvgg.request"}
+    | STORAGE
+    | {"alexvgg.attempts", "alexvgg.lease", "alexvgg.runs", "alexvgg.request"}
     | {"alexvgg.planning", "alexvgg.results.paper", "alexvgg.tracking.live"},
     "alexvgg.runs": CONFIG | {"alexvgg.data", "alexvgg.tracking.journal", "alexvgg.attempts", "alexvgg.engine.chance"},
     "alexvgg.results.table": CONFIG | {"alexvgg.data", "alexvgg.runs", "alexvgg.planning", "alexvgg.results.paper"},

@@ -143,5 +143,5 @@ def as_dict(e: Estimate) -> dict[str, Any]:
     """For `--json`."""
     return {
         "images": e.images, "images_per_s": e.images_per_s,
-        "source": None if e.speed is None else e.speed.source, "hours": e.hours, "gpu_hours": e.worker_hours,
+        "source": None if e.speed is None else e.speed.source, "hours": e.hours, "worker_hours": e.worker_hours,
     }  # fmt: skip

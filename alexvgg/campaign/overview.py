@@ -70,10 +70,13 @@ class WorkView:
 
 @dataclass(frozen=True)
 class DriverView:
-    """A campaign's newest driver: at work, about to stop, gone without a word, or how it ended."""
+    """A campaign's newest driver: at work, about to stop, gone without a word, or how it ended.
+
+    What it wrote may be unreadable by this version; then `job` is its number.
+    """
 
     job: str
-    phase: Literal["running", "stopping", "gone", "finished", "failed", "stopped"]
+    phase: Literal["running", "stopping", "gone", "finished", "failed", "stopped", "unreadable"]
 
 
 @dataclass(frozen=True)
@@ -168,8 +171,11 @@ def _driver(storage: Store, campaign: str, jobs: Jobs | None) -> tuple[DriverVie
     numbers = lease.fences(storage, campaign)
     if not numbers:
         return None, math.inf  # it was sent just now
-    holder = lease.holder_of(storage, campaign, numbers[-1])
-    outcome = lease.outcome_of(storage, campaign, numbers[-1])
+    try:
+        holder = lease.holder_of(storage, campaign, numbers[-1])
+        outcome = lease.outcome_of(storage, campaign, numbers[-1])
+    except InputError:
+        return DriverView(f"d{numbers[-1]}", "unreadable"), math.inf
     jobs = jobs or {}
     alive = jobs.get(holder.job)
     if alive is None:
@@ -248,7 +254,7 @@ def _progress(storage: Store, record: RunRecord, folder: str) -> Progress | None
         if epoch in record.journal[began:]:
             speed = metrics.get("perf/images_per_s")
         if live is not None and live.attempt == start["attempt"] and live.step > step:
-            step, loss, speed, seen = live.step, live.loss, live.images_per_s or speed, max(seen, live.time)
+            step, loss, speed, seen = live.step, live.loss, live.images_per_s, max(seen, live.time)
     epochs = epoch["epoch"] if epoch is not None else 0
     return Progress(
         epoch=epochs, epochs=t.epochs, step=step, loss=loss, top1_error=metrics.get("val/top1_error"),

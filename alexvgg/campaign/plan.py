@@ -14,8 +14,8 @@ from typing import Any
 
 from alexvgg.campaign.dag import Node, Workers, among
 from alexvgg.config import Execution, RunSpec, from_dict, to_dict
+from alexvgg.data.documents import encode, read_document
 from alexvgg.data.store import Store
-from alexvgg.errors import reading
 from alexvgg.request import Request
 from alexvgg.runs import is_finished
 
@@ -47,7 +47,7 @@ class Training:
 
     def describe(self, storage: Store) -> None:
         """Write down what the job that carries it out has to know."""
-        storage.put_new(f"{self.folder}spec.json", json.dumps(to_dict(self.spec), indent=2).encode())
+        storage.put_new(f"{self.folder}spec.json", encode(to_dict(self.spec)))
 
     def is_done(self, storage: Store) -> bool:
         """Whether it was finished by whatever: a campaign or a plain process."""
@@ -75,7 +75,7 @@ class Evaluation:
 
     def describe(self, storage: Store) -> None:
         """Write down what the job that carries it out has to know."""
-        storage.put_new(f"{self.folder}request.json", json.dumps(to_dict(self.request), indent=2).encode())
+        storage.put_new(f"{self.folder}request.json", encode(to_dict(self.request)))
 
     def is_done(self, storage: Store) -> bool:
         """Only its attempts know."""
@@ -109,15 +109,13 @@ class Campaign:
             for w in self.works
         ]
         document = {"works": works, "execution": to_dict(self.execution)}
-        storage.put(f"campaigns/{self.name}/plan.json", json.dumps(document, indent=2).encode())
+        storage.put(f"campaigns/{self.name}/plan.json", encode(document))
 
     @classmethod
     def load(cls, storage: Store, name: str) -> "Campaign":
         """Raises InputError, naming the plan, if it can't be read."""
-        key = f"campaigns/{name}/plan.json"
-        data = storage.get(key)
-        with reading(key):
-            document = json.loads(data)
+
+        def made_of(document: dict[str, Any]) -> Campaign:
             works = tuple(
                 Training(from_dict(RunSpec, w["spec"]), w["cost"])
                 if "spec" in w
@@ -125,6 +123,8 @@ class Campaign:
                 for w in document["works"]
             )
             return cls(name, works, from_dict(Execution, document["execution"]))
+
+        return read_document(storage, f"campaigns/{name}/plan.json", made_of)
 
 
 def name_of(target: str, works: Sequence[Work]) -> str:

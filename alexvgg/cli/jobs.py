@@ -42,7 +42,8 @@ def logs(
 
     if name is None and (attempt, rank) != (None, None):
         raise InputError("--attempt and --rank are of a run; name it: `alexvgg status` shows the runs")
-    if name is not None and (plain := _plain(name, profile, storage)) is not None:
+    plain = _plain(name, profile, storage)
+    if plain is not None and not plain.planned:
         raise InputError(f"{plain.name} is {plain.record.claim.job}'s, which prints where it was started")
     place, jobs = connect(profile, storage=storage)
     from jobs.client import find_job
@@ -81,14 +82,15 @@ def stop(name: str | None, now: bool, profile: str | None, storage: str | None) 
     """
     from alexvgg.data.store import open_store
 
-    if name is not None and (plain := _plain(name, profile, storage)) is not None:
-        _stop_plain(plain, now=now)
+    plain, options = _plain(name, profile, storage), flags_of(profile=profile, storage=storage)
+    if plain is not None and (plain.record.end is None or not plain.planned):
+        _stop_plain(plain, options, now=now)
         return
     place, jobs = connect(profile, storage=storage)
     from jobs import submit
     from jobs.client import find_job
 
-    job, options = find_job(jobs, open_store(place.storage).url, name), flags_of(profile=profile, storage=storage)
+    job = find_job(jobs, open_store(place.storage).url, name)
     if now:
         submit.give_up(jobs, job)
     about = jobs.get_job_info(job).metadata or {}
@@ -141,7 +143,8 @@ def _go_on(name: str | None, profile: str | None, storage: str | None, *, forgiv
     from alexvgg.data.store import open_store
     from alexvgg.errors import InputError, NotFoundError
 
-    if name is not None and (plain := _plain(name, profile, storage)) is not None:
+    plain = _plain(name, profile, storage)
+    if plain is not None and not plain.planned:
         raise InputError(f"{plain.name} belongs to no campaign: give the `alexvgg train` that began it once more")
     place, jobs = connect(profile, storage=storage)
     from jobs.submit import go_on
@@ -157,14 +160,16 @@ def _go_on(name: str | None, profile: str | None, storage: str | None, *, forgiv
         say(f"`alexvgg logs {job} -f{options}` follows it")
 
 
-def _plain(name: str, profile: str | None, storage: str | None) -> PlainRun | None:
+def _plain(name: str | None, profile: str | None, storage: str | None) -> PlainRun | None:
+    if name is None:
+        return None
     from alexvgg.data.store import open_store
     from alexvgg.runs import plain_run
 
     return plain_run(open_store(open_place(profile, storage=storage).storage), name)
 
 
-def _stop_plain(run: PlainRun, *, now: bool) -> None:
+def _stop_plain(run: PlainRun, options: str, *, now: bool) -> None:
     from alexvgg.attempts import seems_alive
 
     process = run.record.claim.job
@@ -178,7 +183,10 @@ def _stop_plain(run: PlainRun, *, now: bool) -> None:
     else:
         run.attempt.ask_to_stop()
         click.echo(f"{process} is asked to end after a checkpoint")
-    say("to go on, give the same `alexvgg train` command again")
+    if run.planned:
+        say(f"its campaign may go on with it then: `alexvgg stop {run.name}{options}`, once more, stops that")
+    else:
+        say("to go on, give the same `alexvgg train` command again")
 
 
 def follow_to_end(jobs: JobSubmissionClient, job: str, options: str = "", *, aside: bool = False) -> Exit:

@@ -250,9 +250,7 @@ def _together(submission: Submission, price: float | None) -> str:
 
 def _on_top(submission: Submission) -> str:
     """What an estimate doesn't count."""
-    if submission.hours_on_one_node is not None:
-        return "starting workers and evaluating"
-    if submission.execution.workers == 1:
+    if submission.hours_on_one_node is not None or submission.execution.workers == 1:
         return "starting workers and evaluating"
     between = submission.execution.gpus_per_worker > 0 and submission.nodes[1] > 1
     return f"starting workers, exchanging gradients{' (--link 25Gb counts that)' if between else ''} and evaluating"

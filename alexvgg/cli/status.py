@@ -144,7 +144,7 @@ CROP = "crop top-1: validation error of one crop an image, after an epoch; `alex
 # Of a driver.
 PHASES = {
     "running": "at work", "stopping": "is stopping", "gone": "is gone", "finished": "has finished", "failed": "gave up",
-    "stopped": "was stopped",
+    "stopped": "was stopped", "unreadable": "can't be read",
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 from zlib_ng.zlib_ng import crc32
 
 from alexvgg.data.decode import EXTENSIONS, MAX_BYTES, can_open
+from alexvgg.data.documents import encode
 from alexvgg.data.store import Store
 from alexvgg.data.tars import DamagedTarError, body, members
 from alexvgg.errors import InputError
@@ -183,5 +184,5 @@ def write_about(store: Store, about: Mapping[str, Any], shards: Mapping[str, Seq
     """Write `dataset.json`: with it, the dataset is complete. `samples` is their digest. Returns the fingerprint."""
     told = {"format": FORMAT, **about, "samples": samples}
     document = {**told, "fingerprint": fingerprint(told), "splits": {k: list(v) for k, v in shards.items()}}
-    store.put("dataset.json", json.dumps(document, indent=2).encode())
+    store.put("dataset.json", encode(document))
     return str(document["fingerprint"])

@@ -29,7 +29,7 @@ class Recorder(Protocol):
     """Where a trainer writes down what happens; called on every rank, at the same steps."""
 
     def step(self, batch: Batch, share: Tensor) -> None: ...
-    def point(self, step: int, loss: float) -> None: ...
+    def point(self, step: int, loss: float, pace: dict[str, float]) -> None: ...
     def warning(self, step: int, message: str) -> None: ...
 
 
@@ -37,7 +37,6 @@ class Trainer:
     """One rank's net, optimizer and schedule, and how far they have come: `step` updates, `consumed` samples.
 
     `save` writes a checkpoint; it is called on every rank at the same step. `stage` says what the loader is doing.
-    `live` gets the newest numbers every few steps, on every rank.
     `most_rows` is the most samples that a rank holds in a step; by default a rank may hold the global batch.
     Raises InputError, on every rank, if the world can't exchange gradients as asked.
     """
@@ -53,7 +52,6 @@ class Trainer:
         *,
         save: Callable[[], None] = lambda: None,
         stage: Callable[[], str] = lambda: "fetching or decoding images",
-        live: Callable[[int, dict[str, float]], None] = lambda _step, _numbers: None,
         wishes: Wishes | None = None,
         precision: Precision = "auto",
         micro_batch: int | None = None,
@@ -77,7 +75,7 @@ class Trainer:
             self.update.settle(cast(Net, net).crop, rows)
         self.wishes = wishes if wishes is not None else Wishes()
         self.step = self.consumed = 0
-        self._stuck, self._save, self._stage, self._live = stuck, save, stage, live
+        self._stuck, self._save, self._stage = stuck, save, stage
         self._pace = Pace()
         self._flags, self._numbers = Readback(), Readback()
         self._tail: list[Tensor] = []  # this rank's numbers of the steps since the last point
@@ -172,8 +170,7 @@ class Trainer:
         if self.step % STEPS_PER_CHECK == 0:
             check_replicas(self.net, self.world, self.step)
         for step, numbers in self._numbers.arrived(self.step):
-            loss = self._note(step, numbers)
-            self._live(step, {"train/loss": loss, **self._pace.report()})
+            self._note(step, numbers)
         for _, flags in self._flags.arrived(self.step):
             stop, checkpoint, look, failed = flags.tolist()
             if look and self.wishes.look is not None:
@@ -191,16 +188,14 @@ class Trainer:
         if stop:
             raise Stopped(f"stopped at step {self.step}, with a checkpoint")
 
-    def _note(self, step: int, numbers: Tensor) -> float:
-        """Take in all ranks' numbers of the steps up to `step`, (steps, 3). Returns the mean loss."""
+    def _note(self, step: int, numbers: Tensor) -> None:
+        """Take in all ranks' numbers of the steps up to `step`, (steps, 3)."""
         losses = numbers[:, 0].tolist()
         check_finite(losses, step, self.schedule.lr)
         self._add(numbers.tolist())
-        mean = math.fsum(losses) / len(losses)
-        self.recorder.point(step, mean)
+        self.recorder.point(step, math.fsum(losses) / len(losses), self._pace.report())
         if (message := self._stuck.observe(losses, step)) is not None:
             self.recorder.warning(step, message)
-        return mean
 
     def _add(self, steps: list[list[float]]) -> None:
         self._sums = [math.fsum(column) for column in zip(self._sums, *steps, strict=True)]

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from alexvgg.config import pixels
+from alexvgg.data.documents import encode
 from alexvgg.data.progress import Progress, Say
 from alexvgg.data.shards import Dataset
 from alexvgg.data.store import Store
@@ -230,5 +231,5 @@ def record(storage: Store, row: Row) -> dict[str, Any]:
         "top5_error": counts.top5_error,
         "time": round(time.time(), 3),
     }
-    storage.put(row.key, json.dumps(document, indent=2).encode())
+    storage.put(row.key, encode(document))
     return document

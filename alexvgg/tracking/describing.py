@@ -1,17 +1,15 @@
 """What MLflow shows of a run, from what the storage says: the same while it trains and when MLflow is filled later."""
 
 import json
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 from alexvgg.architectures import LAYOUTS
 from alexvgg.config import PAPER_DATASET, RunSpec, to_dict
+from alexvgg.data.documents import read_document
 from alexvgg.data.store import Store
-from alexvgg.errors import reading
 from alexvgg.init import LayerOrigin, format_report
 from alexvgg.tracking.remote import Description, FinalModel, UsedDataset
-
-T = TypeVar("T")
 
 SHOWN_PACKAGES = ("torch", "torchvision", "ray", "mlflow", "numpy")
 
@@ -58,20 +56,13 @@ def read_provenance(storage: Store, run: str) -> dict[str, Any]:
     prefix = f"runs/{run}/provenance/"
     stems = (key.removeprefix(prefix).removesuffix(".json") for key in storage.list(prefix))
     attempts = [int(stem) for stem in stems if stem.isdecimal()]
-    return _document(storage, f"{prefix}{max(attempts)}.json", dict) if attempts else {}
+    return read_document(storage, f"{prefix}{max(attempts)}.json", dict) if attempts else {}
 
 
 def read_transplant(storage: Store, run: str) -> list[dict[str, Any]]:
     """Where each layer's first weights came from; empty if the run hasn't started."""
     key = f"runs/{run}/transplant.json"
-    return _document(storage, key, list) if storage.exists(key) else []
-
-
-def _document(storage: Store, key: str, kind: Callable[[Any], T]) -> T:
-    """Raises InputError if it can't be read: a process was killed while it wrote to a file system, say."""
-    data = storage.get(key)
-    with reading(key):
-        return kind(json.loads(data))
+    return read_document(storage, key, list) if storage.exists(key) else []
 
 
 def params_of(spec: RunSpec) -> dict[str, Any]:

@@ -4,9 +4,10 @@ import json
 import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
+from alexvgg.data.documents import read_document
 from alexvgg.data.store import MissingKeyError, Store
+from alexvgg.errors import InputError
 from alexvgg.repeating import repeating
 
 SECONDS = 5.0  # at most between a point and its being stored
@@ -14,7 +15,7 @@ SECONDS = 5.0  # at most between a point and its being stored
 
 @dataclass(frozen=True)
 class Point:
-    """The mean loss of the last steps up to `step`, and how many images/s all workers have trained on since then.
+    """The mean loss of the last steps up to `step`, and how many images/s all workers trained on meanwhile.
 
     `attempt` counts as the journal's `start` events do.
     """
@@ -22,29 +23,24 @@ class Point:
     attempt: int
     step: int
     loss: float
-    images_per_s: float | None
+    images_per_s: float
     time: float = field(default_factory=time.time)
 
 
 class Live:
     """Stores the newest point from a thread of its own, so that training never waits for it."""
 
-    def __init__(self, storage: Store, folder: str, global_batch: int, attempt: int) -> None:
+    def __init__(self, storage: Store, folder: str, attempt: int) -> None:
         self._attempt = attempt
-        self._storage, self._key, self._batch = storage, f"{folder}live.json", global_batch
-        self._last: tuple[int, float] | None = None
+        self._storage, self._key = storage, f"{folder}live.json"
         self._newest: Point | None = None
         self._stored: Point | None = None
         self._repeating = ExitStack()
         self._repeating.enter_context(repeating("live", self._store, SECONDS))
 
-    def point(self, step: int, loss: float) -> None:
+    def point(self, step: int, loss: float, images_per_s: float) -> None:
         """A new point; costs nothing."""
-        now = time.monotonic()
-        speed = None
-        if self._last is not None and step > self._last[0]:
-            speed = (step - self._last[0]) * self._batch / (now - self._last[1])
-        self._last, self._newest = (step, now), Point(self._attempt, step, loss, speed)
+        self._newest = Point(self._attempt, step, loss, images_per_s)
 
     def close(self) -> None:
         self._repeating.close()
@@ -57,9 +53,11 @@ class Live:
 
 
 def read_live(storage: Store, folder: str) -> Point | None:
-    """The newest point that a run has shown; it may be older than the newest epoch, or another attempt's."""
+    """The newest point that a run has shown; it may be older than the newest epoch, or another attempt's.
+
+    None if there is none, or it can't be read: a next one will.
+    """
     try:
-        document: dict[str, Any] = json.loads(storage.get(f"{folder}live.json"))
-    except MissingKeyError:
+        return read_document(storage, f"{folder}live.json", lambda point: Point(**point))
+    except (MissingKeyError, InputError):
         return None
-    return Point(**document)

@@ -6,7 +6,6 @@ Nothing secret is kept: values that look like one are replaced before anything i
 """
 
 import hashlib
-import json
 import os
 import platform
 import re
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from alexvgg import __version__
+from alexvgg.data.documents import encode
 from alexvgg.data.store import Store
 
 HIDDEN = "***"
@@ -101,7 +101,7 @@ def _git(folder: Path, *arguments: str) -> str:
 
 def remember_code(storage: Store, code: Mapping[str, Any]) -> str:
     """Store what `look_at_code` found, once for all runs of a submission; returns its key."""
-    document = json.dumps(code, indent=2).encode()
+    document = encode(code)
     key = f"submissions/{hashlib.sha256(document).hexdigest()[:12]}.json"
     storage.put_new(key, document)
     return key

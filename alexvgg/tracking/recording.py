@@ -3,7 +3,7 @@
 import json
 import logging
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from alexvgg.batch import Batch
 from alexvgg.config import STEPS_PER_POINT, Execution, RunSpec, to_dict
+from alexvgg.data.documents import encode
 from alexvgg.data.store import Store
 from alexvgg.engine.world import World
 from alexvgg.init import LayerOrigin
@@ -28,9 +29,16 @@ MOST_POINTS = 50  # of an epoch: ImageNet's 74 have 3,700, which every `status` 
 
 
 class Recording:
-    """The journal and where else its points go. Only rank 0's journal reaches the storage."""
+    """The journal and where else its points go. Only rank 0's journal reaches the storage.
 
-    def __init__(self, spec: RunSpec, execution: Execution, world: World, storage: Store, epoch_steps: int) -> None:
+    `tell` gets the newest numbers every few steps, on every rank.
+    """
+
+    def __init__(
+        self, spec: RunSpec, execution: Execution, world: World, storage: Store, epoch_steps: int,
+        tell: Callable[[dict[str, Any]], None] = lambda _: None,
+    ) -> None:  # fmt: skip
+        self._tell = tell
         self._every = max(STEPS_PER_POINT, epoch_steps // MOST_POINTS)
         self.spec, self.execution, self.world, self.storage = spec, execution, world, storage
         self.folder = f"runs/{spec.name}/"
@@ -57,17 +65,17 @@ class Recording:
             return
         spec, about = json.dumps(to_dict(self.spec), indent=2), [asdict(o) for o in origins]
         self.storage.put_new(self.folder + "spec.json", spec.encode())
-        self.storage.put_new(self.folder + "transplant.json", json.dumps(about, indent=2).encode())
+        self.storage.put_new(self.folder + "transplant.json", encode(about))
         self.storage.put(
             f"{self.folder}provenance/{self.attempt}.json",
-            json.dumps({**self._provenance(hosts), **arithmetic}, indent=2).encode(),
+            encode({**self._provenance(hosts), **arithmetic}),
         )
         self.journal.write(
             "start", step, attempt=self.attempt, job=self.execution.job, workers=self.world.size, hosts=len(hosts),
             device=self.world.device.type,
         )  # fmt: skip
         self.journal.flush()
-        self.live = Live(self.storage, self.folder, self.spec.train.global_batch, self.attempt)
+        self.live = Live(self.storage, self.folder, self.attempt)
         if self.execution.mlflow_url is not None:
             description = describe_run(self.storage, self.spec)
             sync = f"alexvgg mlflow sync {self.spec.name}"
@@ -95,12 +103,16 @@ class Recording:
             }  # fmt: skip
             self._samples.write(json.dumps(line) + "\n")
 
-    def point(self, step: int, loss: float) -> None:
-        """The mean training loss of the last few steps, over all ranks. Of a long epoch some points are kept."""
+    def point(self, step: int, loss: float, pace: dict[str, float]) -> None:
+        """The mean training loss of the last few steps, over all ranks, and how fast they went.
+
+        Of a long epoch some points are kept.
+        """
+        self._tell({"step": step, "train/loss": loss, **pace})
         if step % self._every < STEPS_PER_POINT:
             self._write("steps", step, metrics={"train/loss": loss})
         if self.live is not None:
-            self.live.point(step, loss)
+            self.live.point(step, loss, pace["perf/images_per_s"])
 
     def metrics(self, step: int, metrics: dict[str, float]) -> None:
         """An epoch's end. Every rank calls this; each host's load since the epoch before becomes metrics, too."""

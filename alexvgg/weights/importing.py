@@ -1,7 +1,6 @@
 """torchvision's weights as a finished run, from which others can start."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from alexvgg.config import Imported, RunSpec, to_dict
+from alexvgg.data.documents import encode
 from alexvgg.data.shards import read_intact
 from alexvgg.data.store import Store
 from alexvgg.errors import InputError
@@ -81,12 +81,12 @@ def read_state(data: bytes, file: Path) -> Mapping[str, Tensor]:
 def _store(storage: Store, spec: RunSpec, weights: Mapping[str, Tensor], origins: list[LayerOrigin]) -> None:
     """As training leaves a finished run behind: `final/record.json` comes last."""
     folder, data = f"runs/{spec.name}/", safetensors.torch.save(dict(weights))
-    storage.put_new(folder + "spec.json", json.dumps(to_dict(spec), indent=2).encode())
-    storage.put_new(folder + "transplant.json", json.dumps([asdict(o) for o in origins], indent=2).encode())
+    storage.put_new(folder + "spec.json", encode(to_dict(spec)))
+    storage.put_new(folder + "transplant.json", encode([asdict(o) for o in origins]))
     journal = Journal(storage, folder + "journal.jsonl")
     if not journal.events:
         journal.write("final", 0, metrics={})
         journal.flush()
     storage.put(folder + "final/model.safetensors", data)
     record = {"run": spec.name, "step": 0, "sha256": hashlib.sha256(data).hexdigest(), "undecodable": {}}
-    storage.put(folder + "final/record.json", json.dumps(record, indent=2).encode())
+    storage.put(folder + "final/record.json", encode(record))

@@ -131,7 +131,7 @@ def test_what_workers_reach_together_comes_before_what_each_does_alone() -> None
     told = as_dict(estimate(E, 1_281_167, 8, found, together=1000.0))
     assert told == {
         "images": 94_720_000, "images_per_s": 1000.0, "source": found.source,
-        "hours": pytest.approx(94_720 / 3600), "gpu_hours": pytest.approx(8 * 94_720 / 3600),
+        "hours": pytest.approx(94_720 / 3600), "worker_hours": pytest.approx(8 * 94_720 / 3600),
     }  # fmt: skip
     unknown = as_dict(estimate(E, 1_281_167, 8, None))
-    assert (unknown["source"], unknown["hours"], unknown["gpu_hours"]) == (None, None, None)
+    assert (unknown["source"], unknown["hours"], unknown["worker_hours"]) == (None, None, None)

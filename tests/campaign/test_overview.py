@@ -153,21 +153,36 @@ def test_a_run_shows_its_newest_point(storage: Store, monkeypatch: pytest.Monkey
     monkeypatch.setattr("alexvgg.tracking.live.SECONDS", 0.01)
     claim(storage, A, 1)
     train(storage, A, epochs=1)
-    live = Live(storage, f"runs/{A.name}/", global_batch=64, attempt=1)
-    live.point(30, 1.5)
-    live.point(40, 1.25)
+    live = Live(storage, f"runs/{A.name}/", attempt=1)
+    live.point(30, 1.5, 320.0)
+    live.point(40, 1.25, 640.0)
     for _ in range(500):
         point = read_live(storage, f"runs/{A.name}/")
         if point is not None and point.step == 40:
             break
         time.sleep(0.01)
     live.close()
-    assert point is not None
-    assert point.images_per_s is not None
     progress = overview(storage).campaigns[0].works[0].progress
     assert progress is not None
-    assert (progress.epoch, progress.step, progress.loss) == (1, 40, 1.25)
-    assert progress.images_per_s == point.images_per_s
+    assert (progress.epoch, progress.step, progress.loss, progress.images_per_s) == (1, 40, 1.25, 640.0)
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b'{"attempt": 1, "future": 2}'])
+def test_documents_that_cannot_be_read_hide_nothing_else(storage: Store, data: bytes) -> None:
+    claim(storage, A, 1)
+    train(storage, A, epochs=1)
+    storage.put(f"runs/{A.name}/live.json", data)
+    progress = overview(storage).campaigns[0].works[0].progress
+    assert progress is not None
+    assert (progress.step, progress.loss) == (23, 2.0)
+    for file in ("1.end.json", "1.json"):
+        storage.put(f"campaigns/{E384.name}/drivers/{file}", data)
+        (campaign,) = overview(storage).campaigns
+        assert campaign.driver is not None
+        assert (campaign.driver.job, campaign.driver.phase) == ("d1", "unreadable")
+        assert campaign.works[0].phase == "running"
+        assert "; driver d1 can't be read" in "\n".join(format_overview(overview(storage), {}))
+        storage.delete(f"campaigns/{E384.name}/drivers/1.end.json")
 
 
 def test_a_speed_is_the_newest_attempts(storage: Store) -> None:

@@ -8,9 +8,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from processes import wait_for
+from records import SPECS
 
+from alexvgg.attempts import Attempt, Claim
+from alexvgg.campaign.plan import Campaign, Training
 from alexvgg.cli import main
-from alexvgg.data.store import open_store
+from alexvgg.config import Execution
+from alexvgg.data.store import Store, open_store
 from alexvgg.runs import list_runs
 
 SHORT = ("--geometry", "small", "--set", "test_scales=[[224]]", "--set", "train.epochs=2")
@@ -95,6 +99,33 @@ def test_a_run_is_trained_once_at_a_time(digits_url: str, tmp_path: Path) -> Non
     assert "the same `alexvgg train` command goes on from its last checkpoint" in status(tmp_path)
 
 
+@pytest.fixture
+def trained_then_submitted(tmp_path: Path) -> Store:
+    """A plain process has trained the run; a campaign of its name came after that, of which no cluster is here."""
+    store, spec = open_store(tmp_path.as_uri()), SPECS["vgg_a-s256"]
+    Training(spec).describe(store)
+    assert Attempt(store, f"runs/{spec.name}/", 1).claim(Claim("process 1 on a", {}, process="a/1/1"))
+    execution = Execution("file:///data", store.url)
+    Campaign(spec.name, (Training(spec),), execution).save(store)
+    return store
+
+
+@pytest.mark.parametrize("command", ["stop", "logs", "resume"])
+def test_a_campaign_is_meant_once_the_process_before_it_has_ended(
+    trained_then_submitted: Store, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = trained_then_submitted
+    monkeypatch.chdir(store.url.removeprefix("file://"))
+    asked = ["stop", "vgg_a", "--storage", store.url]
+    live = CliRunner().invoke(main, asked)
+    assert "process 1 on a is asked to end after a checkpoint" in live.stdout, live.stderr
+    assert "its campaign may go on with it then: `alexvgg stop vgg_a-s256-" in live.stderr
+    (run,) = list_runs(store)
+    Attempt(store, f"runs/{run.name}/", 1).end("stopped")
+    told = CliRunner().invoke(main, [command, *asked[1:]])
+    assert "start one with `alexvgg cluster up" in told.stderr, "it asks the cluster"
+
+
 def test_a_plan_says_of_which_runs_it_knows_no_duration(
     digits_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,7 +141,7 @@ def test_a_plan_says_of_which_runs_it_knows_no_duration(
     assert line.startswith("Training takes about ")
     assert line.endswith(" How long alexnet-s256 takes is unknown until it was measured.")
     estimate = json.loads(CliRunner().invoke(main, [*plan, "--json"]).stdout)["estimate"]
-    assert estimate == {"hours": None, "gpu_hours": None}
+    assert estimate == {"hours": None, "worker_hours": None}
 
 
 def test_what_a_run_has_come_to_is_said(digits_url: str, tmp_path: Path) -> None:

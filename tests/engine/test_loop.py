@@ -39,14 +39,16 @@ class Linear(nn.Module):
 class Notes:
     def __init__(self) -> None:
         self.points: list[tuple[int, float]] = []
+        self.paces: list[dict[str, float]] = []
         self.warnings: list[int] = []
         self.losses: list[float] = []
 
     def step(self, batch: Batch, share: Tensor) -> None:
         self.losses.append(share.item())
 
-    def point(self, step: int, loss: float) -> None:
+    def point(self, step: int, loss: float, pace: dict[str, float]) -> None:
         self.points.append((step, loss))
+        self.paces.append(pace)
 
     def warning(self, step: int, message: str) -> None:
         self.warnings.append(step)
@@ -122,12 +124,11 @@ def test_the_newest_numbers_are_those_since_the_last(monkeypatch: pytest.MonkeyP
     assert pace.report() == {"perf/images_per_s": 10 / 0.5, "perf/data_wait_share": 0.0}
 
 
-def test_live_numbers_come_with_the_points() -> None:
-    live: list[tuple[int, dict[str, float]]] = []
+def test_points_say_how_fast_their_steps_went() -> None:
     notes = Notes()
-    trainer(notes, live=lambda step, numbers: live.append((step, numbers))).epoch(batches(23), 10**6, 23)
-    assert [(step, numbers["train/loss"]) for step, numbers in live] == notes.points
-    assert all(0 <= numbers["perf/data_wait_share"] <= 1 < numbers["perf/images_per_s"] for _, numbers in live)
+    trainer(notes).epoch(batches(30), 10**6, 30)
+    assert len(notes.paces) == 3
+    assert all(0 <= pace["perf/data_wait_share"] <= 1 < pace["perf/images_per_s"] for pace in notes.paces)
 
 
 def test_a_wish_is_acted_on_once_and_at_the_agreed_step() -> None:

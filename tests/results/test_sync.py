@@ -183,7 +183,7 @@ def test_a_run_that_lives_is_never_made_anew(mlflow: MlflowServer, digits: Datas
         claim.claim(Claim(f"{spec.name}-a1", {}, time=long_ago))
         claim.beat(7)
     else:
-        storage.put(f"runs/{spec.name}/live.json", json.dumps(asdict(LivePoint(1, 30, 0.5, None))).encode())
+        storage.put(f"runs/{spec.name}/live.json", json.dumps(asdict(LivePoint(1, 30, 0.5, 640.0))).encode())
     assert synced(mlflow, storage)[spec.name].status == "RUNNING"
     assert remote(mlflow, spec.name).id == before.id
     assert 30 in {p.step for p in remote(mlflow, spec.name).history()}

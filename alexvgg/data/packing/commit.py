@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
+from alexvgg.data.documents import encode
 from alexvgg.data.index import ShardIndex, digest_of, index_key, read_index, write_about
 from alexvgg.data.store import Store
 from alexvgg.errors import InputError
@@ -21,7 +22,7 @@ def begin(store: Store, record: Mapping[str, Any]) -> None:
     """Note what is to be made here. Raises InputError if something else is here, complete or begun."""
     if not store.exists(RECORD):
         check_free(store)
-    if store.put_new(RECORD, json.dumps(dict(record), indent=2).encode()):
+    if store.put_new(RECORD, encode(dict(record))):
         return
     there = json.loads(store.get(RECORD))
     for name in sorted(record.keys() | there.keys()):
