@@ -31,7 +31,8 @@ DEAD_SECONDS = 20.0  # without a beat, of a job that Ray doesn't know
 MAX_LOST = 6  # attempts in a row, without progress
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 300.0  # seconds between a lost attempt and the next
 
-Outcome = Literal["finished", "failed", "lost", "stopped"]  # trying again mends what was lost, not what failed
+# Trying again mends what was lost, not what failed. unplaced: the cluster had no room for its workers.
+Outcome = Literal["finished", "failed", "lost", "unplaced", "stopped"]
 Standing = Literal["open", "live", "finished", "failed", "stopped"]
 T = TypeVar("T")
 
@@ -204,7 +205,7 @@ def standing(records: Sequence[Record]) -> Standing:
         return "live"
     if last.end.outcome == "lost":
         return "failed" if lost_in_a_row(records) >= MAX_LOST else "open"
-    if last.end.outcome in ("failed", "stopped") and last.forgiven:
+    if last.end.outcome == "unplaced" or (last.end.outcome in ("failed", "stopped") and last.forgiven):
         return "open"
     return last.end.outcome
 
@@ -231,6 +232,8 @@ def lost_in_a_row(records: Sequence[Record]) -> int:
     """How many attempts were lost since one made progress, or since the work was last forgiven."""
     steps = []
     for record in reversed(records):
+        if record.end is not None and record.end.outcome == "unplaced":
+            continue
         if record.end is None or record.end.outcome != "lost" or record.forgiven:
             break
         steps.append(record.end.step)

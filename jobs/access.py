@@ -63,9 +63,9 @@ def asks_for_token(dashboard: str) -> bool:
         raise
 
 
-def get(url: str, timeout: float | None = None) -> HTTPResponse:
-    """What Ray's dashboard answers this shell at `url`. Raises OSError, of which urllib's errors are."""
-    request = urllib.request.Request(url, headers=_authorization())
+def get(dashboard: str, path: str, timeout: float | None = None) -> HTTPResponse:
+    """What Ray's dashboard answers this shell at a path. Raises OSError, of which urllib's errors are."""
+    request = urllib.request.Request(f"{dashboard.rstrip('/')}{path}", headers=_authorization())
     return urllib.request.urlopen(request, timeout=timeout)  # type: ignore[no-any-return]
 
 

@@ -17,7 +17,7 @@ from alexvgg.engine.wishes import Stopped
 from alexvgg.errors import InputError
 from alexvgg.exits import Exit
 from alexvgg.repeating import repeating
-from jobs.workers import MistakeError
+from jobs.workers import MistakeError, UnplacedError
 
 LOOK_SECONDS = 1.0
 
@@ -26,8 +26,8 @@ def carry_out(attempt: Attempt, work: Callable[[Execution], None], on_stop: Call
     """Call `work` with how the claim says to do it; the exit code of its job is returned.
 
     `work` returns when it is done, or has written down itself how the attempt ended. An InputError or a MistakeError
-    that it raises fails the attempt; anything else counts as lost: it will be tried again. SIGTERM becomes a wish in
-    the storage, and `on_stop` is called.
+    that it raises fails the attempt, and an UnplacedError says that its workers found no room; anything else counts as
+    lost: it will be tried again. SIGTERM becomes a wish in the storage, and `on_stop` is called.
     """
     if not attempt.begin() or attempt.signs()[1]:
         print(f"attempt {attempt.number} at {attempt.folder} is over; nothing to do", flush=True)
@@ -41,6 +41,8 @@ def carry_out(attempt: Attempt, work: Callable[[Execution], None], on_stop: Call
             attempt.end("stopped", str(stopped))
         except InputError as error:  # what another version of this package has written, say
             attempt.end("failed", str(error))
+        except UnplacedError as error:
+            attempt.end("unplaced", str(error))
         except Exception as error:  # Ray raises many types
             traceback.print_exc()
             attempt.end("failed" if isinstance(error, MistakeError) else "lost", str(error))

@@ -66,7 +66,7 @@ def check_token(dashboard: str) -> Finding:
 
 
 def _version(dashboard: str) -> str:
-    with get(f"{dashboard}/api/version", timeout=SECONDS) as answer:
+    with get(dashboard, "/api/version", timeout=SECONDS) as answer:
         theirs = json.load(answer)["ray_version"]
     if theirs != ray.__version__:
         raise RuntimeError(f"{ray.__version__} here, {theirs} on the cluster")

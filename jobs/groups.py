@@ -34,7 +34,7 @@ def groups(dashboard: str) -> dict[str, Group]:
     Ray calls this interface a developers' one: whatever it answers that isn't understood counts as nothing.
     """
     try:
-        with get(f"{dashboard}/api/train/v2/runs/v1", timeout=TIMEOUT_SECONDS) as answer:
+        with get(dashboard, "/api/train/v2/runs/v1", timeout=TIMEOUT_SECONDS) as answer:
             runs = json.loads(answer.read())["train_runs"]
         return {run["name"]: _group(run["attempts"]) for run in runs if run["attempts"]}
     except (OSError, ValueError, KeyError, TypeError):

@@ -104,7 +104,7 @@ def worker_log(dashboard: str, job: str, rank: int, *, follow: bool) -> Iterator
         raise NotFoundError(f"{job} has ranks 0 to {len(group.workers) - 1}, no rank {rank}")
     # As `ray logs actor` asks for it; that command knows only the cluster's own address, not the dashboard's.
     query = urllib.parse.urlencode({"actor_id": worker.actor, "suffix": "out", "lines": -1})
-    with get(f"{dashboard}/api/v0/logs/{'stream' if follow else 'file'}?{query}") as answer:
+    with get(dashboard, f"/api/v0/logs/{'stream' if follow else 'file'}?{query}") as answer:
         for line in answer:
             if not line.startswith(MARKERS):
                 yield line.decode(errors="replace")

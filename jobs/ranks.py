@@ -5,6 +5,7 @@ The only module of these that needs torch; the jobs themselves and Ray Train's c
 
 import logging
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -24,6 +25,10 @@ from alexvgg.request import Request
 from alexvgg.run import HOPELESS, epoch_line, train
 from jobs.metrics import Gauges
 
+# Ray looks for more nodes as often as there is a checkpoint, counted from when the group began. The checkpoint has to
+# be the earlier one, by more than a group takes to be here: to grow costs the steps since then.
+HEAD_START = 120.0
+
 
 def train_rank(spec: RunSpec, execution: Execution, number: int) -> None:
     """This rank's part of attempt `number` at a run."""
@@ -31,7 +36,8 @@ def train_rank(spec: RunSpec, execution: Execution, number: int) -> None:
     if attempt.signs()[1]:  # another rank ended it before Ray restarted the group
         return
     with _failing(attempt), _world(execution) as world:
-        wishes, gauges = Wishes(look=look_around()), Gauges(spec.name, world.rank)
+        wishes = Wishes(look=look_around(), saved=time.monotonic() - HEAD_START)
+        gauges = Gauges(spec.name, world.rank)
         try:
             with _listening(attempt, wishes) if world.rank == 0 else nullcontext():
                 train(spec, execution, world, reporter(spec, world, gauges), wishes, lambda: attempt, gauges.set)

@@ -21,7 +21,7 @@ ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # it would print every line twice
     "PYTHONWARNINGS": "ignore:`ExecutionOptions.exclude_resources`",  # Ray warns itself of itself
     "OMP_WAIT_POLICY": "PASSIVE",  # as `alexvgg.cli` sets it for a plain process, and why
-    "RAY_JOB_STOP_WAIT_TIME_S": "60",  # between SIGTERM and SIGKILL: time for a checkpoint
+    "RAY_JOB_STOP_WAIT_TIME_S": "300",  # between SIGTERM and SIGKILL: time for a validation and a checkpoint
 }
 
 # On a cluster that grows, a group of fixed size waits for its nodes: machines, their image, a spot market.

@@ -28,7 +28,7 @@ LOOK_SECONDS = 1.0  # between looks at a driver that is being stopped
 STOP_SECONDS = 30.0
 
 # A driver ends after the trainings that it stops, and they after their checkpoints.
-DRIVER_ENVIRONMENT = ENVIRONMENT | {"RAY_JOB_STOP_WAIT_TIME_S": "120"}
+DRIVER_ENVIRONMENT = ENVIRONMENT | {"RAY_JOB_STOP_WAIT_TIME_S": "360"}
 
 
 def send(
@@ -46,6 +46,8 @@ def send(
     said = None
     while (running := _running(drivers := jobs_of(jobs, campaign.name, "driver", storage.url))) is not None:
         if not is_ending(storage, campaign.name, running):
+            if others := _differences(Campaign.load(storage, campaign.name).execution, campaign.execution):
+                say(f"it goes on as it was sent, with {others}: to change that, stop it first and submit it again")
             return running, False
         if running != said:
             say(f"{running} is ending; waiting for that")
@@ -70,6 +72,13 @@ def send(
             raise
         return job_id, False
     return job_id, True
+
+
+def _differences(sent: Execution, asked: Execution) -> str:
+    """How a campaign is carried out, where it isn't as asked: `workers 2 (not 8), micro_batch None (not 32)`."""
+    kept = {"submitted", "job", "mlflow_url"}  # nobody asks for these
+    then, now = to_dict(sent), to_dict(asked)
+    return ", ".join(f"{key} {then[key]} (not {now[key]})" for key in now.keys() - kept if then[key] != now[key])
 
 
 def _numbers(campaign: str, drivers: Sequence[Any]) -> list[int]:

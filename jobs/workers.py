@@ -4,11 +4,12 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
-from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, WorkerGroupError
-from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+from ray.train import ControllerError, FailureConfig, LoggingConfig, RunConfig, ScalingConfig, WorkerGroupError
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 
 from alexvgg.config import Execution
 from alexvgg.data.store import MissingKeyError
+from jobs.elastic import Trainer
 from jobs.network import Launch
 
 # What neither a lost node nor a service that is away raises.
@@ -19,17 +20,21 @@ class MistakeError(RuntimeError):
     """What runs on the workers has a mistake in its code: trying again ends the same."""
 
 
+class UnplacedError(RuntimeError):
+    """The cluster had no room for the workers: whoever has sent this waits for it, and says so."""
+
+
 def run_workers(worker: Callable[[dict[str, Any]], None], config: dict[str, Any], execution: Execution) -> None:
     """Call `worker(config)` on `execution.workers` workers in torchrun's environment, or on at least `min_workers`.
 
     A lost worker or node restarts the group, `execution.max_failures` times. A group of fixed size for which there are
-    no nodes is given up as often, a minute each: whoever has sent this waits for nodes, and says so.
+    no nodes is given up as often, a minute each, with UnplacedError.
     After that, raises MistakeError if a worker met one, else ray.train.TrainingFailedError.
     """
     gpus, most, least = execution.gpus_per_worker, execution.workers, execution.min_workers
     # Ray Train's own bookkeeping stays on the driver's node: what must outlive it is in the storage.
     with tempfile.TemporaryDirectory(prefix="alexvgg-") as scratch:
-        trainer = DataParallelTrainer(
+        trainer = Trainer(
             worker,
             train_loop_config=config,
             backend_config=Launch(),
@@ -53,6 +58,12 @@ def run_workers(worker: Callable[[dict[str, Any]], None], config: dict[str, Any]
         )
         try:
             trainer.fit()
+        except ControllerError as failure:
+            if not isinstance(failure.controller_failure, WorkerGroupStartupTimeoutError):
+                raise
+            raise UnplacedError(
+                f"the cluster had no room for {most} workers; others hold it, or nodes are gone"
+            ) from failure
         except WorkerGroupError as group:
             for rank, error in group.worker_failures.items():
                 if isinstance(error, MISTAKES) and not isinstance(error, MissingKeyError):

@@ -112,6 +112,17 @@ def test_losses_without_progress_are_counted() -> None:
     assert after(store) == "open"
 
 
+def test_to_find_no_room_is_no_loss() -> None:
+    """On a cluster that others use, too: it is tried again however long they stay, between losses and alone."""
+    store = MemoryStore()
+    for number in range(1, 3 * MAX_LOST, 3):
+        attempt(store, number).end("unplaced", "no room")
+        attempt(store, number + 1).end("unplaced", "no room")
+        assert after(store) == "open"
+        attempt(store, number + 2).end("lost", "node died")
+    assert after(store) == "failed", "but what is lost again and again is so whatever was between"
+
+
 def test_an_end_says_how_far_it_came_by_whole_checkpoints() -> None:
     store = MemoryStore()
     for key in ("00000009/commit.json", "00000023/commit.json", "00000047/model.safetensors", "00000048/part.json"):

@@ -6,7 +6,7 @@ any two lines, and the next driver goes on; a second one at the same time change
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from alexvgg import attempts
@@ -150,17 +150,28 @@ class Driver:
         free = self._jobs.free_workers()
         starts = next_starts(self._nodes, self.states, free, self._campaign.workers)
         for name in starts:
-            self._start(name, self._watched[name])
+            workers = self._workers(free)
+            free -= min(free, workers)
+            self._start(name, self._watched[name], workers)
         idle = not starts and "live" not in self.states.values()
         if idle and not self._waiting_said:
             self._say(f"waiting for {self._campaign.workers.least} free workers; the cluster has {free}")
         self._waiting_said = idle
 
-    def _start(self, name: str, watched: _Watched) -> None:
+    def _workers(self, free: int) -> int:
+        """The most that the next attempt asks for.
+
+        Where a cluster grows, elastic runs together ask for no more than it can have: of what goes beyond that, its
+        autoscaler gives nothing at all.
+        """
+        most = self._campaign.workers.most
+        return most if self._campaign.execution.most_workers is None else min(most, free)
+
+    def _start(self, name: str, watched: _Watched, workers: int) -> None:
         """Claim the next attempt and start its job; if someone else was faster, watch that one."""
         self._lease.check()
         number = len(watched.records) + 1
-        execution = self._campaign.execution
+        execution = replace(self._campaign.execution, workers=workers)
         claim = Claim(self._jobs.name(name, number), to_dict(execution), self._campaign.name, self._lease.fence)
         attempt = Attempt(self._storage, watched.work.folder, number)
         watched.work.describe(self._storage)
@@ -206,6 +217,8 @@ class Driver:
             self._say(f"{title} finished in {self._clock() - watched.began:.0f} s")
         elif watched.state == "failed":
             self._say(f"{title} failed: {attempts.failure(watched.records)}")
+        elif end is not None and end.outcome == "unplaced":
+            self._say(f"{title}: attempt {len(watched.records)} has ended: {_last(end.error)}")
         elif watched.state == "waiting" and end is not None:
             seconds = watched.retry_at - self._clock()
             self._say(

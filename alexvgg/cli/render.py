@@ -76,9 +76,12 @@ def render(target: Target, nodes: Nodes | None, output: Path | None, **described
       alexvgg cluster render skypilot --nodes 2 --gpu L4 --gpus-per-node 4
     """
     from alexvgg.config import from_dict
+    from alexvgg.errors import InputError
     from cluster.manifests.files import render
     from cluster.manifests.spec import ClusterSpec
 
+    if target == "aws" and described["command"] is not None:
+        raise InputError("--command is what a job of KubeRay or SkyPilot runs; to a cluster on AWS you submit")
     given = {key: value for key, value in described.items() if value is not None}
     if nodes is not None:
         given["nodes"], given["max_nodes"] = nodes

@@ -20,9 +20,9 @@ class Stopped(Exception):  # noqa: N818  # no error: the run was asked to end, a
 class Wishes:
     """Set on any rank, from any thread or signal handler; their sum over ranks is acted on (`alexvgg.engine.loop`).
 
-    A checkpoint is wished every `checkpoint_seconds` anyway. `look` asks around for more, e.g. Ray for notices of
-    preemption. It is called on every rank at the same step, so it may itself be a collective, and about every
-    LOOK_SECONDS: for both one rank's clock counts, as many ranks' would ask many times.
+    A checkpoint is wished every `checkpoint_seconds` anyway, for the first time so long after `saved`. `look` asks
+    around for more, e.g. Ray for notices of preemption. It is called on every rank at the same step, so it may itself
+    be a collective, and about every LOOK_SECONDS: for both one rank's clock counts, as many would ask many times.
     """
 
     look: Callable[["Wishes"], None] | None = None
@@ -31,16 +31,16 @@ class Wishes:
     stop: threading.Event = field(default_factory=threading.Event)
     checkpoint: threading.Event = field(default_factory=threading.Event)
     _looked: float = field(default_factory=time.monotonic)
-    _saved: float = field(default_factory=time.monotonic)
+    saved: float = field(default_factory=time.monotonic)
 
     def flags(self, *, keeps_time: bool) -> tuple[float, float, float, float]:
         """(stop, checkpoint, look, failed) as this rank sees them; each checkpoint and look is asked for once."""
         now = time.monotonic()
-        checkpoint = self.checkpoint.is_set() or (keeps_time and now - self._saved > self.checkpoint_seconds)
+        checkpoint = self.checkpoint.is_set() or (keeps_time and now - self.saved > self.checkpoint_seconds)
         look = self.look is not None and keeps_time and now - self._looked > LOOK_SECONDS
         if checkpoint:
             self.checkpoint.clear()
-            self._saved = now
+            self.saved = now
         if look:
             self._looked = now
         return float(self.stop.is_set()), float(checkpoint), float(look), float(self.failure is not None)

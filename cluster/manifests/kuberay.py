@@ -15,14 +15,16 @@ Manifest = dict[str, Any]
 # the whole pod for most of each tenth of a second in which it decodes.
 CPUS_PER_GPU, GIB_PER_GPU = 8, 32
 HEAD_CPUS, HEAD_GIB = 8, 32  # Ray Train keeps 0.8 GiB of processes there for each run that trains
-RETRIES = 5  # of a job, on a new cluster; it goes on from its checkpoints
-KEEP_SECONDS = 600  # a finished job's cluster, for its logs
+RETRIES = 3  # of a job, on a new cluster; it goes on from its checkpoints
+KEEP_SECONDS = 600  # the cluster of a job that has ended, for its logs
 STOP_SECONDS = 120  # between a pod's notice and its end: a checkpoint takes less
 DRAIN_SECONDS = 100  # of these, until Ray takes the node down; its own value is 30
 SETTINGS = "/home/ray/.config/alexvgg"  # of the user as whom a pod runs: its config.toml holds the profile
 CACHE = "/local/nvme"  # for --cache
-# To move a pod that trains costs more than its machine: Karpenter and the Cluster Autoscaler leave it where it is.
-STAYS = {"karpenter.sh/do-not-disrupt": "true", "cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
+# To move a pod that trains costs more than its machine: Karpenter and the Cluster Autoscaler leave it where it is. But
+# a pod that Karpenter may not move isn't told either that its spot machine goes.
+STAYS = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
+STAYS_WITH_KARPENTER = {"karpenter.sh/do-not-disrupt": "true"}
 PLACE = "alexvgg/workers"  # label of the pods that exchange gradients
 
 
@@ -55,9 +57,11 @@ def ray_job(spec: ClusterSpec, environment: Mapping[str, str]) -> Manifest:
     """`spec.entrypoint` on a cluster of its own. In SidecarMode the head's pod submits, so nothing else can be lost.
 
     KubeRay writes the entrypoint as it is into a script, after `ray job submit --`: it has to be one command, quoted.
-    One that was stopped counts as done, or KubeRay would begin it again.
+    One that was stopped counts as done, or KubeRay would begin it again. One that failed waits before it says so: with
+    the next try KubeRay takes the cluster away, and its logs with it.
     """
-    command = f"{spec.entrypoint} || [ $? = {Exit.JOB_STOPPED} ]"
+    failed = f"{Exit.JOB_FAILED}|{Exit.REFUSED}) sleep {KEEP_SECONDS}"
+    command = f"{spec.entrypoint}; end=$?; case $end in {Exit.JOB_STOPPED}) exit 0;; {failed};; esac; exit $end"
     return {
         "apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": {"name": spec.name},
         "spec": {
@@ -106,7 +110,7 @@ def _pod(
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         "volumeMounts": [{"name": "settings", "mountPath": SETTINGS, "readOnly": True}],
     }
-    about: dict[str, Any] = {"annotations": STAYS}
+    about: dict[str, Any] = {"annotations": STAYS | ({} if gpus and spec.spot else STAYS_WITH_KARPENTER)}
     pod: dict[str, Any] = {
         "serviceAccountName": spec.name,
         "restartPolicy": "Never",  # a lost pod is replaced by a new one, as autoscaler v2 and SidecarMode want it

@@ -50,7 +50,7 @@ def task(spec: ClusterSpec, environment: Mapping[str, str]) -> dict[str, Any]:
         "num_nodes": spec.nodes,
         "resources": {
             "accelerators": {spec.gpu: spec.gpus_per_node}, "use_spot": spec.spot, "disk_size": DISK_GIB,
-            **({"infra": f"aws/{spec.region}/{spec.ec2_zone}"} if spec.zone else {}),
+            "infra": f"aws/{spec.region}" + (f"/{spec.ec2_zone}" if spec.zone else ""),
         },
         "envs": {"RAY_AUTH_MODE": "token", "AWS_DEFAULT_REGION": spec.region, **network_settings(environment)},
         "secrets": {"RAY_AUTH_TOKEN": None},

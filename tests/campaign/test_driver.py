@@ -229,6 +229,44 @@ def test_a_stop_of_another_campaign_is_no_stop_of_this_one(by: str, state: str) 
     assert (attempt.outcome(), driver.states) == ("stopped", {"a": state})
 
 
+def test_who_finds_no_room_is_tried_again_and_said() -> None:
+    _, cluster, driver, attempt = claimed(by="one")
+    cluster.jobs["a-a1"] = JobState(active=False)
+    attempt.end("unplaced", "the cluster had no room for 4 workers")
+    driver.tick()
+    assert driver.states == {"a": "open"}
+    assert "[1/1] a: attempt 1 has ended: the cluster had no room for 4 workers" in cluster.said
+
+
+@pytest.mark.parametrize(("grows_to", "asked"), [(None, [8, 8]), (12, [8, 4])])
+def test_what_elastic_runs_ask_for_is_no_more_than_a_cluster_can_grow_to(
+    grows_to: int | None, asked: list[int]
+) -> None:
+    class Cluster(Quiet):
+        free = 12
+
+        def free_workers(self) -> int:
+            return self.free
+
+        def name(self, work: str, _: int) -> str:
+            return f"{work}-a1"
+
+        def start(self, work: Any, attempt: int, claim: Claim) -> None:
+            started.append(claim.execution["workers"])
+            self.jobs[claim.job] = JobState(active=True)
+
+    started: list[int] = []
+    store, cluster, names = MemoryStore(), Cluster(), "ab"
+    works = tuple(Work(Node(name)) for name in names)
+    how = Execution("d", "s", workers=8, min_workers=2, most_workers=grows_to)
+    plan: Any = SimpleNamespace(
+        name="one", works=works, nodes=[w.node for w in works], workers=Workers(2, 8), execution=how
+    )
+    lease = newcomer(store, "one-d1", cluster).take()
+    Driver(store, plan, cluster, lease, clock=cluster.clock).tick()  # type: ignore[arg-type]
+    assert started == asked
+
+
 def test_a_failure_is_said_with_its_reason() -> None:
     _, cluster, driver, attempt = claimed()
     cluster.jobs["a-a1"] = JobState(active=False)

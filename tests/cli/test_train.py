@@ -104,7 +104,7 @@ def trained_then_submitted(tmp_path: Path) -> Store:
     """A plain process has trained the run; a campaign of its name came after that, of which no cluster is here."""
     store, spec = open_store(tmp_path.as_uri()), SPECS["vgg_a-s256"]
     Training(spec).describe(store)
-    assert Attempt(store, f"runs/{spec.name}/", 1).claim(Claim("process 1 on a", {}, process="a/1/1"))
+    assert Attempt(store, f"runs/{spec.name}/", 1).claim(Claim("process 1 on a", {}, process="elsewhere 1 1"))
     execution = Execution("file:///data", store.url)
     Campaign(spec.name, (Training(spec),), execution).save(store)
     return store

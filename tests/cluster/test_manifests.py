@@ -150,9 +150,18 @@ def test_kuberays_rules_for_a_job_in_a_sidecar_are_kept() -> None:
     assert cluster["workerGroupSpecs"][0]["maxReplicas"] == 8
 
 
-@pytest.mark.parametrize(("code", "counts_as"), [(0, 0), (100, 1), (103, 0)])
-def test_a_jobs_command_may_hold_anything_and_a_stop_ends_it(tmp_path: Path, code: int, counts_as: int) -> None:
-    """Through both shells that it meets: KubeRay's script, and that of the job which Ray makes of the words in it."""
+@pytest.mark.parametrize(
+    ("code", "counts_as", "waits"), [(0, 0, ""), (1, 1, ""), (2, 2, "600"), (100, 100, "600"), (103, 0, "")]
+)
+def test_a_jobs_command_may_hold_anything_and_a_stop_ends_it(
+    tmp_path: Path, code: int, counts_as: int, waits: str
+) -> None:
+    """Through both shells that it meets: KubeRay's script, and that of the job which Ray makes of the words in it.
+
+    After a failure its logs can be read for a while.
+    """
+    (tmp_path / "sleep").write_text('#!/bin/bash\nprintf "%s" "$1" >&2\n')
+    (tmp_path / "sleep").chmod(0o755)
     (tmp_path / "alexvgg").write_text(f'#!/bin/bash\nprintf "<%s>" "$@"\nexit {code}\n')
     (tmp_path / "alexvgg").chmod(0o755)
     command = 'for i in {a..b}; do alexvgg reproduce "${TABLE}  $i" --nodes {nodes} --set \'x="y"\'; done'
@@ -163,7 +172,7 @@ def test_a_jobs_command_may_hold_anything_and_a_stop_ends_it(tmp_path: Path, cod
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TABLE": "table4"}
     done = subprocess.run(["bash", "-c", joined[3:]], env=environment, capture_output=True, text=True)
     assert done.stdout == "".join(f'<reproduce><table4  {i}><--nodes><4><--set><x="y">' for i in "ab"), done.stderr
-    assert done.returncode == counts_as
+    assert (done.returncode, done.stderr) == (counts_as, waits)
 
 
 def test_a_pod_finds_the_profile_as_its_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,8 +205,12 @@ def test_a_pod_that_trains_uses_its_machines_cpus_and_stays() -> None:
     resources = worker["spec"]["containers"][0]["resources"]
     assert "cpu" not in resources["limits"], "whose quota would stop it"
     assert group["rayStartParams"]["num-cpus"] == resources["requests"]["cpu"] == "64"
-    for pod in (head, worker):
-        assert pod["metadata"]["annotations"]["karpenter.sh/do-not-disrupt"] == "true"
+    (steady,) = documents("kuberay", "raycluster.yaml", replace(SPEC, spot=False))
+    for pod in (head, worker, steady["spec"]["workerGroupSpecs"][0]["template"]):
+        kept = pod["metadata"]["annotations"]
+        assert kept["cluster-autoscaler.kubernetes.io/safe-to-evict"] == "false"
+        moved = pod is worker  # or nobody would tell it that its spot machine goes
+        assert ("karpenter.sh/do-not-disrupt" in kept) != moved
     assert head["spec"]["nodeSelector"] == {"karpenter.sh/capacity-type": "on-demand"}
     (near,) = worker["spec"]["affinity"]["podAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
     labels = near["podAffinityTerm"]["labelSelector"]["matchLabels"]

@@ -147,7 +147,7 @@ def test_looking_around_is_for_every_rank_and_not_too_often(monkeypatch: pytest.
     now, looked = [0.0], []
     monkeypatch.setattr("alexvgg.engine.wishes.time.monotonic", lambda: now[0])
     looking = lambda _: looked.append(now[0])  # noqa: E731
-    wishes = Wishes(look=looking, checkpoint_seconds=LOOK_SECONDS * 3, _looked=0.0, _saved=0.0)
+    wishes = Wishes(look=looking, checkpoint_seconds=LOOK_SECONDS * 3, _looked=0.0, saved=0.0)
     flags = []
     for _ in range(8):
         now[0] += LOOK_SECONDS / 2 + 0.1

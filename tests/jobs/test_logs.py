@@ -137,8 +137,8 @@ def test_a_workers_file_has_lines_of_rays_own(monkeypatch: pytest.MonkeyPatch) -
     train = {"train_runs": [{"name": "a-a1", "attempts": [{"start_time_ns": 1, "workers": [worker]}]}]}
     file = b":job_id:01000000\n:actor_name:RayTrainWorker\nthis is rank 3\n"
 
-    def get(url: str, **_: Any) -> Any:
-        return io.BytesIO(file if "actor_id=b3" in url else json.dumps(train).encode())
+    def get(_: str, path: str, **__: Any) -> Any:
+        return io.BytesIO(file if "actor_id=b3" in path else json.dumps(train).encode())
 
     for module in (groups, logs):
         monkeypatch.setattr(module, "get", get)

@@ -74,6 +74,12 @@ def test_a_driver_is_sent_once_until_it_ends() -> None:
     assert shlex.split(request.entrypoint) == ["python", "-m", "jobs.campaign", storage.url, B, f"{B}-d1"]
     assert request.metadata == {"alexvgg": B, "kind": "driver", "storage": storage.url}
     assert Campaign.load(storage, B).works == CAMPAIGN.works
+    said: list[str] = []
+    other = replace(CAMPAIGN, execution=replace(EXECUTION, workers=8, submitted="submissions/0.json"))
+    assert send(other, storage, jobs, say=said.append) == (f"{B}-d1", False)
+    assert said == [
+        "it goes on as it was sent, with workers 4 (not 8): to change that, stop it first and submit it again"
+    ]
     request.status = JobStatus.FAILED
     assert send(CAMPAIGN, storage, jobs) == (f"{B}-d2", True)
 

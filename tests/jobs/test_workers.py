@@ -5,7 +5,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray.train import WorkerGroupError
+from ray.train import ControllerError, WorkerGroupError
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 
 from alexvgg.config import Execution
 from alexvgg.data.store import MissingKeyError
@@ -24,7 +25,7 @@ def node(name: str, **resources: float) -> Any:
 
 def asked(monkeypatch: pytest.MonkeyPatch, execution: Execution) -> dict[str, Any]:
     kept: dict[str, Any] = {}
-    monkeypatch.setattr(workers, "DataParallelTrainer", lambda _, **k: kept.update(k) or SimpleNamespace(fit=int))
+    monkeypatch.setattr(workers, "Trainer", lambda _, **k: kept.update(k) or SimpleNamespace(fit=int))
     workers.run_workers(lambda _: None, {}, execution)
     return kept
 
@@ -52,8 +53,20 @@ def test_a_mistake_in_the_code_is_told_from_a_loss(
     def fit() -> None:
         raise WorkerGroupError("rank 0: the network; rank 1: ...", {0: RuntimeError("the network"), 1: error})
 
-    monkeypatch.setattr(workers, "DataParallelTrainer", lambda *_, **__: SimpleNamespace(fit=fit))
+    monkeypatch.setattr(workers, "Trainer", lambda *_, **__: SimpleNamespace(fit=fit))
     with pytest.raises(raised, match="rank 1: "):
+        workers.run_workers(lambda _: None, {}, EXECUTION)
+
+
+def test_workers_without_room_are_told_from_a_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fit() -> None:
+        raise ControllerError(failures.pop())
+
+    failures = [RuntimeError("the controller's disk is full"), WorkerGroupStartupTimeoutError(4)]
+    monkeypatch.setattr(workers, "Trainer", lambda *_, **__: SimpleNamespace(fit=fit))
+    with pytest.raises(workers.UnplacedError, match="the cluster had no room for 4 workers"):
+        workers.run_workers(lambda _: None, {}, EXECUTION)
+    with pytest.raises(ControllerError, match="disk is full"):
         workers.run_workers(lambda _: None, {}, EXECUTION)
 
 
