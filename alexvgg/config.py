@@ -22,7 +22,6 @@ PAPER_DATASET = "imagenet"  # ILSVRC-2012, by the name that packing it gives
 Scale = int | tuple[int, int]  # S: the shorter side, fixed or drawn per image from [min; max] (VGG section 3.1)
 
 Positive = Annotated[int, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, lt=1)]
 
 _strict = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -50,12 +49,12 @@ def _check_scale(name: str, scale: int, papers: str) -> None:
 
 @dataclass(frozen=True, config=_strict)
 class ModelConfig:
-    """`width` scales every hidden channel count; `crop` is the input's side in pixels."""
+    """A net of the papers, at a size."""
 
     name: str
     num_classes: Positive
-    width: Annotated[float, Field(gt=0, le=8)] = 1.0
-    crop: Positive = PAPER_CROP
+    width: Annotated[float, Field(gt=0, le=8, description="Times the channels of every hidden layer")] = 1.0
+    crop: Annotated[int, Field(gt=0, description="Side of the input in pixels")] = PAPER_CROP
 
 
 @dataclass(frozen=True, config=_strict)
@@ -64,11 +63,19 @@ class DataConfig:
 
     dataset: str
     fingerprint: str
-    train_scale: Scale
-    colour_std: Annotated[float, Field(ge=0)] = 0.1  # of alpha in AlexNet's PCA colour shift (section 4.1)
-    window: Positive = 128  # samples among which a lane is shuffled
-    mean: Literal["rgb", "image"] = "rgb"  # subtracted: one colour (VGG section 3.1) or pixel by pixel (AlexNet 2)
-    crops: Literal["image", "square"] = "image"  # of the whole image (VGG 3.1), or its central square (AlexNet 2)
+    train_scale: Annotated[Scale, Field(description="S, the shorter side of training images for a crop of 224")]
+    colour_std: Annotated[
+        float, Field(ge=0, description="Of alpha in the PCA colour shift (AlexNet 4.1); 0: no shift")
+    ] = 0.1
+    window: Annotated[int, Field(gt=0, description="Samples among which each of the 64 lanes is shuffled")] = 128
+    mean: Annotated[
+        Literal["rgb", "image"],
+        Field(description="What is subtracted: `rgb`, one colour (VGG 3.1), or `image`, pixel by pixel (AlexNet 2)"),
+    ] = "rgb"
+    crops: Annotated[
+        Literal["image", "square"],
+        Field(description="Crops are of the whole `image` (VGG 3.1), or of its central `square` (AlexNet 2)"),
+    ] = "image"
 
 
 @dataclass(frozen=True, config=_strict)
@@ -79,26 +86,38 @@ class InitConfig:
     Caffe's reproduction found that the loss stayed flat with it and used 0.1 (models/bvlc_alexnet/readme.md).
     """
 
-    kind: Literal["gaussian", "glorot", "he"] = "gaussian"
-    std: Annotated[float, Field(gt=0)] = 0.01
-    alexnet_bias: Annotated[float, Field(ge=0)] = 1.0
+    kind: Annotated[
+        Literal["gaussian", "glorot", "he"], Field(description="Of layers that don't come from a parent; `--init`, too")
+    ] = "gaussian"
+    std: Annotated[float, Field(gt=0, description="Of Gaussian weights")] = 0.01
+    alexnet_bias: Annotated[
+        float, Field(ge=0, description="Where AlexNet's biases of conv2, conv4, conv5, fc6 and fc7 start (AlexNet 5)")
+    ] = 1.0
 
 
 @dataclass(frozen=True, config=_strict)
 class TrainConfig:
     """SGD as both papers describe it. The global batch never depends on the number of workers."""
 
-    global_batch: Positive
-    lr: Annotated[float, Field(gt=0)]
-    epochs: Annotated[int, Field(ge=0)]  # 0: it stays at its first weights
-    momentum: Annotated[float, Field(gt=0, lt=1)] = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
-    dropout: Share = 0.5
-    plateau_patience: Annotated[int, Field(ge=0)] = 2  # epochs without a better validation error before lr / 10
-    plateau_threshold: Annotated[float, Field(ge=0)] = 1e-3  # what counts as better, as a share of all images
-    max_steps: Positive | None = None  # the run ends here or after its epochs, whichever comes first
-    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
-    decay_biases: bool = False  # L2 on biases too; neither paper says, both papers' own configurations say no
+    global_batch: Annotated[int, Field(gt=0, description="Images of one update, on all workers together")]
+    lr: Annotated[float, Field(gt=0, description="Learning rate; divided by 10 on a plateau, at most 3 times")]
+    epochs: Annotated[int, Field(ge=0, description="Passes over the training images")]  # 0, if imported: none
+    momentum: Annotated[float, Field(gt=0, lt=1, description="Of SGD")] = 0.9
+    weight_decay: Annotated[float, Field(ge=0, description="L2 on weights")] = 5e-4
+    dropout: Annotated[float, Field(ge=0, lt=1, description="Share of fc6's and fc7's outputs that is dropped")] = 0.5
+    plateau_patience: Annotated[
+        int, Field(ge=0, description="Epochs without a better validation error before the learning rate falls")
+    ] = 2
+    plateau_threshold: Annotated[
+        float, Field(ge=0, description="By how much an error has to be better to count, as a share of all images")
+    ] = 1e-3
+    max_steps: Annotated[
+        Positive | None, Field(description="Updates after which a run ends, if its epochs haven't ended it before")
+    ] = None
+    seed: Annotated[int, Field(ge=0, lt=1 << 63, description="Of first weights, order, crops and dropout")] = 0
+    decay_biases: Annotated[
+        bool, Field(description="L2 on biases, too; the papers don't say, and their own configurations have none")
+    ] = False
 
 
 @dataclass(frozen=True, config=_strict)
@@ -136,7 +155,9 @@ class RunSpec:
     data: DataConfig
     train: TrainConfig
     init: InitConfig
-    test_scales: tuple[tuple[int, ...], ...]  # one entry per table row that this net fills: the Q's it averages
+    test_scales: Annotated[
+        tuple[tuple[int, ...], ...], Field(description="The Q's to average, for each table row that the net fills")
+    ]
     parent: Parent | None = None
     imported: Imported | None = None
 
@@ -241,7 +262,7 @@ def with_overrides(config: T, overrides: Mapping[str, str]) -> T:
             if not isinstance(target, dict):
                 break
         if not isinstance(target, dict) or leaf not in target or isinstance(target[leaf], dict):
-            raise InputError(f"there is no setting {key!r}{did_you_mean(key, dotted_keys(config), 'the settings are')}")
+            raise InputError(f"there is no setting {key!r}{did_you_mean(key, flat(config), 'the settings are')}")
         try:
             target[leaf] = json.loads(text)
         except json.JSONDecodeError:
@@ -258,16 +279,6 @@ def parse_settings(settings: Iterable[str]) -> dict[str, str]:
             raise InputError(f"--set {setting} has no value; write --set KEY=VALUE, e.g. --set train.lr=0.02")
         pairs[key] = value
     return pairs
-
-
-def dotted_keys(config: Any, prefix: str = "") -> list[str]:
-    """Every setting of a config instance, as `--set` names it."""
-    keys: list[str] = []
-    for field in fields(config):
-        value = getattr(config, field.name)
-        nested = is_dataclass(value) and not isinstance(value, type)
-        keys += dotted_keys(value, f"{prefix}{field.name}.") if nested else [prefix + field.name]
-    return keys
 
 
 def _described(kind: type, setting: str) -> str | None:

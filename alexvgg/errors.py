@@ -59,7 +59,7 @@ def resolve(name: str, known: Iterable[str], where: str = "in the storage") -> s
     if len(found) == 1:
         return found[0]
     if found:
-        raise NotFoundError(f"{name!r} may be {', '.join(found)}; write more of the one you mean")
+        raise NotFoundError(f"{name!r} may be {', '.join(found)}; write more of the one's name that you mean")
     raise NotFoundError(f"there is no {name!r} {where}{did_you_mean(name, names)}")
 
 

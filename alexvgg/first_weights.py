@@ -27,8 +27,8 @@ def first_weights(spec: RunSpec, storage: Store) -> tuple[Net, list[LayerOrigin]
     parent = read_run(storage, spec.parent.run)
     if parent.weights is None:
         raise InputError(
-            f"{spec.name} starts from {spec.parent.run}, which isn't finished in {storage.url}. Train that first, or "
-            "start from another run: --parent."
+            f"{spec.name} starts from {spec.parent.run}, which isn't finished in {storage.url}. Train that first, with "
+            "the same --set, which holds for parents, too; or start from another run: --parent."
         )
     check_parent(parent, spec.name)
     weights = verified(storage, f"runs/{parent.name}/final/model.safetensors", parent.weights)

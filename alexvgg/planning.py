@@ -12,7 +12,7 @@ from alexvgg.config import (
     Parent,
     RunSpec,
     TrainConfig,
-    dotted_keys,
+    flat,
     to_dict,
     with_overrides,
 )
@@ -127,6 +127,9 @@ def _spec(recipe: Recipe, parent: Parent | None, images: Images, geometry: Geome
 def _with_overrides(spec: RunSpec, overrides: Mapping[str, str]) -> RunSpec:
     for key in overrides:
         if key.startswith(FIXED):
-            settable = ", ".join(k for k in dotted_keys(spec) if not k.startswith(FIXED))
+            settable = ", ".join(k for k in flat(spec) if not k.startswith(FIXED))
             raise InputError(f"{key} follows from the recipe and the dataset. The settings are {settable}")
-    return with_overrides(spec, overrides)
+    changed = with_overrides(spec, overrides)
+    if changed.train.epochs == 0:
+        raise InputError("train.epochs=0 would train nothing; use 1 or more")
+    return changed

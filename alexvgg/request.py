@@ -28,7 +28,7 @@ class Request:
         check_once("run", self.runs)
         check_once("test scale", self.test_scales or ())
         if self.fuse and len(self.runs) == 1:
-            raise InputError(f"fusing needs at least two runs, and {self.runs[0]} is one; leave --fuse away")
+            raise InputError(f"fusing needs at least two runs, and {self.runs[0]} is one; omit --fuse")
 
     @property
     def name(self) -> str:

@@ -120,7 +120,7 @@ PUBLISHED = (
     "BytePS, VGG-16, 20 Gb TCP: twice Horovod's speed",
     "GradientFlow, AlexNet, 512 GPUs: 80 %",
     "VGG-16, 8 RTX 3090 on PCIe: 22 %",
-    "VGG-16, 8 P100 of a DGX-1, 64 images each: 88 % on made images, 73 % on real ones",
+    "VGG-16, 8 P100 of a DGX-1, 64 images each: 88 % on synthetic images, 73 % on real ones",
     "VGG-16, 8 V100, half precision: 103 %",
 )
 

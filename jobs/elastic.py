@@ -10,10 +10,10 @@ from typing import Any
 
 import ray
 from ray.train import Result
-from ray.train.v2._internal.execution.scaling_policy import ElasticScalingPolicy
+from ray.train.v2._internal.execution.scaling_policy import ElasticScalingPolicy, ResizeDecision
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-SETTLE_SECONDS = 10.0  # after which what a lost group held is given back, or lost with its node
+SETTLE_SECONDS = 10.0  # after which what a group held that has ended is given back
 LOOK_SECONDS = 0.5  # between decisions while nothing runs: Ray's loop has no pause of its own
 
 
@@ -29,7 +29,7 @@ class Trainer(DataParallelTrainer):
 class RoomPolicy(ElasticScalingPolicy):
     """Ray's own rule, and no more workers than there is room for beside everything else that runs."""
 
-    _own = 0  # workers of the group that runs
+    _own = 0  # workers of the group that runs, or has failed: it holds their resources until the next one is started
     _short_since: float | None = None
 
     def make_decision_for_running_worker_group(self, worker_group_state: Any, worker_group_status: Any) -> Any:
@@ -37,12 +37,14 @@ class RoomPolicy(ElasticScalingPolicy):
         return super().make_decision_for_running_worker_group(worker_group_state, worker_group_status)
 
     def make_decision_for_non_running_worker_group(self) -> Any:
-        self._own = 0
         time.sleep(LOOK_SECONDS)
-        return super().make_decision_for_non_running_worker_group()
+        decision = super().make_decision_for_non_running_worker_group()
+        if isinstance(decision, ResizeDecision):
+            self._own = 0
+        return decision
 
     def _count_possible_workers(self, reserved_resources: Any) -> int:
-        """None at all while a group that has just ended may still be giving back what it held."""
+        """None at all while what was just ended may still be giving back what it held."""
         wanted: int = super()._count_possible_workers(reserved_resources)
         free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
         each = self.scaling_config._resources_per_worker_not_none

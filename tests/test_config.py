@@ -13,7 +13,7 @@ from alexvgg.config import (
     Parent,
     RunSpec,
     TrainConfig,
-    dotted_keys,
+    flat,
     from_dict,
     parse_settings,
     pixels,
@@ -55,7 +55,7 @@ def test_every_setting_is_part_of_the_identity() -> None:
         "init.kind": "he", "init.std": "0.5", "init.alexnet_bias": "0.1", "test_scales": "[[256]]", "parent.run": "x",
         "parent.how": "transplant", "imported": '{"source": "x", "sha256": "x"}',
     }  # fmt: skip
-    assert set(other) == set(dotted_keys(SPEC)), "a setting that this test doesn't know"
+    assert set(other) == set(flat(SPEC)), "a setting that this test doesn't know"
     digests = {with_overrides(SPEC, {key: value}).digest for key, value in other.items()}
     assert len(digests | {SPEC.digest}) == len(other) + 1
 

@@ -3,11 +3,12 @@
 import pytest
 
 from alexvgg.architectures import MODEL_NAMES
+from alexvgg.campaign.tables import rows_of
 from alexvgg.config import to_dict
 from alexvgg.errors import InputError
 from alexvgg.planning import Images, plan_runs
 from alexvgg.recipes import GEOMETRIES, RECIPES, find_recipe, lineage
-from alexvgg.results.paper import TABLES
+from alexvgg.results.paper import ABLATIONS, TABLES
 
 BESIDE_THE_TABLES = {
     "alexnet_no_lrn-s256", "alexnet_no_overlap-s256", "alexnet_half-s256", "alexnet_no_colour-s256",
@@ -44,9 +45,13 @@ def test_hyper_parameters_are_the_papers() -> None:
     )
 
 
-def test_nets_beside_the_tables_say_what_they_show_and_are_in_no_table() -> None:
-    assert {r.name for r in RECIPES.values() if r.shows} == {*BESIDE_THE_TABLES, "vgg_b_shallow-s256"}
-    assert not BESIDE_THE_TABLES & {net.recipe.name for rows in TABLES.values() for row in rows for net in row.nets}
+def test_nets_beside_the_tables_say_what_they_show_and_have_a_table_of_their_own() -> None:
+    beside = {*BESIDE_THE_TABLES, "vgg_b_shallow-s256"}
+    assert {r.name for r in RECIPES.values() if r.shows} == beside
+    tables = {name: {net.recipe.name for row in rows for net in row.nets} for name, rows in TABLES.items()}
+    assert tables[ABLATIONS] == {*beside, "alexnet-s256", "vgg_b-s256"}, "and what they are held against"
+    assert not any(beside & nets for name, nets in tables.items() if name != ABLATIONS)
+    assert not beside & {net.recipe.name for row in rows_of("all") for net in row.nets}
     for name in BESIDE_THE_TABLES:
         r = RECIPES[name]
         assert r.shows is not None

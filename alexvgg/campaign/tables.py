@@ -8,13 +8,13 @@ from alexvgg.errors import InputError
 from alexvgg.planning import Images, plan_runs
 from alexvgg.recipes import Geometry
 from alexvgg.request import Request
-from alexvgg.results.paper import TABLES, PaperRow, own_method
+from alexvgg.results.paper import ABLATIONS, TABLES, PaperRow, own_method
 
 TARGETS = (*TABLES, "all")
 
 
 def rows_of(target: str, chosen: Sequence[int] | None = None) -> list[PaperRow]:
-    """The rows to fill of a table, or of `all`; `chosen` are their numbers, from 1.
+    """The rows to fill of a table, or of `all` that the papers print; `chosen` are their numbers, from 1.
 
     Rows of other people's nets can't be filled, and are left out if they aren't chosen. Raises InputError if they are,
     and for numbers that the table hasn't.
@@ -22,7 +22,7 @@ def rows_of(target: str, chosen: Sequence[int] | None = None) -> list[PaperRow]:
     if target == "all":
         if chosen is not None:
             raise InputError("--rows belongs to one table; name it instead of all")
-        return [row for table in TABLES for row in rows_of(table)]
+        return [row for table in TABLES if table != ABLATIONS for row in rows_of(table)]
     rows = TABLES[target]
     for n in chosen or ():
         if not 1 <= n <= len(rows):
@@ -43,7 +43,7 @@ def plan_rows(
     what a table is.
     """
     if "test_scales" in overrides:
-        raise InputError("a table's test scales are the table's own; leave --set test_scales away")
+        raise InputError("a table's test scales are the table's own; omit --set test_scales")
     specs: dict[str, RunSpec] = {}
     requests: dict[str, Request] = {}
     for row in rows:

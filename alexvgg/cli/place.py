@@ -25,7 +25,7 @@ DIGITS = f"{BUCKET}/datasets/digits"
 NEVER_UP = "local cluster, which isn't up"  # the origin of what it would have
 NOT_UP = (
     "no local cluster of this folder is up; start one with `alexvgg cluster up --nodes 4`, or go to the folder whose "
-    ".alexvgg/ has yours"
+    ".alexvgg/ has yours; what only reads a storage takes its --storage URL instead"
 )
 
 FLAGS = {

@@ -45,7 +45,7 @@ def predict(
     dataset: str | None,
     as_json: bool,
 ) -> None:
-    """Say what a finished run sees in images: the most probable classes.
+    """Classify images with a finished run: the most probable classes.
 
     Their names and the mean that is subtracted are read from the dataset's description.
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from alexvgg.recipes import Geometry
     from alexvgg.request import Request
 
-TARGETS = ("table3", "table4", "table5", "table6", "table7", "alexnet", "all")  # of campaign.tables
+TARGETS = ("table3", "table4", "table5", "table6", "table7", "alexnet", "ablations", "all")  # of campaign.tables
 
 
 @click.command()
@@ -23,6 +23,8 @@ TARGETS = ("table3", "table4", "table5", "table6", "table7", "alexnet", "all")  
 @sending_options
 def reproduce(table: str, rows: str | None, settings: tuple[str, ...], **options: Any) -> None:
     """Fill a table: train every net of its rows, with all they start from, then evaluate and fuse what it shows.
+
+    All are the papers' tables, without the ablations.
 
     What is finished is used, and nothing is trained twice. Runs that don't need each other train side by side if the
     cluster has the nodes. It goes on through lost workers, nodes and drivers; the same command goes on after a stop.

@@ -7,8 +7,16 @@ import click
 from alexvgg.cli.commands import given, terminal_width
 from alexvgg.cli.place import flags_of, need, open_place, place_options
 
-NAMES = ("table3", "table4", "table5", "table6", "table7", "alexnet")  # of results.paper, which takes long to import
-FORMAT_NAMES = ("text", "markdown", "csv", "html", "json")
+NAMES = (
+    "table3",
+    "table4",
+    "table5",
+    "table6",
+    "table7",
+    "alexnet",
+    "ablations",
+)  # of results.paper, which takes long to import
+FORMAT_NAMES = ("text", "markdown", "csv", "html", "latex", "json")
 
 
 @click.command()
@@ -27,10 +35,11 @@ def table(
     form: str,
     as_json: bool,
 ) -> None:
-    """Show a table of the VGG paper, or AlexNet's Table 2, with our numbers beside its own.
+    """Show a table of the VGG paper, AlexNet's Table 2, or the ablations of both, with our numbers beside theirs.
 
-    It shows runs on the profile's dataset at its geometry only, and says if those aren't the paper's. An empty row
-    names the command that fills it, or the next one on the way; settings that aren't the recipe's stand behind a run.
+    The ablations are what both papers' texts say of other nets. A table shows runs on the profile's dataset at its
+    geometry only, and says if those aren't the paper's. An empty row names the command that fills it, or the next one
+    on the way; behind a run stand settings that aren't the recipe's, and of how many it is the newest.
 
     \b
     Examples:

@@ -1,5 +1,7 @@
 """`alexvgg train`: one run in this process, or as one rank of torchrun."""
 
+from __future__ import annotations
+
 import json
 import sys
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,7 @@ from alexvgg.cli.place import say
 from alexvgg.exits import Exit
 
 if TYPE_CHECKING:
+    from alexvgg.config import RunSpec
     from alexvgg.planning import Init
 
 
@@ -22,7 +25,13 @@ if TYPE_CHECKING:
 @click.option("--geometry", default="paper", show_default=True, help="paper (crop 224) or small (crop 32, width 1/8).")
 @click.option("--init", type=click.Choice(["auto", "random", "glorot", "he"]), default="auto", help="First weights.")
 @click.option("--parent", metavar="RUN", help="A finished run to start from, in place of the recipe's own parent.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a setting, e.g. train.epochs=5.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a setting, of its parents, too: train.epochs=5.",
+)
 @click.option("--mlflow", help="URL of an MLflow server to log to.")
 @execution_options
 @click.option("--json", "as_json", is_flag=True, help="Print each epoch's metrics as a line of JSON.")
@@ -31,7 +40,7 @@ def train(
     dataset: str,
     storage: str,
     geometry: str,
-    init: "Init",
+    init: Init,
     parent: str | None,
     settings: tuple[str, ...],
     mlflow: str | None,
@@ -94,6 +103,8 @@ def train(
                 click.echo(json.dumps(event) if as_json else epoch_line(event, spec.train.epochs))
 
         how = from_dict(Execution, {**places, "workers": world.size, **execution})
+        if world.rank == 0:
+            say(_about(spec, size.name))
         try:
             with claiming(spec.name, how, world, wishes, say) as claim:
                 train(spec, how, world, report, wishes, claim)
@@ -109,3 +120,16 @@ def train(
             for row in (r for r in rows if tuple(r["members"][0]["test_scales"]) in spec.test_scales):
                 say(describe(row))
             say(f"{spec.name} is finished; its results lie in {storage}/runs/{spec.name}")
+
+
+def _about(spec: RunSpec, geometry: str) -> str:
+    """What is about to be trained, in a line."""
+    from alexvgg.architectures import architecture
+
+    m, t = spec.model, spec.train
+    net = architecture(m.name, num_classes=m.num_classes, width=m.width, crop=m.crop)
+    length = f"{t.epochs} epochs" + (f" or {t.max_steps:,} steps" if t.max_steps is not None else "")
+    return (
+        f"{spec.name}: {net.params:,} parameters, crop {m.crop} ({geometry} geometry), {length} in batches of "
+        f"{t.global_batch}, learning rate {t.lr:g}, seed {t.seed}"
+    )

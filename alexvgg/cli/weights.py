@@ -15,7 +15,7 @@ SOURCES = ("torchvision:vgg11", "torchvision:vgg13", "torchvision:vgg16", "torch
 
 @click.command("export")
 @click.argument("run", shell_complete=run_names)
-@click.option("--format", "kind", type=click.Choice(FORMATS), required=True, help="What shall read it.")
+@click.option("--format", "kind", type=click.Choice(FORMATS), required=True, help="The format to write.")
 @click.option("-o", "--output", type=OutputFile(), help="By default RUN and a suffix.")
 @place_options("storage", "dataset")
 def export_run(

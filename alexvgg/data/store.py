@@ -84,7 +84,7 @@ def check_url(url: str) -> None:
         if parts.query or parts.fragment:
             raise InputError(f"{url!r}: write ? and # of a folder's name as %3F and %23")
     elif parts.scheme != "s3" or not parts.netloc:
-        raise InputError(f"{url!r} is no storage URL; write s3://bucket/prefix or file:///folder")
+        raise InputError(f"{url!r} isn't a storage URL; write s3://bucket/prefix or file:///folder")
 
 
 def open_store(url: str) -> Store:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import mean, stdev
 from typing import Any
 
 from alexvgg.config import flat
@@ -30,6 +31,12 @@ class Comparison:
         first, *_ = values = self.metrics[metric]
         return [None if v is None or first is None else v - first for v in values]
 
+    def spread(self, metric: str) -> tuple[float, float] | None:
+        """Mean and sample standard deviation of runs that differ in nothing but their seeds; None of others."""
+        values = [v for v in self.metrics[metric] if v is not None]
+        same = self.settings.keys() <= {"train.seed", "parent.run"} and len(set(self.runs)) == len(values)
+        return (mean(values), stdev(values)) if same and len(values) > 1 else None
+
 
 def compare(
     runs: Sequence[RunRecord], provenance: Sequence[Mapping[str, Any]], all_runs: Sequence[RunRecord]
@@ -49,10 +56,10 @@ def compare(
 
 
 def _numbers(run: RunRecord) -> dict[str, float]:
-    """The table cells that a run fills, and what its last epoch measured."""
+    """What a run was evaluated to, and what its last epoch measured."""
     filled = cells({run.name: run.spec.recipe}, run.evaluation) if run.spec is not None else {}
     last = run.last_epoch["metrics"] if run.last_epoch else {}
-    ours = {key: value for key, value in filled.items() if not key.startswith(("paper/", "delta/"))}
+    ours = {key: value for key, value in filled.items() if key.startswith("eval/")}
     return ours | {key: last[key] for key in LAST if key in last}
 
 
@@ -77,7 +84,10 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
     return {
         "runs": list(c.runs), "baseline": c.runs[0],
         "settings": {key: list(values) for key, values in c.settings.items()},
-        "metrics": {key: {"values": list(values), "delta": c.delta(key)} for key, values in c.metrics.items()},
+        "metrics": {
+            key: {"values": list(values), "delta": c.delta(key), "spread": c.spread(key)}
+            for key, values in c.metrics.items()
+        },
         "code": {key: list(values) for key, values in c.code.items()},
         "lineage": [list(line) for line in c.lineage],
     }  # fmt: skip
@@ -87,16 +97,24 @@ def to_text(comparison: Comparison) -> str:
     """The comparison for a terminal."""
     c = comparison
     head = ["", *(f"{name}{' (baseline)' if n == 0 else ''}" for n, name in enumerate(c.runs))]
+    seeds = any(c.spread(key) for key in c.metrics)
     sections: list[tuple[str, list[list[str]]]] = [
         ("Settings that differ", [[key, *(_short(v) for v in values)] for key, values in c.settings.items()]),
-        ("Results", [[key, *_with_deltas(c.metrics[key], c.delta(key))] for key in c.metrics]),
+        (
+            "Results",
+            [
+                [key, *_with_deltas(c.metrics[key], c.delta(key)), *([_spread(c.spread(key))] if seeds else [])]
+                for key in c.metrics
+            ],
+        ),
         ("Code and arithmetic that differ", [[key, *(v or "-" for v in values)] for key, values in c.code.items()]),
     ]
+    head += ["mean ± standard deviation"] if seeds else []
     rows = [head, *(row for _, section in sections for row in section)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(len(head))]
 
     def line(row: Sequence[str]) -> str:
-        return "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        return "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip()
 
     lines = [line(head)]
     for title, section in sections:
@@ -107,6 +125,10 @@ def to_text(comparison: Comparison) -> str:
 
 def _short(value: Any) -> str:
     return "-" if value is None else str(value)[:40].replace(" ", "")
+
+
+def _spread(found: tuple[float, float] | None) -> str:
+    return "-" if found is None else f"{found[0]:.4g} ± {found[1]:.2g}"
 
 
 def _with_deltas(values: Sequence[float | None], deltas: Sequence[float | None]) -> list[str]:

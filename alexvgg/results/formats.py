@@ -18,6 +18,7 @@ TITLES = {
     "table6": "VGG Table 6: fused nets, validation error in %",
     "table7": "VGG Table 7: beside other nets, validation error in %",
     "alexnet": "AlexNet Table 2: 10-crop evaluation, validation error in % (*: trained on the 2011 release, too)",
+    "ablations": "Ablations of both papers, validation error in % (in brackets: the difference that the paper states)",
 }
 SPARE = {"images": 3, "paper's test top-5": 2, "delta": 1}  # columns, where there is no room
 BY_NET = ("table3", "table4", "table5")  # their rows are told apart by net and scales, the others' by a title
@@ -34,7 +35,7 @@ def to_json(table: str, rows: Sequence[Row], note: str) -> dict[str, object]:
                 **(_net(r.paper.nets[0]) if len(r.paper.nets) == 1 else {}),
                 "nets": [_net(net) for net in r.paper.nets],
                 "method": r.paper.method if r.paper.nets else None,
-                "run": r.run, "changed": list(r.changed), "images": r.images,
+                "run": r.run, "changed": list(r.changed), "runs": r.runs, "images": r.images,
                 "top1_error": r.top1, "top5_error": r.top5,
                 "paper_top1_error": r.paper.top1, "paper_top5_error": r.paper.top5,
                 "paper_top5_test_error": r.paper.top5_test,
@@ -55,14 +56,16 @@ def cells(table: str, rows: Sequence[Row]) -> tuple[list[str], list[list[str]], 
     methods = {r.paper.method for r in rows if r.paper.nets}
     place += ["method"] if len(methods) > 1 else []
     test = ["paper's test top-5"] if any(r.paper.top5_test for r in rows) else []
-    head = [*place, "top-1", "paper", "delta", "top-5", "paper", "delta", "images", *test, "run"]
+    beside = ["paper", "delta"] if any(r.paper.top1 or r.paper.top5 for r in rows) else []
+    head = [*place, "top-1", *beside, "top-5", *beside, "images", *test, "run"]
     body = []
     for r in rows:
         net = [] if table not in BY_NET else _place(r.paper.nets[0])
         body.append([
             *(net or [r.paper.title]),
             *([r.paper.method if r.paper.nets else "published"] if len(methods) > 1 else []),
-            *_beside(r.top1, r.paper.top1), *_beside(r.top5, r.paper.top5),
+            _number(r.top1), *(_beside(r.top1, r.paper.top1) if beside else []),
+            _number(r.top5), *(_beside(r.top5, r.paper.top5) if beside else []),
             "-" if r.images is None else str(r.images),
             *([_number(r.paper.top5_test)] if test else []),
             _run(r),
@@ -73,16 +76,16 @@ def cells(table: str, rows: Sequence[Row]) -> tuple[list[str], list[list[str]], 
 def _run(row: Row) -> str:
     if row.run is None:
         return row.command or "-"
-    return f"{row.run} ({', '.join(row.changed)})" if row.changed else row.run
+    about = [*row.changed, *([f"the newest of {row.runs}"] if row.runs > 1 else [])]
+    return f"{row.run} ({', '.join(about)})" if about else row.run
 
 
 def _place(net: PaperNet) -> list[str]:
     return [net.model, scale_text(net.train_scale), ",".join(map(str, net.test_scales))]
 
 
-def _beside(ours: float | None, papers: float | None) -> tuple[str, str, str]:
-    delta = "-" if ours is None or papers is None else f"{ours - papers:+.1f}"
-    return _number(ours), _number(papers), delta
+def _beside(ours: float | None, papers: float | None) -> tuple[str, str]:
+    return _number(papers), "-" if ours is None or papers is None else f"{ours - papers:+.1f}"
 
 
 def _number(error: float | None) -> str:
@@ -146,6 +149,22 @@ def _minus(ours: float | None, papers: float | None) -> float | None:
     return None if ours is None or papers is None else round(ours - papers, 6)
 
 
+def to_latex(table: str, rows: Sequence[Row], note: str) -> str:
+    """The table for a paper, with booktabs; whose rows name no runs."""
+    head, body, places = cells(table, rows)
+    columns = "l" * places + "r" * (len(head) - places - 1)
+    lines = [r"\begin{table}", r"\centering", rf"\caption{{{_tex(f'{TITLES[table]}. {note}')}}}"]
+    lines += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
+    lines += [" & ".join(map(_tex, head[:-1])) + r" \\", r"\midrule"]
+    lines += [" & ".join(map(_tex, row[:-1])) + r" \\" for row in body]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"])
+
+
+def _tex(text: str) -> str:
+    """Text as LaTeX sets it; a lone dash, for nothing, as a long one."""
+    return "--" if text == "-" else re.sub(r"[#$%&_{}]", r"\\\g<0>", text)
+
+
 def to_html(table: str, rows: Sequence[Row], note: str) -> str:
     """The table as an HTML figure to be put into a page."""
     head, body, places = cells(table, rows)
@@ -179,4 +198,5 @@ FORMATS: dict[str, Callable[[str, Sequence[Row], str], str]] = {
     "markdown": to_markdown,
     "csv": to_csv,
     "html": to_html,
+    "latex": to_latex,
 }

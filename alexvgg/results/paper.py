@@ -1,4 +1,7 @@
-"""The results tables of both papers: validation errors in per cent, and which nets, tested how, give each row."""
+"""The results tables of both papers: validation errors in per cent, and which nets, tested how, give each row.
+
+`ablations` is a table that neither paper prints: what their texts say of nets beside their tables.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,7 +16,7 @@ Method = Literal["dense", "multicrop", "both", "tencrop"]
 
 @dataclass(frozen=True)
 class PaperNet:
-    """A net, the S it was trained at, and the Q's over which its posteriors are averaged."""
+    """A net by its recipe's target, the S it was trained at, and the Q's over which its posteriors are averaged."""
 
     model: str
     train_scale: Scale
@@ -44,8 +47,18 @@ def _row(model: str, scale: Scale, q: tuple[int, ...], top1: float, top5: float,
     return PaperRow((PaperNet(model, scale, q),), method, top1, top5)
 
 
+def _ablation(target: str, title: str, q: tuple[int, ...] = (256,)) -> PaperRow:
+    """A net that a paper compares with another one in its text, by a difference that stands in the title."""
+    return PaperRow((PaperNet(target, 256, q),), own_method(target), None, None, None, title)
+
+
 def _published(title: str, top1: float | None, top5: float | None, top5_test: float | None) -> PaperRow:
     return PaperRow((), "dense", top1, top5, top5_test, title)
+
+
+def own_method(model: str) -> Method:
+    """How the net's own paper tests it first: what the end of a training run evaluates."""
+    return "dense" if model.startswith("vgg") else "tencrop"
 
 
 _S256, _S384, _THREE = (224, 256, 288), (352, 384, 416), (256, 384, 512)
@@ -56,6 +69,7 @@ _SEVEN = (
 )  # fmt: skip
 _ALEXNET = PaperNet("alexnet", 256, (256,))
 
+ABLATIONS = "ablations"
 TABLES: dict[str, tuple[PaperRow, ...]] = {
     # VGG, single test scale (section 4.1).
     "table3": (
@@ -127,12 +141,21 @@ TABLES: dict[str, tuple[PaperRow, ...]] = {
         _published("1 CNN*", 39.0, 16.6, None),
         _published("7 CNNs*", 36.7, 15.4, 15.3),
     ),
+    # `alexvgg recipe` has the sentences. AlexNet's differences are of ILSVRC-2010, whose test set has labels.
+    ABLATIONS: (
+        _ablation("alexnet", "AlexNet"),
+        _ablation("alexnet_no_lrn", "no LRN (paper: +1.4, top-5 +1.2)"),
+        _ablation("alexnet_no_overlap", "no overlapping pooling (+0.4, +0.3)"),
+        _ablation("alexnet_half", "one GPU's half of it (+1.7, +1.2)"),
+        _ablation("alexnet_no_colour", "no colour shifts (over +1)"),
+        _ablation("alexnet_no_conv3", "no conv3 (about +2)"),
+        _ablation("alexnet_no_conv4", "no conv4 (about +2)"),
+        _ablation("fourlayer_relu", "four layers, ReLU"),
+        _ablation("fourlayer_tanh", "four layers, tanh (learns a sixth as fast)"),
+        _ablation("vgg_b", "VGG B"),
+        _ablation("vgg_b_shallow", "VGG B, a 5x5 for each two 3x3 (+7, one crop)"),
+    ),
 }
-
-
-def own_method(model: str) -> Method:
-    """How the net's own paper tests it first: what the end of a training run evaluates."""
-    return "dense" if model.startswith("vgg") else "tencrop"
 
 
 def asked(row: PaperRow) -> Counter[tuple[str, tuple[int, ...]]]:
@@ -149,12 +172,18 @@ def tested(recipes: Mapping[str, str], document: Mapping[str, Any]) -> Counter[t
 
 
 def cells(recipes: Mapping[str, str], documents: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """The table cells that rows' documents fill, by metric name, beside the paper's: `table4/top1_error`, `paper/…`.
+    """What documents say of single nets, `eval/dense-q224-256-288/top1_error`, and the table cells that they fill, by
+    metric name, beside the paper's: `table4/top1_error`, `paper/…`.
 
     `recipes` says which recipe each run is of. Where a table tests the same nets by several methods, names say which:
     `table5/multicrop/top1_error`.
     """
     found: dict[str, float] = {}
+    for document in (d for d in documents if len(d["members"]) == 1):
+        scales = "-".join(map(str, sorted(document["members"][0]["test_scales"])))
+        for metric in ("top1_error", "top5_error"):
+            if document[metric] is not None:
+                found[f"eval/{document['method']}-q{scales}/{metric}"] = document[metric]
     for table, rows in TABLES.items():
         for row in rows:
             several = sum(r.nets == row.nets for r in rows) > 1

@@ -54,7 +54,7 @@ def sync(
     deleted, which MLflow can undo. Raises InputError if no MLflow answers, and
     ServiceError if one doesn't any more.
     """
-    with _asking(f"no MLflow server answers at {url}", "Nothing was changed.", InputError):
+    with _asking(f"no MLflow can be used at {url}", "Nothing was changed.", InputError):
         client = connect(url)
         experiment_id(client)
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from alexvgg.config import PAPER_CROP, PAPER_DATASET, RunSpec, Scale, flat
@@ -25,6 +25,7 @@ class Row:
     top1: float | None = None
     top5: float | None = None
     changed: tuple[str, ...] = ()  # what isn't the paper's, like `train.epochs=2`, `parent=…`
+    runs: int = 0  # finished runs or fusions that could fill it as well, this one among them
     command: str | None = None  # the next one on the way to fill it; None if it is filled, or can't be
 
 
@@ -66,8 +67,8 @@ def fill(
         and r.weights is not None
         and r.spec.recipe in RECIPES
         and r.spec.data.fingerprint == dataset.fingerprint
-        and r.spec.model.width == geometry.width
-        and r.spec.model.crop in (geometry.crop, geometry.alexnet_crop)
+        and (own := _planned(r.spec, geometry).model).width == r.spec.model.width
+        and r.spec.model.crop in (own.crop, geometry.crop, geometry.alexnet_crop)
     ]
     return [_fill_row(paper, usable, fusions, len(dataset.val), options, size) for paper in TABLES[table]]
 
@@ -89,7 +90,8 @@ def _fill_row(
                 changed.add(f"{d['images']} of {images} images")
             filled.append(Row(paper, name, d["images"], d["top1_error"], d["top5_error"], tuple(sorted(changed))))
     if filled:
-        return next((row for row in filled if not row.changed), filled[0])
+        own = [row for row in filled if not row.changed] or filled
+        return replace(own[0], runs=len({row.run for row in own}))
     return Row(paper, command=_command(paper, usable, size) + options)
 
 
@@ -99,13 +101,18 @@ def _changed(spec: RunSpec, specs: Mapping[str, RunSpec], geometry: Geometry) ->
 
 def changed_settings(spec: RunSpec, geometry: Geometry) -> list[str]:
     """Settings that aren't those of the recipe at this geometry, seed aside, as `--set` takes them."""
-    images = Images(spec.data.dataset, spec.model.num_classes, spec.data.fingerprint)
-    planned = flat(plan_runs([RECIPES[spec.recipe]], images, geometry)[-1])
+    planned = flat(_planned(spec, geometry))
     return [
         f"{key}={json.dumps(value)}"
         for key, value in flat(spec).items()
         if value != planned.get(key, value) and key != "train.seed" and not key.startswith("parent")
     ]
+
+
+def _planned(spec: RunSpec, geometry: Geometry) -> RunSpec:
+    """The run of the same recipe and images, with the recipe's own settings."""
+    images = Images(spec.data.dataset, spec.model.num_classes, spec.data.fingerprint)
+    return plan_runs([RECIPES[spec.recipe]], images, geometry)[-1]
 
 
 def other_start(spec: RunSpec, specs: Mapping[str, RunSpec], geometry: Geometry) -> list[str]:
@@ -176,7 +183,7 @@ def why_not_comparable(dataset: Dataset, geometry: Geometry) -> list[str]:
         alexnet = "" if geometry.alexnet_crop == geometry.crop else f" ({geometry.alexnet_crop} for AlexNet)"
         reasons.append(f"the crop is {geometry.crop} pixels{alexnet}, not {PAPER_CROP}")
     if geometry.width != 1:
-        reasons.append(f"the nets have {geometry.width:g} of the width")
+        reasons.append(f"the nets are {geometry.width:g} times as wide")
     if geometry.epochs is not None:
         batch, length = geometry.global_batch, f"{geometry.epochs} or {geometry.copy_epochs} epochs"
         reasons.append(f"training takes {length}" + (f" in batches of {batch}" if batch else ""))
@@ -190,5 +197,5 @@ def comparability(dataset: Dataset, geometry: Geometry) -> str:
         return "Data: ILSVRC-2012, the paper's geometry: comparable."
     return (
         f"Data: {dataset.name}, {geometry.name} geometry. Not comparable with the paper's numbers, because "
-        f"{'; '.join(reasons)}. It shows that the way through works, not how good the nets are."
+        f"{'; '.join(reasons)}. This shows that the pipeline works end to end, not how accurate the nets are."
     )

@@ -87,7 +87,7 @@ def _comparable(spec: RunSpec) -> str:
     if m.crop != crop:
         reasons.append(f"the crop is {m.crop} pixels, not {crop}")
     if m.width != 1:
-        reasons.append(f"the net has {m.width:g} of the width")
+        reasons.append(f"the net is {m.width:g} times as wide")
     return f"not with the paper: {'; '.join(reasons)}" if reasons else "with the paper"
 
 

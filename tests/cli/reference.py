@@ -1,13 +1,17 @@
 """docs/cli.md and docs/config.md, from what the program itself says."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import MISSING, fields
 
 import click
 
 from alexvgg.cli import main
+from alexvgg.config import RunSpec, flat
 from alexvgg.exits import Exit
+from alexvgg.planning import FIXED, Images, plan_runs
 from alexvgg.profiles import PREFIX, Profile
+from alexvgg.recipes import GEOMETRIES, RECIPES
 
 WIDTH = 100  # of help texts
 
@@ -71,4 +75,19 @@ def config_page() -> str:
         "Credentials, region and endpoint of S3 come from the AWS environment, Ray's token from `RAY_AUTH_TOKEN` or "
         "`RAY_AUTH_TOKEN_PATH`, MLflow's login from `MLFLOW_TRACKING_USERNAME` and its like: none of them belongs in a "
         "file that is shared.\n",
+        "## Settings of a run\n",
+        "`--set KEY=VALUE` changes one, for the run and all that it starts from. With another value it is another run "
+        "with another name, and tables say so behind it, but for seeds. `paper` and `small` are the geometries.\n",
+        "| Setting | What it is | VGG, paper | AlexNet, paper | VGG, small |", "|---|---|---|---|---|", *_of_runs(), "",
     ])  # fmt: skip
+
+
+def _of_runs() -> Iterator[str]:
+    images = Images("ilsvrc2012", 1000, "0" * 64)
+    recipes = (("vgg_a-s256", "paper"), ("alexnet-s256", "paper"), ("vgg_a-s256", "small"))
+    specs = [plan_runs([RECIPES[name]], images, GEOMETRIES[size])[-1] for name, size in recipes]
+    for key in (k for k in flat(specs[0]) if not k.startswith(FIXED)):
+        section, _, setting = key.rpartition(".")
+        kind = type(getattr(specs[0], section)) if section else RunSpec
+        about = kind.__pydantic_fields__[setting].description
+        yield f"| `{key}` | {about} | {' | '.join(f'`{json.dumps(flat(s)[key])}`' for s in specs)} |"

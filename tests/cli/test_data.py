@@ -54,7 +54,7 @@ def test_foreign_shards_get_names_and_classes(tmp_path: Path) -> None:
         (["pack", "SRC", "URL", "--colour-images", "some"], "'some' is neither a number of images nor `all`"),
         (["pack", "SRC", "URL", "--shard-bytes", "0"], "0 is not in the range x>=1"),
         (["index", "URL"], "no shard matches --train '*train*.tar'; there is no tar at all"),
-        (["index", "https://x/y"], "no storage URL"),
+        (["index", "https://x/y"], "a storage URL"),
     ],
 )
 def test_bad_input_is_answered_by_a_sentence(arguments: list[str], sentence: str, tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_a_report_without_mlflow_is_a_report(
     assert "MLflow at http://127.0.0.1:1 didn't take report.html" in shown.stderr
     for url, told in (
         ("nonsense", "--url is 'nonsense'; write it as http://HOST:PORT"),
-        ("http://127.0.0.1:1", "no MLflow server answers at http://127.0.0.1:1"),
+        ("http://127.0.0.1:1", "no MLflow can be used at http://127.0.0.1:1"),
     ):
         refused = run("mlflow", "sync", "--url", url, "--storage", storage.url)
         assert refused.exit_code == 2

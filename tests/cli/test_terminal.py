@@ -89,7 +89,7 @@ def test_settings_have_origins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ('geometry = "tiny"', "no geometry 'tiny'"),
         ("gpus_per_node = -1", "gpus_per_node: Input should be greater than or equal to 0"),
         ('dashboard = ""', "the profile's dashboard is ''"),
-        ('dataset = "/data"', "'/data' is no storage URL"),
+        ('dataset = "/data"', "'/data' isn't a storage URL"),
         (None, "storage                    missing"),
     ],
 )

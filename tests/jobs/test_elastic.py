@@ -19,14 +19,14 @@ class Cluster:
     """Two nodes of 8 GPUs, and what of them is free."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.free, self.now = 16.0, 0.0
+        self.free, self.now, self.there = 16.0, 0.0, NODES
         monkeypatch.setattr(elastic.ray, "available_resources", lambda: {"CPU": 150.0, "GPU": self.free})
         monkeypatch.setattr(elastic, "time", SimpleNamespace(monotonic=lambda: self.now, sleep=lambda _: None))
         self.policy = RoomPolicy(
             ScalingConfig(num_workers=(4, 64), use_gpu=True, resources_per_worker={"CPU": 1, "GPU": 1})
         )
         monkeypatch.setattr(self.policy, "_maybe_send_resource_request", lambda: None)
-        monkeypatch.setattr(self.policy, "_get_reserved_resources", lambda: NODES)
+        monkeypatch.setattr(self.policy, "_get_reserved_resources", lambda: self.there)
 
     def idle(self) -> int | None:
         """The size with which a group would start now."""
@@ -73,6 +73,16 @@ def test_a_healthy_group_grows_into_free_room_only(cluster: Cluster) -> None:
     assert cluster.running(8) == 16
     cluster.free = 4.0
     assert cluster.running(8) == 12
+
+
+def test_a_group_that_lost_a_node_holds_the_rest_until_it_is_started_anew(cluster: Cluster) -> None:
+    cluster.free = 0.0
+    assert cluster.running(16) is None
+    cluster.there = {"a": NODES["a"]}
+    assert cluster.idle() == 8, "at once, though nothing is free"
+    assert cluster.idle() is None, "after a start that came to nothing it holds no more"
+    cluster.free = 8.0
+    assert cluster.idle() == 8
 
 
 def test_ray_train_asks_this_rule(monkeypatch: pytest.MonkeyPatch) -> None:

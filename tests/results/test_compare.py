@@ -41,7 +41,7 @@ def test_a_comparison_looks_so(golden: Callable[[str, str], None]) -> None:
 def test_what_is_equal_is_left_out_and_what_is_missing_has_no_delta() -> None:
     comparison = compare([trained(E, 0.5), E], [CODE, {}], [A, E])
     assert comparison.settings == {}
-    assert comparison.delta("table4/top1_error") == [0.0, 0.0]
+    assert comparison.delta("eval/dense-q224-256-288/top1_error") == [0.0, 0.0]
     assert comparison.metrics["train/loss_epoch"] == (0.5, None)
     assert comparison.delta("train/loss_epoch") == [0.0, None]
     assert comparison.code["commit"] == ("0123456789ab", None)
@@ -73,3 +73,18 @@ def test_of_three_runs_one_that_differs_is_enough() -> None:
 def test_nought_is_a_value() -> None:
     text = to_text(compare([E, record("vgg_e-s256", 3.5, seed=1)], [CODE, CODE], [A, E]))
     assert ["train.seed", "0", "1"] in [line.split() for line in text.splitlines()]
+
+
+def test_runs_of_several_seeds_have_a_mean_and_a_deviation() -> None:
+    seeds = [record("alexnet-s256", error, methods=("tencrop",), seed=n) for n, error in enumerate((5.0, 7.0, 6.0))]
+    comparison = compare(seeds, [CODE] * 3, seeds)
+    assert comparison.settings == {"train.seed": (0, 1, 2)}
+    assert comparison.spread("eval/tencrop-q256/top1_error") == (6.0, 1.0)
+    row = next(line for line in to_text(comparison).splitlines() if line.startswith("eval/tencrop-q256/top1_error"))
+    assert row.endswith("6 ± 1")
+    assert to_json(comparison)["metrics"]["eval/tencrop-q256/top1_error"]["spread"] == (6.0, 1.0)
+    others = compare([*seeds, D], [CODE] * 4, seeds)
+    assert others.spread("eval/tencrop-q256/top1_error") is None, "these differ in more"
+    assert "±" not in to_text(others)
+    same = compare([seeds[0], seeds[0]], [CODE] * 2, seeds)
+    assert same.spread("eval/tencrop-q256/top1_error") is None, "one run twice has no deviation"

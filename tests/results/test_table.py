@@ -34,7 +34,7 @@ def test_tables_look_so(table: str, golden: Callable[[str, str], None]) -> None:
     rows, note = filled(table, runs, fusions), comparability(DATASET, SMALL)
     golden(f"{table}.txt", to_text(table, rows, note) + "\n")
     if table in ("table4", "table6"):
-        for name, suffix in (("markdown", "md"), ("csv", "csv"), ("html", "html")):
+        for name, suffix in (("markdown", "md"), ("csv", "csv"), ("html", "html"), ("latex", "tex")):
             golden(f"{table}.{suffix}", FORMATS[name](table, rows, note) + "\n")
     if table in ("table4", "table6"):
         golden(f"{table}.json", json.dumps(to_json(table, rows, note), indent=2) + "\n")

@@ -21,6 +21,6 @@ def test_a_run_says_whether_its_errors_may_be_held_against_the_papers(recipe: st
 
 def test_small_nets_and_other_images_are_named(tmp_path: Path) -> None:
     assert describe_run(open_store(tmp_path.as_uri()), SPECS["vgg_e-s256"]).tags["alexvgg.comparable"] == (
-        "not with the paper: the images are digits, not ILSVRC-2012; the crop is 32 pixels, not 224; the net has 0.125 "
-        "of the width"
+        "not with the paper: the images are digits, not ILSVRC-2012; the crop is 32 pixels, not 224; the net is 0.125 "
+        "times as wide"
     )

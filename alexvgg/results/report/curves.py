@@ -99,7 +99,7 @@ def throughput(runs: Sequence[RunRecord]) -> str:
         ">workers",
         'colspan="2">images/s',
         'colspan="2">waiting for images',
-        ">MB/s a worker",
+        ">MB/s per worker",
     )
     head = "".join(f'<th scope="col" {text}</th>' for text in heads)
     body = "".join(_speed(r, fastest) for r in trained)

@@ -15,6 +15,7 @@ from alexvgg.recipes import Geometry
 from alexvgg.results.formats import TITLES, to_html
 from alexvgg.results.lineage import parent_of, single_scale
 from alexvgg.results.report.curves import cards, epochs, overview, throughput
+from alexvgg.results.report.evaluations import beside_the_tables
 from alexvgg.results.report.graph import graph
 from alexvgg.results.report.jitter import by_model
 from alexvgg.results.report.pictures import filters, predictions
@@ -49,6 +50,7 @@ def page(material: Material, now: float) -> str:
     origins = {r.name: read_transplant(m.storage, r.name) for r in m.runs}
     sections = {
         "Results": _tables(m),
+        "Beside the tables": beside_the_tables(m.runs, m.fusions),
         "Scale jitter": _jitter(m),
         "Training": overview(m.runs) + cards(m.runs) if any(epochs(r) for r in m.runs) else "",
         "Answers": _answers(m),
@@ -77,6 +79,7 @@ def page(material: Material, now: float) -> str:
 
 
 NOTES = {
+    "Beside the tables": "What was evaluated, and no table asks for: validation errors in %.",
     "Scale jitter": "S is the shorter side of the training images, Q that of the test images, both for a crop of 224 "
     "pixels. [256;512] means that S was drawn anew for each image.",
     "Training": "A training error counts an epoch's answers as they were given, with its crops and dropout, by a net "
@@ -117,7 +120,8 @@ def _about(m: Material, now: float) -> str:
     reasons = why_not_comparable(m.dataset, m.geometry)
     warning = (
         "<p class=warning><b>Not comparable with the papers’ numbers</b>, because "
-        f"{escape('; '.join(reasons))}. It shows that the way there works, not where it ends.</p>"
+        f"{escape('; '.join(reasons))}. This shows that the pipeline works end to end, not how accurate the nets "
+        "are.</p>"
         if reasons
         else ""
     )

@@ -22,6 +22,7 @@ from alexvgg.data.shards import Dataset
 from alexvgg.data.store import open_store
 from alexvgg.recipes import GEOMETRIES
 from alexvgg.results.report.curves import epochs, happenings, throughput
+from alexvgg.results.report.evaluations import beside_the_tables
 from alexvgg.results.report.graph import graph
 from alexvgg.results.report.jitter import errors_by_scale
 from alexvgg.results.report.page import Material, leaves, page
@@ -73,18 +74,32 @@ def test_one_file_with_everything_in_it(material: Material, three_runs: Trained)
     assert "@import" not in style
     titles = re.findall("<h2>(.*?)</h2>", text)
     assert titles == [
-        "Results", "Scale jitter", "Training", "Answers", "First-layer filters", "Throughput", "Scaling", "Lineage",
-        "Provenance",
+        "Results", "Beside the tables", "Scale jitter", "Training", "Answers", "First-layer filters", "Throughput",
+        "Scaling", "Lineage", "Provenance",
     ]  # fmt: skip
     assert "Not comparable with the papers’ numbers" in text
     assert "1970-01-01 00:00 UTC" in text
     assert "a digit fills its picture" in text, "why a large Q is bad here"
     for name in three_runs.names:
         assert text.count(name) > 5
-    assert text.count('<figure class="table"') == 6
-    assert WRONG < text.count("<figure class=") - 6 <= SHOWN, "a net of one epoch may not be right about enough classes"
+    assert text.count('<figure class="table"') == 7
+    assert WRONG < text.count("<figure class=") - 7 <= SHOWN, "a net of one epoch may not be right about enough classes"
     assert len(text) < 1_000_000
     assert page(material, 0.0) == text
+
+
+def test_what_no_table_asks_for_is_shown_too(material: Material) -> None:
+    known = [r for r in material.runs if r.spec is not None]
+    members = [{"run": r.name, "weights": r.weights, "test_scales": [256]} for r in known[:2]]
+    fused = {"name": "fusion-1", "method": "dense", "members": members, "images": 360, "top1_error": 12.5,
+             "top5_error": 0.25, "time": 1.0}  # fmt: skip
+    strange = fused | {"members": [*members, {"run": "gone", "weights": "0", "test_scales": [256]}]}
+    shown = beside_the_tables(known, [fused, strange])
+    names = " + ".join(f"{m['run']} at 256" for m in members)
+    assert f'<td class="place">{names}</td><td class="place">dense</td><td class="number">12.5</td>' in shown
+    assert "gone" not in shown
+    assert f"{known[0].name} at 256</td>" not in shown.replace(names, ""), "that is in Table 3"
+    assert beside_the_tables([], []) == ""
 
 
 def test_names_from_outside_are_escaped(material: Material) -> None:
@@ -241,7 +256,7 @@ def test_the_command_writes_the_file_and_logs_it(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     refused = CliRunner().invoke(main, ["mlflow", "sync", "--url", "http://127.0.0.1:1", "--profile", "x"])
     assert refused.exit_code == 2
-    assert "no MLflow server answers at http://127.0.0.1:1" in refused.stderr
+    assert "no MLflow can be used at http://127.0.0.1:1" in refused.stderr
     refused = CliRunner().invoke(main, ["compare", "vgg_b", "--profile", "x"])
     assert refused.exit_code == 2
     assert "comparing needs two runs" in refused.stderr
