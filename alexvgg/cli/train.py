@@ -128,7 +128,9 @@ def _about(spec: RunSpec, geometry: str) -> str:
 
     m, t = spec.model, spec.train
     net = architecture(m.name, num_classes=m.num_classes, width=m.width, crop=m.crop)
-    length = f"{t.epochs} epochs" + (f" or {t.max_steps:,} steps" if t.max_steps is not None else "")
+    length = f"{t.epochs} epoch{'s' if t.epochs > 1 else ''}" + (
+        f" or {t.max_steps:,} steps" if t.max_steps is not None else ""
+    )
     return (
         f"{spec.name}: {net.params:,} parameters, crop {m.crop} ({geometry} geometry), {length} in batches of "
         f"{t.global_batch}, learning rate {t.lr:g}, seed {t.seed}"

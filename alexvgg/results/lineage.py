@@ -80,7 +80,7 @@ def single_scale(run: RunRecord) -> dict[str, Any] | None:
 def errors(run: RunRecord) -> str:
     """The errors of the run's own evaluation at its single scale, or its state."""
     row = single_scale(run)
-    return run.state if row is None else f"top-1 {row['top1_error']:.1f} %, top-5 {row['top5_error']:.1f} %"
+    return run.state if row is None else f"top-1 error {row['top1_error']:.1f} %, top-5 {row['top5_error']:.1f} %"
 
 
 def to_json(run: RunRecord, runs: Sequence[RunRecord], origins: Mapping[str, Sequence[Mapping[str, Any]]]) -> Any:

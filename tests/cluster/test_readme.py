@@ -132,6 +132,7 @@ def use(reader: Reader, places: dict[str, str]) -> None:
     assert f"{e}-d1 had ended already" in types("alexvgg stop")
     assert f"all of {e} is finished" in types("alexvgg resume vgg_e-s256", code=2)
     assert f"`{e}`" in types("alexvgg table table4 --format markdown")
+    assert r"\begin{tabular}" in types("alexvgg table ablations --format latex")
     assert "model.name" in types("alexvgg compare RUN RUN")
     assert a in types("alexvgg lineage RUN")
     assert "2 runs" in types("alexvgg report -o report.html")

@@ -203,7 +203,7 @@ def test_swift_checks_signatures(swift: str, s3: Callable[[str], str]) -> None:
 
 @pytest.mark.parametrize("url", ["https://x/y", "pipe:ls", "s3://", "file://host/x", "folder"])
 def test_other_urls_are_refused(url: str) -> None:
-    with pytest.raises(InputError, match="isn.t a storage URL"):
+    with pytest.raises(InputError, match="isn't a storage URL"):
         open_store(url)
 
 

@@ -9,6 +9,8 @@ from alexvgg.runs import RunRecord
 
 WIDE, HIGH, GAP, BELOW = 206, 62, 70, 18  # of a box, to the next column, to the next row; pixels
 
+LONG = 25  # characters of a name that fit into a box
+
 
 def graph(runs: Sequence[RunRecord], origins: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """Boxes for runs, parents first, with how many layers each arrow carried over."""
@@ -65,9 +67,10 @@ def _arrow(start: tuple[int, int], end: tuple[int, int], label: str) -> str:
 
 def _box(run: RunRecord, place: tuple[int, int]) -> str:
     x, y = place[0] * (WIDE + GAP), place[1] * (HIGH + BELOW)
+    squeezed = f' textLength="{WIDE - 24}" lengthAdjust="spacingAndGlyphs"' if len(run.name) > LONG else ""
     return (
         f'<g class="box {run.state}" transform="translate({x} {y})"><rect width="{WIDE}" height="{HIGH}" rx="8"/>'
-        f'<text class="name" x="12" y="21">{escape(run.name)}</text>'
+        f'<text class="name" x="12" y="21"{squeezed}>{escape(run.name)}</text>'
         f'<text class="tick" x="12" y="37">{escape(first_weights(run))}</text>'
         f'<text class="tick" x="12" y="52">{escape(errors(run))}</text></g>'
     )

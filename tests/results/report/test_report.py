@@ -88,6 +88,13 @@ def test_one_file_with_everything_in_it(material: Material, three_runs: Trained)
     assert page(material, 0.0) == text
 
 
+def test_a_run_that_failed_says_why(material: Material) -> None:
+    failed = replace(material.runs[0], name="vgg_a-s256-0", state="failed", weights=None, error="diverged <at> step 6")
+    text = page(replace(material, runs=[*material.runs, failed]), 0.0)
+    assert "<p class=warning><b>vgg_a-s256-0</b> failed: diverged &lt;at&gt; step 6</p>" in text
+    assert "</b> failed: " not in page(material, 0.0)
+
+
 def test_what_no_table_asks_for_is_shown_too(material: Material) -> None:
     known = [r for r in material.runs if r.spec is not None]
     members = [{"run": r.name, "weights": r.weights, "test_scales": [256]} for r in known[:2]]
