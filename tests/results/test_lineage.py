@@ -89,7 +89,7 @@ def test_errors_are_of_a_nets_own_test_at_its_single_scale() -> None:
         document([one], "dense", 7.0) | {"images": 0},
     ]  # fmt: skip
     assert errors(replace(A, evaluation=others)) == "finished"
-    assert errors(replace(A, evaluation=[*others, document([one], "dense", 4.0)])) == "top-1 4.0 %, top-5 1.0 %"
+    assert errors(replace(A, evaluation=[*others, document([one], "dense", 4.0)])) == "top-1 error 4.0 %, top-5 1.0 %"
 
 
 def test_what_was_copied_in_words() -> None:
