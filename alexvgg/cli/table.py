@@ -7,15 +7,8 @@ import click
 from alexvgg.cli.commands import given, terminal_width
 from alexvgg.cli.place import flags_of, need, open_place, place_options
 
-NAMES = (
-    "table3",
-    "table4",
-    "table5",
-    "table6",
-    "table7",
-    "alexnet",
-    "ablations",
-)  # of results.paper, which takes long to import
+# Of results.paper, which takes long to import.
+NAMES = ("table3", "table4", "table5", "table6", "table7", "alexnet", "ablations")
 FORMAT_NAMES = ("text", "markdown", "csv", "html", "latex", "json")
 
 
