@@ -201,11 +201,14 @@ def test_what_a_run_leaves_behind(digits: Dataset, execution: Execution) -> None
     assert (record.state, record.spec) == ("finished", spec)
     assert [e["step"] for e in events] == [5]
     final = record.journal[-1]["metrics"]
-    assert final == {}, "Q=224 is in no table"
+    assert set(final) == {"eval/dense-q224/top1_error", "eval/dense-q224/top5_error"}, "Q=224 is in no table"
     weights = hashlib.sha256(store.get(f"runs/{spec.name}/final/model.safetensors")).hexdigest()
     (row,) = record.evaluation
     assert row["members"] == [{"run": spec.name, "weights": weights, "test_scales": [224]}]
     assert (row["method"], row["images"], record.weights) == ("dense", 360, weights)
+    assert [final[f"eval/dense-q224/{error}"] for error in ("top1_error", "top5_error")] == [
+        row["top1_error"], row["top5_error"],
+    ]  # fmt: skip
     before = store.get(f"runs/{spec.name}/journal.jsonl")
     run.train(spec, execution, ALONE)
     assert store.get(f"runs/{spec.name}/journal.jsonl") == before, "a finished run was started again"
