@@ -12,6 +12,7 @@ from alexvgg.recipes import RECIPES, Geometry, scale_name
 from alexvgg.results.paper import TABLES, PaperNet, PaperRow, asked, tested
 from alexvgg.runs import RunRecord
 
+NOT_COMPARABLE = "This shows that the pipeline works end to end, not how accurate the nets are."
 ILSVRC = (PAPER_DATASET, 1000, 1_281_167, 50_000)  # name, classes, training and validation images
 
 
@@ -197,5 +198,5 @@ def comparability(dataset: Dataset, geometry: Geometry) -> str:
         return "Data: ILSVRC-2012, the paper's geometry: comparable."
     return (
         f"Data: {dataset.name}, {geometry.name} geometry. Not comparable with the paper's numbers, because "
-        f"{'; '.join(reasons)}. This shows that the pipeline works end to end, not how accurate the nets are."
+        f"{'; '.join(reasons)}. {NOT_COMPARABLE}"
     )

@@ -21,7 +21,7 @@ from alexvgg.results.report.jitter import by_model
 from alexvgg.results.report.pictures import filters, predictions
 from alexvgg.results.report.provenance import provenance
 from alexvgg.results.report.scaling import scaling
-from alexvgg.results.table import fill, why_not_comparable
+from alexvgg.results.table import NOT_COMPARABLE, fill, why_not_comparable
 from alexvgg.runs import RunRecord
 from alexvgg.tracking.describing import read_provenance, read_transplant
 
@@ -120,8 +120,7 @@ def _about(m: Material, now: float) -> str:
     reasons = why_not_comparable(m.dataset, m.geometry)
     warning = (
         "<p class=warning><b>Not comparable with the papers’ numbers</b>, because "
-        f"{escape('; '.join(reasons))}. This shows that the pipeline works end to end, not how accurate the nets "
-        "are.</p>"
+        f"{escape('; '.join(reasons))}. {NOT_COMPARABLE}</p>"
         if reasons
         else ""
     )
