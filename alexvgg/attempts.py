@@ -24,6 +24,7 @@ from typing import Any, Literal, TypeVar
 from alexvgg.data.documents import encode, read_document
 from alexvgg.data.store import MissingKeyError, Store
 from alexvgg.engine.wishes import Wishes
+from alexvgg.keys import CHECKPOINTS
 from alexvgg.process import lives_here
 
 BEAT_SECONDS = 5.0
@@ -257,6 +258,6 @@ def failure(records: Sequence[Record]) -> str | None:
 
 def newest_step(storage: Store, folder: str) -> int:
     """The step of a run's newest checkpoint; 0 if there is none."""
-    prefix = f"{folder}checkpoints/"
+    prefix = folder + CHECKPOINTS
     commits = (k for k in storage.list(prefix) if k.endswith("/commit.json"))
     return max((int(k.removeprefix(prefix).split("/")[0]) for k in commits), default=0)

@@ -17,6 +17,7 @@ from alexvgg.engine import checkpoint
 from alexvgg.engine.world import World
 from alexvgg.errors import InputError
 from alexvgg.evaluation.scoring import Member, Row, record, score
+from alexvgg.keys import final_weights_key
 from alexvgg.models import Net, build
 from alexvgg.request import Request, check_once
 from alexvgg.results.paper import cells
@@ -76,7 +77,7 @@ def load_net(storage: Store, run: Finished, device: torch.device) -> Net:
     """The net with the run's final weights. Raises DamagedError if their bytes changed."""
     m = run.spec.model
     net = build(m.name, num_classes=m.num_classes, width=m.width, crop=m.crop)
-    data = checkpoint.verified(storage, f"runs/{run.name}/final/model.safetensors", run.weights)
+    data = checkpoint.verified(storage, final_weights_key(run.name), run.weights)
     net.load_state_dict(safetensors.torch.load(data))
     layout = torch.channels_last if device.type == "cuda" else torch.preserve_format
     return net.to(device).to(memory_format=layout).eval()

@@ -7,6 +7,7 @@ from alexvgg.data.store import Store
 from alexvgg.engine.checkpoint import verified
 from alexvgg.errors import InputError
 from alexvgg.init import ALEXNET_BIASED, TRANSPLANTED, LayerOrigin, initialise, transplant
+from alexvgg.keys import final_weights_key
 from alexvgg.models import Net, build
 from alexvgg.recipes import RECIPES
 from alexvgg.runs import check_parent, read_run
@@ -31,7 +32,7 @@ def first_weights(spec: RunSpec, storage: Store) -> tuple[Net, list[LayerOrigin]
             "the same --set, which holds for parents, too; or start from another run: --parent."
         )
     check_parent(parent, spec.name)
-    weights = verified(storage, f"runs/{parent.name}/final/model.safetensors", parent.weights)
+    weights = verified(storage, final_weights_key(parent.name), parent.weights)
     layers = None if spec.parent.how == "copy" else TRANSPLANTED
     state, origins = transplant(safetensors.torch.load(weights), net.state_dict(), layers=layers)
     net.load_state_dict(state)

@@ -17,6 +17,7 @@ from typing import Literal, cast
 
 from alexvgg.data.documents import encode, read_document
 from alexvgg.data.store import MissingKeyError, Store
+from alexvgg.keys import driver_folder
 
 BEAT_SECONDS = 3.0
 DEAD_SECONDS = 15.0
@@ -37,26 +38,88 @@ class Holder:
     time: float = field(default_factory=time.time)
 
 
-def fences(storage: Store, campaign: str) -> list[int]:
-    """The numbers taken so far, ascending."""
-    prefix = _folder(campaign)
+class Turn:
+    """Driver number `fence` of a campaign, as those see it that take its place, or only look."""
+
+    def __init__(self, storage: Store, campaign: str, fence: int) -> None:
+        self.storage, self.campaign, self.fence = storage, campaign, fence
+        self._key = f"{driver_folder(campaign)}{fence}"
+
+    def take(self, holder: Holder) -> bool:
+        """Whether it is the holder's now."""
+        return self.storage.put_new(f"{self._key}.json", encode(asdict(holder)))
+
+    def holder(self) -> Holder:
+        """Who took it. Raises InputError if what another version wrote can't be read."""
+        return read_document(self.storage, f"{self._key}.json", lambda holder: Holder(**holder))
+
+    def beat(self, count: int) -> None:
+        self.storage.put(f"{self._key}.beat", json.dumps({"count": count, "time": time.time()}).encode())
+
+    def last_beat(self) -> bytes | None:
+        try:
+            return self.storage.get(f"{self._key}.beat")
+        except MissingKeyError:
+            return None
+
+    def stopping(self) -> None:
+        """Say that its holder was asked to stop, and begins nothing any more."""
+        self.storage.put_new(f"{self._key}.stop.json", b"{}")
+
+    def end(self, outcome: DriverOutcome) -> None:
+        """Write down how it ended, unless that was done."""
+        self.storage.put_new(f"{self._key}.end.json", encode({"outcome": outcome, "time": time.time()}))
+
+    def has_ended(self) -> bool:
+        return self.storage.exists(f"{self._key}.end.json")
+
+    def outcome(self) -> DriverOutcome | None:
+        """How it ended; None if it hasn't, or couldn't say. Raises InputError if that can't be read."""
+        try:
+            return read_document(self.storage, f"{self._key}.end.json", lambda end: cast(DriverOutcome, end["outcome"]))
+        except MissingKeyError:
+            return None
+
+    def is_ending(self) -> bool:
+        """Whether its holder was asked to stop, or has said its last word."""
+        return self.storage.exists(f"{self._key}.stop.json") or self.has_ended()
+
+    def previous(self) -> "Turn":
+        return Turn(self.storage, self.campaign, self.fence - 1)
+
+    def next(self) -> "Turn":
+        return Turn(self.storage, self.campaign, self.fence + 1)
+
+    def is_over(self) -> bool:
+        """Whether another driver has the next one."""
+        return self.storage.exists(f"{self.next()._key}.json")
+
+
+def turns(storage: Store, campaign: str) -> list[Turn]:
+    """Those taken so far, the first one first."""
+    prefix = driver_folder(campaign)
     stems = (k.removeprefix(prefix).removesuffix(".json") for k in storage.list(prefix))
-    return sorted(int(stem) for stem in stems if stem.isdigit())
+    return [Turn(storage, campaign, fence) for fence in sorted(int(stem) for stem in stems if stem.isdigit())]
+
+
+def is_ending(storage: Store, campaign: str, job: str) -> bool:
+    """Whether that job is the newest driver, and was asked to stop or has said its last word."""
+    taken = turns(storage, campaign)
+    return bool(taken) and taken[-1].holder().job == job and taken[-1].is_ending()
 
 
 class Lease:
-    """A driver's right to act for a campaign. `fence` is its number."""
+    """A driver's right to act for a campaign, in its turn."""
 
-    def __init__(self, storage: Store, campaign: str, fence: int, clock: Clock = time.monotonic) -> None:
-        self.campaign, self.fence = campaign, fence
-        self._storage, self._clock = storage, clock
+    def __init__(self, turn: Turn, clock: Clock = time.monotonic) -> None:
+        self.turn, self._clock = turn, clock
         self._beats, self._beaten = 0, clock()
 
     def check(self) -> None:
         """Raises LeaseLostError if another driver has taken over."""
-        if self._storage.exists(f"{_folder(self.campaign)}{self.fence + 1}.json"):
+        if self.turn.is_over():
             raise LeaseLostError(
-                f"another driver has taken over {self.campaign}; this one ends, what it started goes on"
+                f"another driver has taken over {self.turn.campaign}; this one ends, what it started goes on"
             )
 
     def keep(self) -> None:
@@ -64,17 +127,12 @@ class Lease:
         if self._clock() - self._beaten >= BEAT_SECONDS:
             self.check()
             self._beats, self._beaten = self._beats + 1, self._clock()
-            beat = json.dumps({"count": self._beats, "time": time.time()})
-            self._storage.put(f"{_folder(self.campaign)}{self.fence}.beat", beat.encode())
+            self.turn.beat(self._beats)
 
     def stopping(self) -> None:
         """Say that this driver was asked to stop, and begins nothing any more."""
         self.check()
-        self._storage.put_new(f"{_folder(self.campaign)}{self.fence}.stop.json", b"{}")
-
-    def end(self, outcome: DriverOutcome) -> None:
-        document = encode({"outcome": outcome, "time": time.time()})
-        self._storage.put_new(f"{_folder(self.campaign)}{self.fence}.end.json", document)
+        self.turn.stopping()
 
 
 class Newcomer:
@@ -90,60 +148,16 @@ class Newcomer:
 
     def take(self) -> Lease | None:
         """The lease, or None while another driver holds it."""
-        highest = max(fences(self._storage, self._campaign), default=0)
-        if highest and not self._is_free(highest):
+        taken = turns(self._storage, self._campaign)
+        if taken and not self._is_free(taken[-1]):
             return None
-        holder = encode(asdict(Holder(self._job)))
-        if not self._storage.put_new(f"{_folder(self._campaign)}{highest + 1}.json", holder):
-            return None
-        return Lease(self._storage, self._campaign, highest + 1, self._clock)
+        mine = taken[-1].next() if taken else Turn(self._storage, self._campaign, 1)
+        return Lease(mine, self._clock) if mine.take(Holder(self._job)) else None
 
-    def _is_free(self, fence: int) -> bool:
-        if self._storage.exists(f"{_folder(self._campaign)}{fence}.end.json"):
+    def _is_free(self, turn: Turn) -> bool:
+        if turn.has_ended() or self._has_ended(turn.holder().job):
             return True
-        if self._has_ended(holder_of(self._storage, self._campaign, fence).job):
-            return True
-        now, seen = self._clock(), (fence, last_beat(self._storage, self._campaign, fence))
+        now, seen = self._clock(), (turn.fence, turn.last_beat())
         if seen != self._seen:
             self._seen, self._since = seen, now
         return now - self._since > DEAD_SECONDS
-
-
-def is_ending(storage: Store, campaign: str, job: str) -> bool:
-    """Whether that job is the newest driver, and was asked to stop or has said its last word."""
-    taken = fences(storage, campaign)
-    if not taken or holder_of(storage, campaign, taken[-1]).job != job:
-        return False
-    return is_stopping(storage, campaign, taken[-1])
-
-
-def is_stopping(storage: Store, campaign: str, fence: int) -> bool:
-    """Whether the driver of that number was asked to stop or has said its last word."""
-    driver = f"{_folder(campaign)}{fence}"
-    return storage.exists(f"{driver}.stop.json") or storage.exists(f"{driver}.end.json")
-
-
-def holder_of(storage: Store, campaign: str, fence: int) -> Holder:
-    """Who took a number. Raises InputError if what another version wrote can't be read."""
-    return read_document(storage, f"{_folder(campaign)}{fence}.json", lambda holder: Holder(**holder))
-
-
-def last_beat(storage: Store, campaign: str, fence: int) -> bytes | None:
-    """Of a driver; None if it hasn't beaten yet."""
-    try:
-        return storage.get(f"{_folder(campaign)}{fence}.beat")
-    except MissingKeyError:
-        return None
-
-
-def outcome_of(storage: Store, campaign: str, fence: int) -> DriverOutcome | None:
-    """How a driver ended; None if it hasn't, or couldn't say. Raises InputError if that can't be read."""
-    key = f"{_folder(campaign)}{fence}.end.json"
-    try:
-        return read_document(storage, key, lambda end: cast(DriverOutcome, end["outcome"]))
-    except MissingKeyError:
-        return None
-
-
-def _folder(campaign: str) -> str:
-    return f"campaigns/{campaign}/drivers/"

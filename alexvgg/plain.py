@@ -13,6 +13,7 @@ from alexvgg.data.store import Store, open_store
 from alexvgg.engine.wishes import Stopped, Wishes
 from alexvgg.engine.world import World
 from alexvgg.errors import InputError
+from alexvgg.keys import run_folder
 from alexvgg.process import lives_here, this_process
 from alexvgg.repeating import repeating
 from alexvgg.run import HOPELESS
@@ -71,7 +72,7 @@ def claiming(
 
     Every rank calls this; rank 0 claims, shows that it lives, and hears from the storage whether it is to stop.
     """
-    storage, folder = open_store(execution.storage_url), f"runs/{run}/"
+    storage, folder = open_store(execution.storage_url), run_folder(run)
     claimed: Attempt | None = None
 
     def claim() -> Attempt:

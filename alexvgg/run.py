@@ -47,6 +47,7 @@ from alexvgg.errors import InputError
 from alexvgg.evaluation.counts import Counts
 from alexvgg.evaluation.scoring import Member, Row, record, score
 from alexvgg.first_weights import better_start, first_weights
+from alexvgg.keys import checkpoint_folder, final_record_key, final_weights_key
 from alexvgg.results.paper import cells, own_method
 from alexvgg.runs import is_finished
 from alexvgg.tracking.recording import Recording
@@ -127,7 +128,7 @@ class _Run:
         live: Progress,
     ) -> None:  # fmt: skip
         self.spec, self.execution, self.world, self.storage, self.dataset = spec, execution, world, storage, dataset
-        self.folder, self.checkpoints = f"runs/{spec.name}/", f"runs/{spec.name}/checkpoints/"
+        self.checkpoints = checkpoint_folder(spec.name)
         check_workers(world.size, global_batch=spec.train.global_batch)
         self.rows = most_rows(spec.train.global_batch, world.size)
         self.net, self.origins = first_weights(spec, storage)
@@ -312,12 +313,12 @@ class _Run:
         self.check()
         step = self.trainer.step
         self.recording.final(step, cells({self.spec.name: self.spec.recipe}, evaluation), sha256)
-        model = self.folder + "final/model.safetensors"
+        model = final_weights_key(self.spec.name)
         if not self.storage.put_new(model, weights):  # an attempt before left it, or the next one was faster
             self.check()
             self.storage.put(model, weights)
         final = {"run": self.spec.name, "step": step, "sha256": sha256, "undecodable": undecodable}
-        self.storage.put(self.folder + "final/record.json", encode(final))
+        self.storage.put(final_record_key(self.spec.name), encode(final))
 
     def close(self, status: str | None) -> None:
         """Let what is on its way arrive, and end the MLflow run, or leave it to another attempt."""

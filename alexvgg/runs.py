@@ -13,6 +13,18 @@ from alexvgg.data.documents import read_document
 from alexvgg.data.store import Store
 from alexvgg.engine.chance import STUCK_STEPS, is_chance
 from alexvgg.errors import InputError, resolve
+from alexvgg.keys import (
+    EVAL,
+    FINAL_RECORD,
+    FUSIONS,
+    JOURNAL,
+    RUNS,
+    SPEC,
+    final_record_key,
+    plan_key,
+    run_folder,
+    spec_key,
+)
 from alexvgg.tracking.journal import read_journal
 
 log = logging.getLogger(__name__)
@@ -67,17 +79,17 @@ def read_run(storage: Store, name: str, present: Iterable[str] | None = None) ->
 
     Raises InputError, naming the document, if one can't be read: it is damaged, or a newer version wrote it.
     """
-    folder = f"runs/{name}/"
+    folder = run_folder(name)
     files = {key.removeprefix(folder) for key in (present or storage.list(folder)) if key.startswith(folder)}
 
     def document(file: str, part: Callable[[Any], T]) -> T | None:
         return read_document(storage, folder + file, part) if file in files else None
 
-    weights: str | None = document("final/record.json", lambda record: record["sha256"])
+    weights: str | None = document(FINAL_RECORD, lambda record: record["sha256"])
     rows = [
         document(f, lambda row: row if is_row(row) and row["members"][0]["weights"] == weights else None)
         for f in sorted(files)
-        if f.startswith("eval/") and f.endswith(".json")
+        if f.startswith(EVAL) and f.endswith(".json")
     ]
     tried = attempts.history(storage, folder, [folder + file for file in files])
     failure = attempts.failure(tried)
@@ -86,13 +98,13 @@ def read_run(storage: Store, name: str, present: Iterable[str] | None = None) ->
         state = "finished"
     elif failure is not None:
         state = "failed"
-    elif "journal.jsonl" in files:
+    elif JOURNAL in files:
         state = "started"
     return RunRecord(
         name=name,
         state=state,
-        spec=document("spec.json", lambda spec: from_dict(RunSpec, spec)),
-        journal=read_journal(storage, folder + "journal.jsonl") if "journal.jsonl" in files else [],
+        spec=document(SPEC, lambda spec: from_dict(RunSpec, spec)),
+        journal=read_journal(storage, folder + JOURNAL) if JOURNAL in files else [],
         evaluation=[row for row in rows if row is not None],
         error=failure,
         weights=weights,
@@ -117,28 +129,28 @@ def is_row(document: Any) -> bool:
 
 def read_spec(storage: Store, name: str) -> RunSpec:
     """What a run is. Raises MissingKeyError if nobody has begun it, and InputError if it can't be read."""
-    return read_document(storage, f"runs/{name}/spec.json", lambda spec: from_dict(RunSpec, spec))
+    return read_document(storage, spec_key(name), lambda spec: from_dict(RunSpec, spec))
 
 
 def is_finished(storage: Store, run: str) -> bool:
     """Whether the run has its final weights and evaluation."""
-    return storage.exists(f"runs/{run}/final/record.json")
+    return storage.exists(final_record_key(run))
 
 
 def run_names(storage: Store) -> list[str]:
     """Of every run under the storage URL, sorted."""
-    return names_in(storage.list("runs/"))
+    return names_in(storage.list(RUNS))
 
 
 def names_in(keys: Iterable[str]) -> list[str]:
     """Of every run that some of the keys belong to, by its spec or a claim: not of what someone else put there."""
     parts = (key.split("/") for key in keys)
-    return sorted({p[1] for p in parts if p[2:] == ["spec.json"] or (p[2:3] == ["attempts"] and len(p) == 4)})
+    return sorted({p[1] for p in parts if p[2:] == [SPEC] or (p[2:3] == ["attempts"] and len(p) == 4)})
 
 
 def keys_by_run(storage: Store) -> dict[str, list[str]]:
     """Every run under the storage URL, by name, with all of its keys: one listing."""
-    keys = storage.list("runs/")
+    keys = storage.list(RUNS)
     found: dict[str, list[str]] = {name: [] for name in names_in(keys)}
     for key in keys:
         if (files := found.get(key.split("/")[1])) is not None:
@@ -167,10 +179,10 @@ def plain_run(storage: Store, name: str) -> PlainRun | None:
     names = [n for n in run_names(storage) if n.startswith(name)]
     found = []
     for run in [name] if name in names else names:
-        records = attempts.history(storage, folder := f"runs/{run}/")
+        records = attempts.history(storage, folder := run_folder(run))
         if not records or records[-1].claim.process is None:
             return None
-        planned = storage.exists(f"campaigns/{run}/plan.json")
+        planned = storage.exists(plan_key(run))
         found.append(PlainRun(run, Attempt(storage, folder, records[-1].number), records[-1], planned))
     if len(found) > 1:
         resolve(name, [run.name for run in found])  # which says that several may be meant
@@ -197,7 +209,8 @@ def list_fusions(storage: Store) -> list[dict[str, Any]]:
 
     def read(key: str) -> dict[str, Any] | None:
         def row(document: dict[str, Any]) -> dict[str, Any] | None:
-            return document | {"time": float(document["time"]), "name": key[8:-5]} if is_row(document) else None
+            name = key.removeprefix(FUSIONS).removesuffix(".json")
+            return document | {"time": float(document["time"]), "name": name} if is_row(document) else None
 
         try:
             return read_document(storage, key, row)
@@ -205,7 +218,7 @@ def list_fusions(storage: Store) -> list[dict[str, Any]]:
             log.warning("%s is left out", error)
             return None
 
-    documents = [read(key) for key in storage.list("fusions/") if key.endswith(".json")]
+    documents = [read(key) for key in storage.list(FUSIONS) if key.endswith(".json")]
     return sorted((d for d in documents if d is not None), key=lambda d: d["time"])
 
 

@@ -18,7 +18,7 @@ from alexvgg.campaign.driver import Driver
 from alexvgg.campaign.plan import Campaign
 from alexvgg.data.store import Store, open_store
 from alexvgg.exits import Exit
-from alexvgg.lease import Lease, LeaseLostError, Newcomer, outcome_of
+from alexvgg.lease import Lease, LeaseLostError, Newcomer
 from jobs.ray_jobs import RayJobs
 
 TICK_SECONDS = 1.0
@@ -59,13 +59,13 @@ def drive(storage: Store, campaign: Campaign, jobs: RayJobs, lease: Lease, stop:
     _say(f"{driver.summary()}, {time.monotonic() - began:.0f} s")
     states = set(driver.states.values())
     if states == {"finished"}:
-        lease.end("finished")
+        lease.turn.end("finished")
         return Exit.DONE
-    lease.end("stopped" if asked or "stopped" in states else "failed")
+    lease.turn.end("stopped" if asked or "stopped" in states else "failed")
     return Exit.TERMINATED if asked or "stopped" in states else Exit.FAILED
 
 
-def stand_by(storage: Store, newcomer: Newcomer, campaign: str, stop: threading.Event) -> Lease | None:
+def stand_by(newcomer: Newcomer, campaign: str, stop: threading.Event) -> Lease | None:
     """The lease, once it is free; None if this driver was stopped meanwhile, or the one that it waited for."""
     lease, waited, patience = None, False, _Patience()
     while lease is None:
@@ -76,8 +76,8 @@ def stand_by(storage: Store, newcomer: Newcomer, campaign: str, stop: threading.
                 waited = True
         if lease is None and stop.wait(TICK_SECONDS):
             return None
-    if waited and outcome_of(storage, campaign, lease.fence - 1) == "stopped":
-        lease.end("stopped")
+    if waited and lease.turn.previous().outcome() == "stopped":
+        lease.turn.end("stopped")
         return None
     return lease
 
@@ -94,7 +94,7 @@ def main() -> None:
     campaign = Campaign.load(storage, name)
     jobs = RayJobs(storage_url, campaign.execution)
     newcomer = Newcomer(storage, name, job, jobs.has_ended)
-    lease = stand_by(storage, newcomer, name, stop)
+    lease = stand_by(newcomer, name, stop)
     sys.exit(Exit.TERMINATED if lease is None else drive(storage, campaign, jobs, lease, stop))
 
 

@@ -14,6 +14,7 @@ from alexvgg.config import Execution, from_dict, to_dict
 from alexvgg.data.documents import read_document
 from alexvgg.data.store import open_store
 from alexvgg.engine.wishes import Stopped
+from alexvgg.keys import evaluation_folder, request_key
 from alexvgg.request import Request
 from jobs.attempt import carry_out
 from jobs.workers import run_workers
@@ -35,11 +36,11 @@ def main() -> None:
     storage = open_store(storage_url)
 
     def run(execution: Execution) -> None:
-        request = read_document(storage, f"evaluations/{name}/request.json", lambda r: from_dict(Request, r))
+        request = read_document(storage, request_key(name), lambda r: from_dict(Request, r))
         config = {"request": to_dict(request), "execution": to_dict(execution), "attempt": int(number)}
         run_workers(worker, config, execution)
 
-    sys.exit(carry_out(Attempt(storage, f"evaluations/{name}/", int(number)), run, on_stop=_stop))
+    sys.exit(carry_out(Attempt(storage, evaluation_folder(name), int(number)), run, on_stop=_stop))
 
 
 if __name__ == "__main__":

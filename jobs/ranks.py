@@ -20,6 +20,7 @@ from alexvgg.engine.wishes import Stopped, Wishes
 from alexvgg.engine.world import World
 from alexvgg.errors import InputError
 from alexvgg.evaluate import describe, evaluate
+from alexvgg.keys import evaluation_folder, run_folder
 from alexvgg.repeating import repeating
 from alexvgg.request import Request
 from alexvgg.run import HOPELESS, epoch_line, train
@@ -32,7 +33,7 @@ HEAD_START = 120.0
 
 def train_rank(spec: RunSpec, execution: Execution, number: int) -> None:
     """This rank's part of attempt `number` at a run."""
-    attempt = _attempt(execution, f"runs/{spec.name}/", number)
+    attempt = _attempt(execution, run_folder(spec.name), number)
     if attempt.signs()[1]:  # another rank ended it before Ray restarted the group
         return
     with _failing(attempt), _world(execution) as world:
@@ -52,7 +53,7 @@ def train_rank(spec: RunSpec, execution: Execution, number: int) -> None:
 
 def evaluate_rank(request: Request, execution: Execution, number: int) -> None:
     """This rank's part of attempt `number` at an evaluation."""
-    attempt = _attempt(execution, f"evaluations/{request.name}/", number)
+    attempt = _attempt(execution, evaluation_folder(request.name), number)
     if attempt.signs()[1]:  # as above
         return
     with _failing(attempt), _world(execution) as world:

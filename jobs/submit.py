@@ -16,7 +16,7 @@ from alexvgg.campaign.plan import Campaign, Evaluation
 from alexvgg.config import Execution, to_dict
 from alexvgg.data.store import Store, open_store
 from alexvgg.errors import InputError
-from alexvgg.lease import fences, is_ending
+from alexvgg.lease import is_ending, turns
 from alexvgg.request import Request
 from alexvgg.tracking.provenance import look_at_code, remember_code
 from jobs.client import ENDED, jobs_of, unused
@@ -55,7 +55,8 @@ def send(
         time.sleep(LOOK_SECONDS)
     noted = remember_code(storage, look_at_code())
     replace(campaign, execution=replace(campaign.execution, submitted=noted)).save(storage)
-    number = 1 + max([*_numbers(campaign.name, drivers), *fences(storage, campaign.name)], default=0)
+    held = [turn.fence for turn in turns(storage, campaign.name)]
+    number = 1 + max([*_numbers(campaign.name, drivers), *held], default=0)
     # Only other storages' jobs are evaded: of two submissions at the same moment one has to be refused.
     job_id = unused(
         f"{campaign.name}-d{number}", [j for j in jobs_of(jobs) if j.metadata.get("storage") != storage.url]

@@ -12,6 +12,7 @@ from typing import Any
 from alexvgg.attempts import Attempt
 from alexvgg.config import Execution, RunSpec, from_dict, to_dict
 from alexvgg.data.store import open_store
+from alexvgg.keys import run_folder
 from alexvgg.runs import read_spec
 from jobs.attempt import carry_out
 from jobs.workers import run_workers
@@ -33,7 +34,7 @@ def main() -> None:
         config = {"spec": to_dict(spec), "execution": to_dict(execution), "attempt": int(number)}
         run_workers(worker, config, execution)
 
-    sys.exit(carry_out(Attempt(storage, f"runs/{run}/", int(number)), fit))
+    sys.exit(carry_out(Attempt(storage, run_folder(run), int(number)), fit))
 
 
 if __name__ == "__main__":

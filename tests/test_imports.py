@@ -12,7 +12,9 @@ ROOT = Path(__file__).parents[1]
 FILES = sorted(p for top in ("alexvgg", "jobs", "cluster") for p in (ROOT / top).rglob("*.py"))
 
 # Who may import what, of our own modules. A module may also import from its own package.
-BASE = {"alexvgg.exits", "alexvgg.errors", "alexvgg.columns", "alexvgg.repeating", "alexvgg.process"}
+BASE = {
+    "alexvgg.exits", "alexvgg.errors", "alexvgg.columns", "alexvgg.keys", "alexvgg.repeating", "alexvgg.process",
+}  # fmt: skip
 STORAGE = {"alexvgg.data.store", "alexvgg.data.documents"}
 CONFIG = BASE | {"alexvgg.architectures", "alexvgg.config", "alexvgg.recipes", "alexvgg.batch"}
 PARTS = {
@@ -27,6 +29,7 @@ ALLOWED = {
     "alexvgg.exits": set(),
     "alexvgg.errors": {"alexvgg.exits"},
     "alexvgg.columns": set(),
+    "alexvgg.keys": set(),
     "alexvgg.repeating": set(),
     "alexvgg.process": set(),
     "alexvgg.architectures": BASE,

@@ -12,10 +12,8 @@ from alexvgg.lease import (
     Lease,
     LeaseLostError,
     Newcomer,
-    fences,
     is_ending,
-    last_beat,
-    outcome_of,
+    turns,
 )
 
 
@@ -42,7 +40,7 @@ def test_a_holder_that_beats_is_waited_for() -> None:
         world.now += BEAT_SECONDS
         held.keep()
         assert other.take() is None
-    assert fences(world.store, "c") == [1]  # type: ignore[arg-type]
+    assert [turn.fence for turn in turns(world.store, "c")] == [1]  # type: ignore[arg-type]
 
 
 def test_a_silent_holder_loses_the_lease_and_notices() -> None:
@@ -54,7 +52,7 @@ def test_a_silent_holder_loses_the_lease_and_notices() -> None:
     world.now += 0.1
     taken = other.take()
     assert taken is not None
-    assert taken.fence == 2
+    assert taken.turn.fence == 2
     taken.check()
     for act in (held.check, held.keep, held.stopping):
         with pytest.raises(LeaseLostError, match="taken over c"):
@@ -66,15 +64,15 @@ def test_a_holder_that_has_ended_is_not_waited_for() -> None:
     world.lease("c-d1")
     world.ended.add("c-d1")
     second = world.lease("c-d2")
-    second.end("stopped")
-    second.end("failed")  # the first word counts
-    assert world.lease("c-d3").fence == 3
-    assert [outcome_of(world.store, "c", n) for n in (1, 2, 3)] == [None, "stopped", None]  # type: ignore[arg-type]
+    second.turn.end("stopped")
+    second.turn.end("failed")  # the first word counts
+    assert world.lease("c-d3").turn.fence == 3
+    assert [turn.outcome() for turn in turns(world.store, "c")] == [None, "stopped", None]  # type: ignore[arg-type]
 
 
 def test_of_two_newcomers_one_wins() -> None:
     world = World()
-    world.lease("c-d1").end("failed")
+    world.lease("c-d1").turn.end("failed")
     first, second = world.newcomer("c-d2"), world.newcomer("c-d3")
     assert first.take() is not None
     assert second.take() is None
@@ -82,7 +80,7 @@ def test_of_two_newcomers_one_wins() -> None:
 
 def test_of_two_that_saw_the_same_end_one_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
-    world.lease("c-d1").end("failed")
+    world.lease("c-d1").turn.end("failed")
     first, put_new = world.newcomer("c-d2"), world.store.put_new
 
     def overtaken(key: str, data: bytes) -> bool:
@@ -100,7 +98,7 @@ def test_a_holder_beats_now_and_then() -> None:
     for _ in range(12):
         world.now += BEAT_SECONDS / 3
         held.keep()
-    assert json.loads(last_beat(world.store, "c", 1) or b"")["count"] == 4  # type: ignore[arg-type]
+    assert json.loads(held.turn.last_beat() or b"")["count"] == 4
 
 
 def test_the_silence_of_one_holder_is_not_the_nexts() -> None:
@@ -120,11 +118,11 @@ def test_the_twelfth_driver_follows_the_eleventh() -> None:
     world = World()
     for number in range(1, 13):
         lease = world.lease(f"c-d{number}")
-        assert lease.fence == number
+        assert lease.turn.fence == number
         assert world.newcomer("other").take() is None
         world.ended.add(f"c-d{number}")
-    lease.end("finished")
-    assert fences(world.store, "c") == list(range(1, 13))  # type: ignore[arg-type]
+    lease.turn.end("finished")
+    assert [turn.fence for turn in turns(world.store, "c")] == list(range(1, 13))  # type: ignore[arg-type]
     assert is_ending(world.store, "c", "c-d12")  # type: ignore[arg-type]
     assert not is_ending(world.store, "another", "c-d12")  # type: ignore[arg-type]
 

@@ -172,7 +172,7 @@ class Driver:
         self._lease.check()
         number = len(watched.records) + 1
         execution = replace(self._campaign.execution, workers=workers)
-        claim = Claim(self._jobs.name(name, number), to_dict(execution), self._campaign.name, self._lease.fence)
+        claim = Claim(self._jobs.name(name, number), to_dict(execution), self._campaign.name, self._lease.turn.fence)
         attempt = Attempt(self._storage, watched.work.folder, number)
         watched.work.describe(self._storage)
         watched.began = self._clock()

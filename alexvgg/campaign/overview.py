@@ -13,13 +13,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from alexvgg import attempts, lease
+from alexvgg import attempts
 from alexvgg.attempts import Attempt, Record, is_fresh, seems_alive
 from alexvgg.campaign.dag import State, kept_back
 from alexvgg.campaign.plan import Campaign, Evaluation, Training, Work
 from alexvgg.config import STEPS_PER_POINT
 from alexvgg.data.store import Store
 from alexvgg.errors import InputError, resolve
+from alexvgg.keys import CAMPAIGNS, plan_key, spec_key
+from alexvgg.lease import turns
 from alexvgg.runs import RunRecord, keys_by_run, read_run, read_spec
 from alexvgg.tracking.live import read_live
 
@@ -119,12 +121,12 @@ class Overview:
 
 def overview(storage: Store, jobs: Jobs | None = None) -> Overview:
     """Look at the storage; `jobs` are those that the cluster knows, None if it wasn't asked."""
-    chosen = _named(storage.list("campaigns/"), "plan.json")
+    chosen = _campaigns(storage)
     with ThreadPoolExecutor(READERS) as pool:
         plans = list(pool.map(lambda name: _plan(storage, name), chosen))
         works = {w.node.name: w for plan in plans if isinstance(plan, Campaign) for w in plan.works}
         present = keys_by_run(storage)
-        loose = [run for run, keys in present.items() if run not in works and f"runs/{run}/spec.json" in keys]
+        loose = [run for run, keys in present.items() if run not in works and spec_key(run) in keys]
         names = [*works, *loose]
         views = dict(
             zip(names, pool.map(lambda n: _view(storage, n, works.get(n), jobs, present.get(n)), names), strict=True)
@@ -160,32 +162,31 @@ def _kind(work: Work | None) -> Literal["training", "evaluation"]:
     return "evaluation" if isinstance(work, Evaluation) else "training"
 
 
-def _named(keys: Iterable[str], file: str) -> list[str]:
-    """The names of the folders in which that file lies."""
-    parts = [key.split("/") for key in keys]
-    return sorted(p[1] for p in parts if len(p) == 3 and p[2] == file)
+def _campaigns(storage: Store) -> list[str]:
+    """The names of all that have a plan."""
+    keys = storage.list(CAMPAIGNS)
+    return sorted(name for key in keys if key == plan_key(name := key.removeprefix(CAMPAIGNS).partition("/")[0]))
 
 
 def _driver(storage: Store, campaign: str, jobs: Jobs | None) -> tuple[DriverView | None, float]:
     """The newest driver, and when it began."""
-    numbers = lease.fences(storage, campaign)
-    if not numbers:
+    taken = turns(storage, campaign)
+    if not taken:
         return None, math.inf  # it was sent just now
+    turn = taken[-1]
     try:
-        holder = lease.holder_of(storage, campaign, numbers[-1])
-        outcome = lease.outcome_of(storage, campaign, numbers[-1])
+        holder, outcome = turn.holder(), turn.outcome()
     except InputError:
-        return DriverView(f"d{numbers[-1]}", "unreadable"), math.inf
+        return DriverView(f"d{turn.fence}", "unreadable"), math.inf
     jobs = jobs or {}
     alive = jobs.get(holder.job)
     if alive is None:
-        alive = is_fresh(lease.last_beat(storage, campaign, numbers[-1]), holder.time)
+        alive = is_fresh(turn.last_beat(), holder.time)
     if outcome is not None or not alive:
         for job in (j for j in jobs if jobs[j] and re.fullmatch(rf"{re.escape(campaign)}-d\d+(-\d+)?", j)):
             return DriverView(job, "running"), holder.time  # sent, and about to take the lease
         return DriverView(holder.job, outcome or "gone"), holder.time
-    stopping = lease.is_stopping(storage, campaign, numbers[-1])
-    return DriverView(holder.job, "stopping" if stopping else "running"), holder.time
+    return DriverView(holder.job, "stopping" if turn.is_ending() else "running"), holder.time
 
 
 def _look(storage: Store, work: Work, jobs: Jobs | None, present: Iterable[str] | None) -> WorkView:
@@ -195,7 +196,7 @@ def _look(storage: Store, work: Work, jobs: Jobs | None, present: Iterable[str] 
     newest = records[-1] if records else None
     end = newest.end if newest is not None else None
     lives = newest is not None and _lives(Attempt(storage, work.folder, newest.number), newest, jobs)
-    progress = None if record is None else _progress(storage, record, work.folder)
+    progress = None if record is None else _progress(storage, record)
     return WorkView(
         name=work.node.name,
         kind=_kind(work),
@@ -234,14 +235,14 @@ def _phase(records: Sequence[Record], progress: Progress | None, *, lives: bool)
             return ended
 
 
-def _progress(storage: Store, record: RunRecord, folder: str) -> Progress | None:
+def _progress(storage: Store, record: RunRecord) -> Progress | None:
     """From the journal's newest epoch, and since then from what the run shows of itself.
 
     Loss and error stay until there are newer ones. A speed is the newest attempt's own: it has none before it trains.
     """
     if record.spec is None or not record.journal:
         return None
-    epoch, live, t = record.last_epoch, read_live(storage, folder), record.spec.train
+    epoch, live, t = record.last_epoch, read_live(storage, record.name), record.spec.train
     metrics = epoch["metrics"] if epoch is not None else {}
     step = max(e["step"] for e in record.journal)
     loss, speed = metrics.get("train/loss_epoch"), None

@@ -16,6 +16,7 @@ from alexvgg.campaign.dag import Node, Workers, among
 from alexvgg.config import Execution, RunSpec, from_dict, to_dict
 from alexvgg.data.documents import encode, read_document
 from alexvgg.data.store import Store
+from alexvgg.keys import evaluation_folder, plan_key, request_key, run_folder, spec_key
 from alexvgg.request import Request
 from alexvgg.runs import is_finished
 
@@ -33,7 +34,7 @@ class Training:
 
     @property
     def folder(self) -> str:
-        return f"runs/{self.spec.name}/"
+        return run_folder(self.spec.name)
 
     @property
     def about(self) -> str:
@@ -47,7 +48,7 @@ class Training:
 
     def describe(self, storage: Store) -> None:
         """Write down what the job that carries it out has to know."""
-        storage.put_new(f"{self.folder}spec.json", encode(to_dict(self.spec)))
+        storage.put_new(spec_key(self.spec.name), encode(to_dict(self.spec)))
 
     def is_done(self, storage: Store) -> bool:
         """Whether it was finished by whatever: a campaign or a plain process."""
@@ -66,7 +67,7 @@ class Evaluation:
 
     @property
     def folder(self) -> str:
-        return f"evaluations/{self.request.name}/"
+        return evaluation_folder(self.request.name)
 
     @property
     def about(self) -> str:
@@ -75,7 +76,7 @@ class Evaluation:
 
     def describe(self, storage: Store) -> None:
         """Write down what the job that carries it out has to know."""
-        storage.put_new(f"{self.folder}request.json", encode(to_dict(self.request)))
+        storage.put_new(request_key(self.request.name), encode(to_dict(self.request)))
 
     def is_done(self, storage: Store) -> bool:
         """Only its attempts know."""
@@ -109,7 +110,7 @@ class Campaign:
             for w in self.works
         ]
         document = {"works": works, "execution": to_dict(self.execution)}
-        storage.put(f"campaigns/{self.name}/plan.json", encode(document))
+        storage.put(plan_key(self.name), encode(document))
 
     @classmethod
     def load(cls, storage: Store, name: str) -> "Campaign":
@@ -124,7 +125,7 @@ class Campaign:
             )
             return cls(name, works, from_dict(Execution, document["execution"]))
 
-        return read_document(storage, f"campaigns/{name}/plan.json", made_of)
+        return read_document(storage, plan_key(name), made_of)
 
 
 def name_of(target: str, works: Sequence[Work]) -> str:

@@ -26,6 +26,7 @@ from alexvgg.data.store import MissingKeyError
 from alexvgg.errors import StoreError
 from alexvgg.evaluation.counts import Counts
 from alexvgg.evaluation.views import Method
+from alexvgg.keys import posteriors_key
 
 FORMAT = 1  # raised when a method's arithmetic changes, so that nobody mixes its old posteriors with new ones
 SUFFIX = ".safetensors"
@@ -60,7 +61,7 @@ class Scoring:
 
     @property
     def key(self) -> str:
-        return f"runs/{self.run}/eval/posteriors/{self.method}-q{self.q}{SUFFIX}"
+        return posteriors_key(self.run, f"{self.method}-q{self.q}")
 
     def part_key(self, part: range) -> str:
         return f"{self.key.removesuffix(SUFFIX)}/{part.start:08d}-{part.stop:08d}{SUFFIX}"

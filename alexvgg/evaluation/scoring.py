@@ -29,6 +29,7 @@ from alexvgg.engine.step import Normalisation
 from alexvgg.engine.world import World
 from alexvgg.evaluation.posteriors import Posteriors, Scoring, count, is_whole, merge, missing_parts, write
 from alexvgg.evaluation.views import Method, Scores, corner_places, crop_posteriors, grid_places, whole_posteriors
+from alexvgg.keys import fusion_key, row_key
 from alexvgg.models import Net
 from alexvgg.models.dense import Dense
 
@@ -74,8 +75,8 @@ class Row:
     def key(self) -> str:
         """Where its document lies."""
         if len(self.members) == 1:
-            return f"runs/{self.name}/eval/{self.method}-q{'-'.join(map(str, self.members[0].test_scales))}.json"
-        return f"fusions/{self.name}.json"
+            return row_key(self.name, f"{self.method}-q{'-'.join(map(str, self.members[0].test_scales))}")
+        return fusion_key(self.name)
 
     def scorings(self) -> list[list[Scoring]]:
         """Of each member, the passes whose posteriors are averaged."""

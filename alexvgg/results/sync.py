@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from alexvgg.attempts import DEAD_SECONDS, Attempt, beaten
 from alexvgg.data.store import Store
 from alexvgg.errors import InputError, ServiceError
+from alexvgg.keys import run_folder
 from alexvgg.results.lineage import parents_first
 from alexvgg.results.paper import cells
 from alexvgg.runs import RunRecord
@@ -118,13 +119,13 @@ def status_of(storage: Store, run: RunRecord, now: float) -> str:
 
 def last_sign(storage: Store, run: RunRecord) -> float:
     """When a run last showed that it lives: its journal comes only with checkpoints, points and beats come between."""
-    folder, times = f"runs/{run.name}/", [run.journal[-1]["time"]]
-    if (live := read_live(storage, folder)) is not None:
+    times = [run.journal[-1]["time"]]
+    if (live := read_live(storage, run.name)) is not None:
         times.append(live.time)
     if run.attempts:
         newest = run.attempts[-1]
         times.append(newest.claim.time)
-        times.append(beaten(Attempt(storage, folder, newest.number).last_beat()))
+        times.append(beaten(Attempt(storage, run_folder(run.name), newest.number).last_beat()))
     return float(max(times))
 
 

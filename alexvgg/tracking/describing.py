@@ -9,6 +9,7 @@ from alexvgg.config import PAPER_DATASET, RunSpec, to_dict
 from alexvgg.data.documents import read_document
 from alexvgg.data.store import Store
 from alexvgg.init import LayerOrigin, format_report
+from alexvgg.keys import final_weights_key, provenance_folder, transplant_key
 from alexvgg.tracking.remote import Description, FinalModel, UsedDataset
 
 SHOWN_PACKAGES = ("torch", "torchvision", "ray", "mlflow", "numpy")
@@ -47,13 +48,12 @@ def describe_fusion(document: Mapping[str, Any], name: str) -> Description:
 
 def final_model(storage: Store, spec: RunSpec, sha256: str) -> FinalModel:
     """The weights that a run ended with."""
-    url = f"{storage.url}/runs/{spec.name}/final/model.safetensors"
-    return FinalModel(sha256, url)
+    return FinalModel(sha256, f"{storage.url}/{final_weights_key(spec.name)}")
 
 
 def read_provenance(storage: Store, run: str) -> dict[str, Any]:
     """What is known of the code and the machines of a run's last attempt; empty for runs that noted nothing."""
-    prefix = f"runs/{run}/provenance/"
+    prefix = provenance_folder(run)
     stems = (key.removeprefix(prefix).removesuffix(".json") for key in storage.list(prefix))
     attempts = [int(stem) for stem in stems if stem.isdecimal()]
     return read_document(storage, f"{prefix}{max(attempts)}.json", dict) if attempts else {}
@@ -61,7 +61,7 @@ def read_provenance(storage: Store, run: str) -> dict[str, Any]:
 
 def read_transplant(storage: Store, run: str) -> list[dict[str, Any]]:
     """Where each layer's first weights came from; empty if the run hasn't started."""
-    key = f"runs/{run}/transplant.json"
+    key = transplant_key(run)
     return read_document(storage, key, list) if storage.exists(key) else []
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from alexvgg.data.documents import read_document
 from alexvgg.data.store import MissingKeyError, Store
 from alexvgg.errors import InputError
+from alexvgg.keys import live_key
 from alexvgg.repeating import repeating
 
 SECONDS = 5.0  # at most between a point and its being stored
@@ -30,9 +31,9 @@ class Point:
 class Live:
     """Stores the newest point from a thread of its own, so that training never waits for it."""
 
-    def __init__(self, storage: Store, folder: str, attempt: int) -> None:
+    def __init__(self, storage: Store, run: str, attempt: int) -> None:
         self._attempt = attempt
-        self._storage, self._key = storage, f"{folder}live.json"
+        self._storage, self._key = storage, live_key(run)
         self._newest: Point | None = None
         self._stored: Point | None = None
         self._repeating = ExitStack()
@@ -52,12 +53,12 @@ class Live:
             self._stored = newest
 
 
-def read_live(storage: Store, folder: str) -> Point | None:
+def read_live(storage: Store, run: str) -> Point | None:
     """The newest point that a run has shown; it may be older than the newest epoch, or another attempt's.
 
     None if there is none, or it can't be read: a next one will.
     """
     try:
-        return read_document(storage, f"{folder}live.json", lambda point: Point(**point))
+        return read_document(storage, live_key(run), lambda point: Point(**point))
     except (MissingKeyError, InputError):
         return None

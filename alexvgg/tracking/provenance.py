@@ -20,6 +20,7 @@ from typing import Any
 from alexvgg import __version__
 from alexvgg.data.documents import encode
 from alexvgg.data.store import Store
+from alexvgg.keys import submission_key
 
 HIDDEN = "***"
 MOST_DIFF_BYTES = 200_000
@@ -102,6 +103,6 @@ def _git(folder: Path, *arguments: str) -> str:
 def remember_code(storage: Store, code: Mapping[str, Any]) -> str:
     """Store what `look_at_code` found, once for all runs of a submission; returns its key."""
     document = encode(code)
-    key = f"submissions/{hashlib.sha256(document).hexdigest()[:12]}.json"
+    key = submission_key(hashlib.sha256(document).hexdigest()[:12])
     storage.put_new(key, document)
     return key

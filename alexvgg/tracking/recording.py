@@ -16,6 +16,7 @@ from alexvgg.data.documents import encode
 from alexvgg.data.store import Store
 from alexvgg.engine.world import World
 from alexvgg.init import LayerOrigin
+from alexvgg.keys import journal_key, provenance_folder, spec_key, transplant_key
 from alexvgg.tracking import machine
 from alexvgg.tracking.describing import describe_run, final_model
 from alexvgg.tracking.journal import Journal
@@ -41,7 +42,6 @@ class Recording:
         self._tell = tell
         self._every = max(STEPS_PER_POINT, epoch_steps // MOST_POINTS)
         self.spec, self.execution, self.world, self.storage = spec, execution, world, storage
-        self.folder = f"runs/{spec.name}/"
         self.journal: Journal
         self.attempt = 0
         self.epoch, self.steps = 0, 0
@@ -56,18 +56,17 @@ class Recording:
         `arithmetic` is what `auto` became: precision, exchange of gradients, and whether the net is compiled.
         """
         self.epoch, self.steps = epoch, step
-        self.journal = Journal(self.storage, self.folder + "journal.jsonl")
+        self.journal = Journal(self.storage, journal_key(self.spec.name))
         self.attempt = 1 + sum(e["event"] == "start" for e in self.journal.events)
         self.journal.rewind(step)
         self._samples = self._sample_log()
         hosts = machine.by_host([json.loads(text) for text in self.world.texts(json.dumps(self._machine))])
         if self.world.rank != 0:
             return
-        spec, about = json.dumps(to_dict(self.spec), indent=2), [asdict(o) for o in origins]
-        self.storage.put_new(self.folder + "spec.json", spec.encode())
-        self.storage.put_new(self.folder + "transplant.json", encode(about))
+        self.storage.put_new(spec_key(self.spec.name), encode(to_dict(self.spec)))
+        self.storage.put_new(transplant_key(self.spec.name), encode([asdict(o) for o in origins]))
         self.storage.put(
-            f"{self.folder}provenance/{self.attempt}.json",
+            f"{provenance_folder(self.spec.name)}{self.attempt}.json",
             encode({**self._provenance(hosts), **arithmetic}),
         )
         self.journal.write(
@@ -75,7 +74,7 @@ class Recording:
             device=self.world.device.type,
         )  # fmt: skip
         self.journal.flush()
-        self.live = Live(self.storage, self.folder, self.attempt)
+        self.live = Live(self.storage, self.spec.name, self.attempt)
         if self.execution.mlflow_url is not None:
             description = describe_run(self.storage, self.spec)
             sync = f"alexvgg mlflow sync {self.spec.name}"

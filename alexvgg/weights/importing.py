@@ -15,6 +15,7 @@ from alexvgg.data.shards import read_intact
 from alexvgg.data.store import Store
 from alexvgg.errors import InputError
 from alexvgg.init import LayerOrigin, transplant
+from alexvgg.keys import final_record_key, final_weights_key, journal_key, spec_key, transplant_key
 from alexvgg.models import build
 from alexvgg.models.torchvision_weights import TWINS, from_torchvision, take_pixels
 from alexvgg.planning import Images, plan_runs
@@ -80,13 +81,13 @@ def read_state(data: bytes, file: Path) -> Mapping[str, Tensor]:
 
 def _store(storage: Store, spec: RunSpec, weights: Mapping[str, Tensor], origins: list[LayerOrigin]) -> None:
     """As training leaves a finished run behind: `final/record.json` comes last."""
-    folder, data = f"runs/{spec.name}/", safetensors.torch.save(dict(weights))
-    storage.put_new(folder + "spec.json", encode(to_dict(spec)))
-    storage.put_new(folder + "transplant.json", encode([asdict(o) for o in origins]))
-    journal = Journal(storage, folder + "journal.jsonl")
+    data = safetensors.torch.save(dict(weights))
+    storage.put_new(spec_key(spec.name), encode(to_dict(spec)))
+    storage.put_new(transplant_key(spec.name), encode([asdict(o) for o in origins]))
+    journal = Journal(storage, journal_key(spec.name))
     if not journal.events:
         journal.write("final", 0, metrics={})
         journal.flush()
-    storage.put(folder + "final/model.safetensors", data)
+    storage.put(final_weights_key(spec.name), data)
     record = {"run": spec.name, "step": 0, "sha256": hashlib.sha256(data).hexdigest(), "undecodable": {}}
-    storage.put(folder + "final/record.json", encode(record))
+    storage.put(final_record_key(spec.name), encode(record))

@@ -19,7 +19,7 @@ from processes import wait_for
 from report import result
 
 from alexvgg.data.store import open_store
-from alexvgg.lease import fences
+from alexvgg.lease import turns
 from cluster import local
 from cluster.services import LocalCluster
 
@@ -55,12 +55,12 @@ class Bench:
         return seconds
 
     def driver_killed(self) -> float:
-        taken = fences(self.storage, self.run.run)
+        taken = turns(self.storage, self.run.run)
         job_process(self.cluster, "jobs.campaign", f"{self.run.run}-d{taken[-1]}").kill()
         time.sleep(2)  # until Ray has noticed
         began = time.monotonic()
         assert self._submit()["new"]
-        wait_for(lambda: len(fences(self.storage, self.run.run)) > len(taken), "the next driver")
+        wait_for(lambda: len(turns(self.storage, self.run.run)) > len(taken), "the next driver")
         return time.monotonic() - began
 
 

@@ -136,7 +136,7 @@ class World:
                 driver = Driver(store, plan, cluster, lease, clock=lambda: self.now)
                 while not driver.tick():
                     actor.step()
-                lease.end("finished")
+                lease.turn.end("finished")
             except LeaseLostError:
                 pass
 

@@ -153,11 +153,11 @@ def test_a_run_shows_its_newest_point(storage: Store, monkeypatch: pytest.Monkey
     monkeypatch.setattr("alexvgg.tracking.live.SECONDS", 0.01)
     claim(storage, A, 1)
     train(storage, A, epochs=1)
-    live = Live(storage, f"runs/{A.name}/", attempt=1)
+    live = Live(storage, A.name, attempt=1)
     live.point(30, 1.5, 320.0)
     live.point(40, 1.25, 640.0)
     for _ in range(500):
-        point = read_live(storage, f"runs/{A.name}/")
+        point = read_live(storage, A.name)
         if point is not None and point.step == 40:
             break
         time.sleep(0.01)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from memory import MemoryStore
 
+from alexvgg.lease import Lease, Turn
 from jobs import campaign
 from jobs.campaign import stand_by
 
@@ -27,13 +28,13 @@ def test_a_hiccup_of_the_cluster_is_outlived_while_standing_by(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(campaign, "TICK_SECONDS", 0.0)
-    storage, lease, stop = MemoryStore(), type("Lease", (), {"fence": 2})(), threading.Event()
+    lease, stop = Lease(Turn(MemoryStore(), "table4", 2)), threading.Event()  # type: ignore[arg-type]
     newcomer: Any = Newcomer(RuntimeError("the Jobs API answers 500"), None, None, lease)
-    assert stand_by(storage, newcomer, "table4", stop) is lease
+    assert stand_by(newcomer, "table4", stop) is lease
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "trying again: the Jobs API answers 500"
     assert said[1].startswith("another driver is at work on table4")
     assert len(said) == 2
     monkeypatch.setattr(campaign, "PATIENCE_SECONDS", -1.0)
     with pytest.raises(RuntimeError, match="answers 500"):
-        stand_by(storage, Newcomer(RuntimeError("the Jobs API answers 500")), "table4", stop)  # type: ignore[arg-type]
+        stand_by(Newcomer(RuntimeError("the Jobs API answers 500")), "table4", stop)  # type: ignore[arg-type]

@@ -163,7 +163,7 @@ def test_a_driver_that_is_ending_is_waited_for(how: str, monkeypatch: pytest.Mon
     assert lease is not None
     attempt.end("stopped")
     assert send(CAMPAIGN, storage, jobs) == (f"{B}-d1", False), "a work may have been stopped by another campaign"
-    lease.stopping() if how == "asked" else lease.end("stopped")
+    lease.stopping() if how == "asked" else lease.turn.end("stopped")
 
     def sleep(_seconds: float) -> None:
         if len(slept := [*said]) == 1:

@@ -18,6 +18,7 @@ from alexvgg.data.shards import Dataset
 from alexvgg.data.store import Store
 from alexvgg.errors import StoreError, reading
 from alexvgg.evaluation.posteriors import Scoring, is_whole, read
+from alexvgg.keys import final_weights_key
 from alexvgg.results.paper import own_method
 from alexvgg.runs import RunRecord
 
@@ -32,7 +33,7 @@ def filters(runs: Sequence[RunRecord], storage: Store) -> str:
     for run in runs:
         if run.weights is None or run.spec is None:
             continue
-        kernels = first_layer(storage, f"runs/{run.name}/final/model.safetensors")
+        kernels = first_layer(storage, final_weights_key(run.name))
         count, side = kernels.shape[0], kernels.shape[2]
         picture, columns = grid_of(kernels)
         width = min(columns * (side + 1) * max(2, 30 // side), 330)
