@@ -23,7 +23,7 @@ from alexvgg.data.plan import plan_epoch
 from alexvgg.data.shards import Dataset, open_dataset
 from alexvgg.data.store import open_store
 from alexvgg.data.undecodable import Undecodable
-from alexvgg.engine.device import OnDevice
+from alexvgg.engine.device import OnDevice, copy_stream
 from alexvgg.engine.exchange import Agreement, ByFactors
 from alexvgg.engine.step import Normalisation, Updater, sgd
 from alexvgg.engine.wishes import Stopped, Wishes
@@ -86,7 +86,7 @@ def test_batches_arrive_whole_while_the_device_is_at_work(digits: Dataset, devic
     plan = plan_epoch(digits.train.shard_sizes, 64, 128, 0, 0)
 
     loader = Loader(digits, augmentation, 0, 0, 1, Prefetch(batches=2), Undecodable(""))
-    moved = OnDevice(LoaderProcess(loader, 64).training(plan, 0, 0), device)
+    moved = OnDevice(LoaderProcess(loader, 64).training(plan, 0, 0), device, copy_stream(device))
     work = torch.ones(3000, 3000, device=device)
     for expected in loader.training(plan, 0, 0):
         found = next(moved)
@@ -133,7 +133,7 @@ def test_factors_give_the_gradient(precision: Any, device: torch.device, compile
         for factors in (False, True):
             torch.manual_seed(0)
             net = build("vgg_a", num_classes=10, width=0.125, crop=32).to(device).to(memory_format=torch.channels_last)
-            batch = next(OnDevice(iter([made_batch()]), device))
+            batch = next(OnDevice(iter([made_batch()]), device, copy_stream(device)))
             agreed = Agreement("factors", ("fc6", "fc7"), 48, ((0,),))
             by = ByFactors(net, world, agreed, compiled=compiled) if factors else net
             Updater(by.train(), sgd(net, lr=0.0, momentum=0.9, weight_decay=0.0), normalise, world, precision)(batch)

@@ -10,7 +10,8 @@ import math
 import os
 import signal
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any
@@ -28,6 +29,7 @@ from alexvgg.errors import InputError, StoreError
 log = logging.getLogger(__name__)
 
 AHEAD = 2  # batches that are on their way to the process that trains
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 METRICS_SECONDS = 1.0  # between two looks at the loader's meters, which take it milliseconds
 
 Asked = tuple[EpochPlan | None, int, int]  # the plan of an epoch that begins here, the epoch, the step
@@ -56,9 +58,10 @@ def _bytes(loader: Loader, rows: int) -> int:
 
 
 class LoaderProcess:
-    """What a `Loader` gives, from another process, which it begins with the first batch and which ends by `close`.
+    """What a `Loader` gives, from another process, which begins at once and ends by `close`.
 
-    `rows` is the most images that a batch has. A batch's images are its own until the next one is asked for.
+    It takes seconds to be there, and more on slow cores; what trains is made meanwhile. `rows` is the most images that
+    a batch has. A batch's images are its own until the next one is asked for.
     Raises RuntimeError without the shared memory for it.
     """
 
@@ -76,6 +79,8 @@ class LoaderProcess:
             batch_size=None, sampler=self._asked, num_workers=1, prefetch_factor=AHEAD, persistent_workers=True,
             multiprocessing_context="spawn", worker_init_fn=partial(_leave_signals, self._closing),
         )  # fmt: skip
+        with _signals_wait():
+            iter(self._arrivals)  # nothing is asked for yet
 
     def check(self, plan: EpochPlan) -> None:
         """Raises InputError as `Loader.check` does."""
@@ -108,6 +113,16 @@ class LoaderProcess:
         self._arrivals = None
 
 
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """What stops a job waits, here and in a process begun inside, until it has heard which signals are for it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _leave_signals(closing: Tensor, _worker: int) -> None:
     """A signal to a whole job is for the process that trains: it decides when to stop, and needs images until then.
 
@@ -116,6 +131,8 @@ def _leave_signals(closing: Tensor, _worker: int) -> None:
     os.setpgid(0, 0)
     # Not as a failure, or DataLoader would raise it wherever the process that trains is by then.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0) if closing.item() else None)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 
 
 @dataclass(frozen=True)

@@ -13,34 +13,37 @@ from alexvgg.batch import Batch
 LAG = 2  # steps after which a number is read: a GPU that is one step behind the host never waits for it
 
 
+def copy_stream(device: torch.device) -> "torch.cuda.Stream | None":
+    """What batches are copied on; a CPU has none. Memory is kept by stream, so a process needs one for all epochs."""
+    return torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+
+
 class OnDevice:
-    """The batches on `device`. On a GPU each is copied, as bytes, on a stream of its own beside the step before.
+    """The batches on `device`. On a GPU each is copied, as bytes, on the stream `copies` beside the step before.
 
     `waited` are the seconds that the device has had nothing to do for lack of batches: on a GPU from the end of its
     work to the end of the copy, known some steps later, and none as long as the host is ahead of it.
     """
 
-    def __init__(self, batches: Iterator[Batch], device: torch.device) -> None:
-        self._batches, self._device, self.waited = batches, device, 0.0
-        if device.type == "cuda":
-            self._copies: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-            self._moves: deque[tuple[torch.cuda.Event, torch.cuda.Event]] = deque()  # work's end, copy's end
+    def __init__(self, batches: Iterator[Batch], device: torch.device, copies: "torch.cuda.Stream | None") -> None:
+        self._batches, self._device, self._copies, self.waited = batches, device, copies, 0.0
+        self._moves: deque[tuple[torch.cuda.Event, torch.cuda.Event]] = deque()  # work's end, copy's end
 
     def __next__(self) -> Batch:
-        if self._device.type == "cuda":
-            return self._moved()
+        if self._copies is not None:
+            return self._moved(self._copies)
         began = time.perf_counter()
         batch = next(self._batches)
         self.waited += time.perf_counter() - began
         return batch
 
-    def _moved(self) -> Batch:
+    def _moved(self, copies: torch.cuda.Stream) -> Batch:
         compute = torch.cuda.current_stream(self._device)
         idle = compute.record_event(torch.cuda.Event(enable_timing=True))  # type: ignore[no-untyped-call]
         batch = next(self._batches)
-        with torch.cuda.stream(self._copies):
+        with torch.cuda.stream(copies):
             copied = batch.to(self._device)
-            here = self._copies.record_event(torch.cuda.Event(enable_timing=True))  # type: ignore[no-untyped-call]
+            here = copies.record_event(torch.cuda.Event(enable_timing=True))  # type: ignore[no-untyped-call]
         compute.wait_event(here)
         for field in fields(copied):
             getattr(copied, field.name).record_stream(compute)

@@ -5,7 +5,7 @@ torch.optim.SGD as it comes, float images that are on the device already. Ours t
 normalises them, draws keyed dropout masks and counts samples. All see a batch in turns. On a GPU ours is compiled, and
 there are two more: ours with `--no-compile`, and the plain script with `torch.compile`.
 
-The last part trains with everything: JPEGs from shards, decoding, augmentation, the copy to the device.
+The last lines are of training with everything: JPEGs from shards, decoding, augmentation, the copy to the device.
 
 On a CPU: small batches and few steps. On a GPU: batches as large as the papers'. `make bench NAME=train_step`
 """
@@ -35,10 +35,10 @@ from alexvgg.data.loader_process import LoaderProcess
 from alexvgg.data.packing.synthetic import SyntheticSpec, pack_synthetic
 from alexvgg.data.plan import plan_epoch
 from alexvgg.data.shards import Dataset, open_dataset
-from alexvgg.data.store import Store, open_store
+from alexvgg.data.store import open_store
 from alexvgg.data.undecodable import Undecodable
 from alexvgg.engine.exchange import distributed
-from alexvgg.engine.guards import StuckStart
+from alexvgg.engine.guards import Learning
 from alexvgg.engine.loop import Trainer
 from alexvgg.engine.step import Normalisation, Updater, autocast, chosen_compile, sgd
 from alexvgg.engine.world import World
@@ -46,7 +46,6 @@ from alexvgg.models import build
 
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
-COMPILED = chosen_compile(DEVICE, None)
 MEAN = (123.7, 116.3, 103.5)
 # Steps are timed in blocks: on a GPU single ones would count the time that it takes to tell it what to do.
 WARM, BLOCK, BLOCKS = (5, 10, 4) if CUDA else (1, 1, 5)
@@ -57,8 +56,10 @@ NETS = {  # name: (torchvision's twin, batch on a GPU, batch on a CPU)
     "vgg_e": ("vgg19", 256, 2),
 }
 FROM_SHARDS = ("vgg_a", "vgg_d", "vgg_e") if CUDA else ("alexnet",)
-SHARD_BATCH, SHARD_STEPS, SHARD_WARM = (256, 100, 20) if CUDA else (16, 6, 2)  # as in NETS
-COPIES = 10 if CUDA else 1  # of each image: to make one takes longer than to train with it
+# As in NETS. Until the last step to warm up has been made, the loader has filled its buffers: what they hold is little
+# beside the steps that are timed.
+SHARD_BATCH, SHARD_STEPS, SHARD_WARM = (256, 460, 60) if CUDA else (16, 6, 2)
+COPIES = 46 if CUDA else 1  # of each image: to make one takes longer than to train with it
 
 Step = Callable[[], object]
 
@@ -126,20 +127,21 @@ class Silent:
     def warning(self, step: int, message: str) -> None: ...
 
 
-def packed(store: Store) -> Dataset:
+def packed(folder: Path) -> Dataset:
     """A dataset whose training images are there COPIES times, under other shards' names."""
+    store = open_store(folder.as_uri())
     pack_synthetic(store, SyntheticSpec(SHARD_BATCH * SHARD_STEPS // COPIES, 1, classes=1000))
     about = json.loads(store.get("dataset.json"))
     splits = {split: [read_index(store, shard) for shard in shards] for split, shards in about["splits"].items()}
     for shard in list(splits["train"]):
         for copy in range(1, COPIES):
             splits["train"].append(replace(shard, shard=f"{copy}-{shard.shard}"))
-            store.put(splits["train"][-1].shard, store.get(shard.shard))
+            (folder / splits["train"][-1].shard).hardlink_to(folder / shard.shard)
     write_dataset(store, about, splits)
     return open_dataset(store)
 
 
-def from_shards(dataset: Dataset, name: str, world: World) -> dict[str, float]:
+def from_shards(dataset: Dataset, name: str, world: World, *, compiled: bool) -> dict[str, float]:
     """Training from JPEGs for one epoch: the metrics that a run records, from when all has been begun."""
     axes = np.array(dataset.colour_axes) * np.array(dataset.colour_std)
     augmentation = Augmentation((256, 512), 224, True, 0.1, axes)
@@ -148,14 +150,14 @@ def from_shards(dataset: Dataset, name: str, world: World) -> dict[str, float]:
     loader = LoaderProcess(threads, SHARD_BATCH) if CUDA else threads
     plan = plan_epoch(dataset.train.shard_sizes, SHARD_BATCH, 128, 0, 0)
     config = TrainConfig(global_batch=SHARD_BATCH, lr=1e-4, epochs=1)
-    stuck = StuckStart(1000, 10**6, "")
-    trainer = Trainer(build(name), config, world, Normalisation(dataset.mean_rgb), Silent(), stuck, compiled=COMPILED)
+    stuck = Learning(1000, 10**6, "")
+    trainer = Trainer(build(name), config, world, Normalisation(dataset.mean_rgb), Silent(), stuck, compiled=compiled)
     with closing(loader), closing(loader.training(plan, 0, 0)) as batches:
         trainer.epoch(batches, len(dataset.train), SHARD_WARM)
         return trainer.epoch(batches, len(dataset.train), plan.steps - SHARD_WARM)
 
 
-def steps(world: World) -> dict[str, dict[str, list[float]]]:
+def steps(world: World, *, compiled: bool) -> dict[str, dict[str, list[float]]]:
     """The table; returns ms per image by net and way."""
     peak = ceiling()
     print(f"matrix product {peak / 1e12:.2f} TFLOP/s in {'bf16' if CUDA else 'float32'}")
@@ -163,12 +165,12 @@ def steps(world: World) -> dict[str, dict[str, list[float]]]:
     found = {}
     for name, (twin, on_gpu, on_cpu) in NETS.items():
         n = on_gpu if CUDA else on_cpu
-        ways = {"ours": ours(name, n, world, compiled=COMPILED)}
-        if COMPILED:
+        ways = {"ours": ours(name, n, world, compiled=compiled)}
+        if compiled:
             ways["ours, eager"] = ours(name, n, world)
         if twin:
             ways["plain"] = plain(twin, n)
-        if twin and COMPILED:
+        if twin and compiled:
             ways["plain, compiled"] = plain(twin, n, compiled=True)
         for run in ways.values():
             seconds(run, WARM)  # the first steps allocate, choose algorithms, compile
@@ -188,10 +190,11 @@ def steps(world: World) -> dict[str, dict[str, list[float]]]:
 def main() -> None:
     print(f"{torch.cuda.get_device_name() + ', ' if CUDA else ''}{hardware()}; PyTorch {torch.__version__}")
     with World.launched() as world, tempfile.TemporaryDirectory() as folder:
-        found = steps(world)
-        dataset = packed(open_store(Path(folder).as_uri()))
-        for name in FROM_SHARDS:
-            metrics = from_shards(dataset, name, world)
+        compiled = chosen_compile(DEVICE, None)  # here: the loader's process imports this file, too
+        dataset = packed(Path(folder))
+        trained = {name: from_shards(dataset, name, world, compiled=compiled) for name in FROM_SHARDS}
+        found = steps(world, compiled=compiled)
+        for name, metrics in trained.items():
             rate = metrics["perf/images_per_s"]
             share = rate * median(found[name]["ours"]) / 1000
             print(

@@ -162,6 +162,19 @@ def test_little_shared_memory_means_no_process(
     assert "--shm-size" in caplog.text
 
 
+def test_a_signal_while_the_process_begins_is_the_trainers(digits: Dataset) -> None:
+    """As by Ctrl-C, which the terminal sends to every process, of which this one has seconds of imports before it."""
+    before = set(multiprocessing.active_children())
+    plan = plan_epoch(digits.train.shard_sizes, BATCH, 8, seed=7, epoch=0)
+    with closing(LoaderProcess(threads(digits), BATCH)) as process:
+        (child,) = set(multiprocessing.active_children()) - before
+        assert child.pid is not None
+        for stops in (signal.SIGINT, signal.SIGTERM):
+            os.kill(child.pid, stops)
+            assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {stops}, "the trainer hears it"
+        assert len(list(process.training(plan, 0, 0))) == plan.steps
+
+
 def test_a_signal_to_every_process_of_a_job_is_the_trainers(digits: Dataset) -> None:
     """Slurm sends SIGTERM to each: the loader goes on until it is closed, and then ends, whatever it waits for."""
     before = set(multiprocessing.active_children())
