@@ -40,7 +40,7 @@ def first_weights(spec: RunSpec, storage: Store) -> tuple[Net, list[LayerOrigin]
 
 
 def better_start(spec: RunSpec) -> str:
-    """What to try if the net doesn't leave chance (`alexvgg.engine.guards.StuckStart`)."""
+    """What to try if the net doesn't leave chance (`alexvgg.engine.guards.Learning`)."""
     if spec.model.name.startswith("alexnet") and spec.init.alexnet_bias == 1:
         return "Start AlexNet's biases at 0.1 (--set init.alexnet_bias=0.1), as Caffe's reproduction does."
     if spec.model.name.startswith("vgg") and spec.parent is None and spec.init.kind == "gaussian":

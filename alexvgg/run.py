@@ -37,7 +37,7 @@ from alexvgg.data.undecodable import Undecodable
 from alexvgg.data.validation import Validation
 from alexvgg.engine import checkpoint
 from alexvgg.engine.checkpoint import Checkpoint, DamagedError
-from alexvgg.engine.guards import DivergedError, StuckStart, TooLargeError, holding
+from alexvgg.engine.guards import DivergedError, Learning, TooLargeError, holding
 from alexvgg.engine.loop import Trainer
 from alexvgg.engine.saver import Saver, UploadError
 from alexvgg.engine.step import Normalisation, chosen_compile, chosen_precision
@@ -148,7 +148,7 @@ class _Run:
         self.compiled = chosen_compile(world.device, execution.compiled)
         self.trainer = Trainer(
             self.net, spec.train, world, self.normalise, self.recording,
-            StuckStart(spec.model.num_classes, epoch_steps, better_start(spec)), save=self._save,
+            Learning(spec.model.num_classes, epoch_steps, better_start(spec)), save=self._save,
             stage=self.loader.stage, wishes=wishes,
             precision=execution.precision, micro_batch=execution.micro_batch, compiled=self.compiled,
             exchange=execution.exchange, most_rows=self.rows,

@@ -69,6 +69,17 @@ class RunRecord:
         return loss if loss is not None and is_chance(loss, self.spec.model.num_classes) else None
 
     @property
+    def warning(self) -> str | None:
+        """The newest warning of its journal, unless an epoch that ended after it has shown that it came too early."""
+        for event in reversed(self.journal):
+            if event["event"] == "warning":
+                message: str = event["message"]
+                return message
+            if event["event"] == "epoch" and self.stuck_at is None:
+                return None
+        return None
+
+    @property
     def last_seen(self) -> float:
         """When the journal's newest event was written, in seconds since 1970; 0 without any."""
         return max((e["time"] for e in self.journal), default=0.0)

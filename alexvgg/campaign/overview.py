@@ -57,7 +57,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class WorkView:
-    """One training or evaluation. `job` and `error` are the newest attempt's, or what keeps it back is the error."""
+    """One training or evaluation. `job` and `error` are the newest attempt's, or what keeps it back is the error.
+
+    `warning` is what was said of a net that learns nothing.
+    """
 
     name: str
     kind: Literal["training", "evaluation"]
@@ -68,6 +71,7 @@ class WorkView:
     workers: int | None = None
     progress: Progress | None = None
     error: str | None = None
+    warning: str | None = None
 
 
 @dataclass(frozen=True)
@@ -207,6 +211,7 @@ def _look(storage: Store, work: Work, jobs: Jobs | None, present: Iterable[str] 
         workers=newest.claim.execution["workers"] if newest is not None else None,
         progress=progress,
         error=None if finished else attempts.failure(records) or (end.error if end is not None else None),
+        warning=record.warning if record is not None else None,
     )
 
 

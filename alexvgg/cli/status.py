@@ -178,9 +178,7 @@ def _columns(works: Sequence[WorkView]) -> list[Column]:
 
 
 def _about_alone(w: WorkView) -> Iterator[str]:
-    yield from _still(w)
-    if w.error:
-        yield f"    {_last_line(w.error)}"
+    yield from _troubles(w)
     if w.phase in ("failed", "gone", "lost", "stopped"):
         mended = "when its cause is mended, " if w.phase == "failed" else ""
         yield f"    {mended}the same `alexvgg train` command goes on from its last checkpoint"
@@ -191,17 +189,19 @@ def _about(w: WorkView, teams: Mapping[str, Group], options: str) -> Iterator[st
     if w.phase in ("starting", "running", "evaluating") and group is not None and group.workers:
         ranks = ", ".join(f"{worker.rank} on {worker.node}" for worker in group.workers)
         yield f"    ranks {ranks}" + (f"; restarted {group.restarts} times" if group.restarts else "")
-    yield from _still(w)
-    if w.error:
-        yield f"    {_last_line(w.error)}"
+    yield from _troubles(w)
     if w.phase == "failed":
         more = f"`alexvgg logs {w.name}{options}` shows more"
         yield f"    {more}; when its cause is mended, `alexvgg retry {w.name}{options}`"
 
 
-def _still(w: WorkView) -> Iterator[str]:
+def _troubles(w: WorkView) -> Iterator[str]:
     if w.phase == "running" and w.progress is not None and w.progress.seconds_still is not None:
         yield f"    no step for {duration(w.progress.seconds_still)}: it validates, or waits for data or for nodes"
+    if w.warning:
+        yield f"    {w.warning}"
+    if w.error:
+        yield f"    {_last_line(w.error)}"
 
 
 def _last_line(error: str) -> str:

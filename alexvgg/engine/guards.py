@@ -1,4 +1,4 @@
-"""What goes wrong in training, recognised early and said in a sentence: divergence, a stuck start, missing data."""
+"""What goes wrong in training, recognised early and said in a sentence: divergence, a loss at chance, missing data."""
 
 import logging
 import math
@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 
 import torch
 
-from alexvgg.engine.chance import STUCK_STEPS, is_chance
+from alexvgg.engine.chance import STUCK_STEPS, has_learned, is_chance
 
 log = logging.getLogger(__name__)
 
 EXPLODED = 1e4  # a mean loss that no net comes back from: chance is ln(classes), 6.9 for ImageNet
-STUCK_WINDOW = 50  # steps whose mean loss is looked at
+WINDOW = 50  # steps whose mean loss is looked at
 STALL_SECONDS = 30.0
 
 
@@ -50,32 +50,50 @@ def check_finite(losses: list[float], last_step: int, lr: float) -> None:
 
 
 @dataclass
-class StuckStart:
-    """Notices a net that hasn't left chance: VGG's deep nets from random weights do this, for ever.
+class Learning:
+    """Notices a net at chance: one that hasn't left it, as VGG's deep nets from random weights do for ever, or one that
+    is back there.
 
-    `hint` says which start would help this net. It speaks once, after `patience` steps (at least STUCK_STEPS, and on a
-    large dataset a whole epoch).
+    `hint` says which start would help this net, and is given after `patience` steps (at least STUCK_STEPS, and on a
+    large dataset a whole epoch). Of both it speaks once.
     """
 
     classes: int
     patience: int
     hint: str
-    _recent: deque[float] = field(default_factory=lambda: deque(maxlen=STUCK_WINDOW))
-    _done: bool = False
+    _recent: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    _lowest: float = math.inf  # mean of a window
+    _said: set[str] = field(default_factory=set)
 
-    def observe(self, losses: list[float], last_step: int) -> str | None:
+    def observe(self, losses: list[float], last_step: int, lr: float) -> str | None:
         """The warning, when it is due; `losses` are those of the steps up to `last_step`."""
         self._recent.extend(losses)
-        if self._done or last_step < max(self.patience, STUCK_STEPS) or len(self._recent) < STUCK_WINDOW:
+        if len(self._recent) < WINDOW:
             return None
-        self._done = True
         mean = sum(self._recent) / len(self._recent)
+        self._lowest = min(self._lowest, mean)
         if not is_chance(mean, self.classes):
             return None
-        return (
-            f"the training loss has stayed at {mean:.3f} for {last_step} steps: that is chance, ln({self.classes}) = "
-            f"{math.log(self.classes):.3f}. The net isn't learning, and waiting seldom helps. {self.hint}"
+        chance = f"that is chance, ln({self.classes}) = {math.log(self.classes):.3f}"
+        if has_learned(self._lowest, self.classes):
+            return self._once(
+                "lost",
+                f"the training loss was {self._lowest:.3f} and is {mean:.3f} at step {last_step}: {chance}. The net "
+                f"has lost what it had learned. Try a lower learning rate (--set train.lr={lr / 10:g}).",
+            )
+        if last_step < max(self.patience, STUCK_STEPS):
+            return None
+        return self._once(
+            "stuck",
+            f"the training loss is {mean:.3f} after {last_step} steps: {chance}. The net isn't learning, and waiting "
+            f"seldom helps. {self.hint}",
         )
+
+    def _once(self, kind: str, message: str) -> str | None:
+        if kind in self._said:
+            return None
+        self._said.add(kind)
+        return message
 
 
 class StallWatch:

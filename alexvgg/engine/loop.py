@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from alexvgg.batch import Batch
 from alexvgg.config import STEPS_PER_POINT, TrainConfig
 from alexvgg.engine.checkpoint import Checkpoint
-from alexvgg.engine.device import OnDevice, Readback
+from alexvgg.engine.device import OnDevice, Readback, copy_stream
 from alexvgg.engine.exchange import Net, agree, distributed
-from alexvgg.engine.guards import StallWatch, StuckStart, check_finite
+from alexvgg.engine.guards import Learning, StallWatch, check_finite
 from alexvgg.engine.pace import Pace
 from alexvgg.engine.replicas import check_replicas
 from alexvgg.engine.schedule import Plateau
@@ -48,7 +48,7 @@ class Trainer:
         world: World,
         normalise: Normalisation,
         recorder: Recorder,
-        stuck: StuckStart,
+        learning: Learning,
         *,
         save: Callable[[], None] = lambda: None,
         stage: Callable[[], str] = lambda: "fetching or decoding images",
@@ -61,7 +61,7 @@ class Trainer:
     ) -> None:
         self.config, self.world, self.recorder = config, world, recorder
         self.net = net.to(world.device).to(memory_format=torch.channels_last)
-        chance = 1 - 1 / stuck.classes
+        chance = 1 - 1 / learning.classes
         self.schedule = Plateau(config.lr, config.plateau_patience, config.plateau_threshold, chance)
         self.optimizer = sgd(
             self.net, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay,
@@ -75,9 +75,9 @@ class Trainer:
             self.update.settle(cast(Net, net).crop, rows)
         self.wishes = wishes if wishes is not None else Wishes()
         self.step = self.consumed = 0
-        self._stuck, self._save, self._stage = stuck, save, stage
+        self._learning, self._save, self._stage = learning, save, stage
         self._pace = Pace()
-        self._flags, self._numbers = Readback(), Readback()
+        self._flags, self._numbers, self._copies = Readback(), Readback(), copy_stream(world.device)
         self._tail: list[Tensor] = []  # this rank's numbers of the steps since the last point
         self._sums, self._steps = [0.0, 0.0, 0.0], 0  # of this epoch's points: losses, wrong answers, samples
 
@@ -90,7 +90,7 @@ class Trainer:
         started, first = time.perf_counter(), self.consumed
         watch, self._pace = StallWatch(self._stage), Pace()
         try:
-            moved = OnDevice(batches, self.world.device)
+            moved = OnDevice(batches, self.world.device, self._copies)
             for left in reversed(range(steps)):
                 before = moved.waited
                 with watch:
@@ -194,7 +194,7 @@ class Trainer:
         check_finite(losses, step, self.schedule.lr)
         self._add(numbers.tolist())
         self.recorder.point(step, math.fsum(losses) / len(losses), self._pace.report())
-        if (message := self._stuck.observe(losses, step)) is not None:
+        if (message := self._learning.observe(losses, step, self.schedule.lr)) is not None:
             self.recorder.warning(step, message)
 
     def _add(self, steps: list[list[float]]) -> None:

@@ -167,6 +167,27 @@ def test_a_run_shows_its_newest_point(storage: Store, monkeypatch: pytest.Monkey
     assert (progress.epoch, progress.step, progress.loss, progress.images_per_s) == (1, 40, 1.25, 640.0)
 
 
+def test_what_was_said_of_a_net_is_shown_until_it_learns(storage: Store) -> None:
+    claim(storage, A, 1)
+    train(storage, A, epochs=1)
+    journal = Journal(storage, f"runs/{A.name}/journal.jsonl")
+
+    def shown() -> bool:
+        journal.flush()
+        (line,) = [w.warning for w in overview(storage).campaigns[0].works if w.name == A.name]
+        assert (f"    {line}" in format_overview(overview(storage), {})) == (line is not None)
+        return line == "the training loss is 2.303"
+
+    assert not shown()
+    journal.write("warning", 230, message="the training loss is 2.303")
+    assert shown()
+    metrics = {"val/top1_error": 90.0, "perf/images_per_s": 640.0}
+    journal.write("epoch", 253, epoch=11, metrics=metrics | {"train/loss_epoch": 2.303})
+    assert shown()
+    journal.write("epoch", 276, epoch=12, metrics=metrics | {"train/loss_epoch": 1.9})
+    assert not shown()
+
+
 @pytest.mark.parametrize("data", [b"", b"[]", b'{"attempt": 1, "future": 2}'])
 def test_documents_that_cannot_be_read_hide_nothing_else(storage: Store, data: bytes) -> None:
     claim(storage, A, 1)

@@ -27,7 +27,7 @@ from alexvgg.data.store import open_store
 from alexvgg.engine import checkpoint, exchange, sharing
 from alexvgg.engine.checkpoint import Checkpoint
 from alexvgg.engine.exchange import agree, distributed
-from alexvgg.engine.guards import StuckStart
+from alexvgg.engine.guards import Learning
 from alexvgg.engine.loop import Trainer
 from alexvgg.engine.replicas import DriftError, check_replicas, fingerprint
 from alexvgg.engine.step import Normalisation, Precision, Updater, sgd
@@ -159,7 +159,7 @@ def trained(world: World, exchanges: tuple[Exchange, ...]) -> dict[str, Tensor]:
         trainer = Trainer(
             net_of(Case(dtype=torch.float32), seed=world.rank),
             TrainConfig(global_batch=SAMPLES, lr=1e-3, epochs=1), world, Normalisation((120.0, 110.0, 100.0)), Silent(),
-            StuckStart(10, 10**6, ""), exchange=how, micro_batch=MICRO_BATCH,
+            Learning(10, 10**6, ""), exchange=how, micro_batch=MICRO_BATCH,
         )  # fmt: skip
         if saved is not None:
             epoch = {"sums": [3.0, 20.0, 40.0], "steps": 4, "tail": [[1.0, 3.0, 10.0], [0.5, 0.0, 7.0]]}

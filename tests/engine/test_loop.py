@@ -16,7 +16,7 @@ from alexvgg.batch import Batch
 from alexvgg.config import TrainConfig
 from alexvgg.engine.checkpoint import Checkpoint
 from alexvgg.engine.device import LAG, OnDevice, Readback
-from alexvgg.engine.guards import DivergedError, StuckStart
+from alexvgg.engine.guards import DivergedError, Learning
 from alexvgg.engine.loop import STEPS_PER_POINT, Trainer
 from alexvgg.engine.pace import Pace
 from alexvgg.engine.step import Normalisation, autocast
@@ -73,7 +73,7 @@ def trainer(
     steps = saved if saved is not None else []
     config = TrainConfig(global_batch=SAMPLES, lr=lr, epochs=9, plateau_patience=patience)
     made = Trainer(
-        Linear(), config, World(0, 1, CPU), Normalisation((0.0, 0.0, 0.0)), notes, StuckStart(CLASSES, 10**6, ""),
+        Linear(), config, World(0, 1, CPU), Normalisation((0.0, 0.0, 0.0)), notes, Learning(CLASSES, 10**6, ""),
         wishes=wishes, save=lambda: steps.append(made.step), **more,
     )  # fmt: skip
     return made
@@ -259,7 +259,7 @@ def test_numbers_are_read_two_steps_later_and_none_is_lost() -> None:
 
 def test_on_a_cpu_batches_are_passed_on_as_they_are() -> None:
     made = list(batches(3))
-    moved = OnDevice(iter(made), CPU)
+    moved = OnDevice(iter(made), CPU, None)
     assert all(next(moved) is batch for batch in made)
 
 

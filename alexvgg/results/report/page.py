@@ -52,7 +52,7 @@ def page(material: Material, now: float) -> str:
         "Results": _tables(m),
         "Beside the tables": beside_the_tables(m.runs, m.fusions),
         "Scale jitter": _jitter(m),
-        "Training": _failures(m.runs) + (overview(m.runs) + cards(m.runs) if any(epochs(r) for r in m.runs) else ""),
+        "Training": _troubles(m.runs) + (overview(m.runs) + cards(m.runs) if any(epochs(r) for r in m.runs) else ""),
         "Answers": _answers(m),
         "First-layer filters": filters(m.runs, m.storage) if any(r.weights for r in m.runs) else "",
         "Throughput": (measured := throughput(m.runs)),
@@ -147,9 +147,12 @@ def _jitter(m: Material) -> str:
     return _lead(OF_DIGITS) + drawn if drawn and m.dataset.name == "digits" else drawn
 
 
-def _failures(runs: Iterable[RunRecord]) -> str:
-    failed = (f"<b>{escape(r.name)}</b> failed: {escape(r.error.strip())}" for r in runs if r.error is not None)
-    return "".join(f"<p class=warning>{text}</p>" for text in failed)
+def _troubles(runs: Iterable[RunRecord]) -> str:
+    said = [
+        *((r.name, f" failed: {r.error.strip()}") for r in runs if r.error is not None),
+        *((r.name, f": {r.warning}") for r in runs if r.warning is not None),
+    ]
+    return "".join(f"<p class=warning><b>{escape(name)}</b>{escape(what)}</p>" for name, what in said)
 
 
 def _provenance(m: Material, origins: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:

@@ -95,6 +95,19 @@ def test_a_run_that_failed_says_why(material: Material) -> None:
     assert "</b> failed: " not in page(material, 0.0)
 
 
+def test_a_run_that_learned_nothing_says_so(material: Material) -> None:
+    """And one that was only slow, as its next epoch has shown, doesn't."""
+    run, *others = material.runs
+    warning = {"event": "warning", "step": 300, "time": 0.0, "message": "the loss is 2.303 < ln(11)"}
+    (*_, last) = (e for e in run.journal if e["event"] == "epoch")
+    late = last | {"step": 400, "metrics": last["metrics"] | {"train/loss_epoch": 2.303}}
+    stuck = replace(run, journal=[*run.journal, warning, late])
+    said = f"<p class=warning><b>{run.name}</b>: the loss is 2.303 &lt; ln(11)</p>"
+    assert said in page(replace(material, runs=[stuck, *others]), 0.0)
+    slow = replace(stuck, journal=[*stuck.journal, late | {"metrics": last["metrics"] | {"train/loss_epoch": 1.9}}])
+    assert said not in page(replace(material, runs=[slow, *others]), 0.0)
+
+
 def test_what_no_table_asks_for_is_shown_too(material: Material) -> None:
     known = [r for r in material.runs if r.spec is not None]
     members = [{"run": r.name, "weights": r.weights, "test_scales": [256]} for r in known[:2]]
