@@ -105,6 +105,7 @@ def _spec(recipe: Recipe, parent: Parent | None, images: Images, geometry: Geome
     alexnet = recipe.model.startswith("alexnet")
     copied = recipe.parent is not None and recipe.how == "copy"
     epochs = geometry.copy_epochs if copied else geometry.epochs
+    std = geometry.shallow_init_std if recipe.model == "vgg_b_shallow" else geometry.init_std
     spec = RunSpec(
         recipe=recipe.name,
         model=ModelConfig(
@@ -117,7 +118,7 @@ def _spec(recipe: Recipe, parent: Parent | None, images: Images, geometry: Geome
             epochs=epochs or recipe.epochs, max_steps=None if epochs else recipe.iterations,
             plateau_patience=geometry.plateau_patience,
         ),
-        init=InitConfig(kind=init if init in ("glorot", "he") else "gaussian", std=geometry.init_std),
+        init=InitConfig(kind=init if init in ("glorot", "he") else "gaussian", std=std),
         test_scales=recipe.test_scales,
         parent=parent,
     )  # fmt: skip

@@ -143,6 +143,7 @@ class Geometry:
     alexnet_crop: int  # AlexNet's stride and pools need a larger input than VGG's
     width: float
     init_std: float
+    shallow_init_std: float  # B-shallow's 5x5 kernels sum 25/9 as many inputs as 3x3 kernels do
     global_batch: int | None = None
     epochs: int | None = None
     copy_epochs: int | None = None  # of runs that go on from the same net at another scale
@@ -154,7 +155,7 @@ GEOMETRIES: dict[str, Geometry] = {
     for g in (
         # The papers print N(0, 0.01): AlexNet as a standard deviation, VGG as a variance of 1e-2, with which no
         # deep net trains (it multiplies the activations of A by 6e5). 0.01 is what many reproductions in Caffe use.
-        Geometry("paper", crop=224, alexnet_crop=224, width=1.0, init_std=0.01),
+        Geometry("paper", crop=224, alexnet_crop=224, width=1.0, init_std=0.01, shallow_init_std=0.01),
         # For a laptop. Narrow layers need a larger std for the signal to arrive; few steps per epoch need patience.
         # At 0.05 E learns from A in some seeds only, and from random weights in none; at 0.06 it needs no A.
         Geometry(
@@ -163,6 +164,7 @@ GEOMETRIES: dict[str, Geometry] = {
             alexnet_crop=64,
             width=0.125,
             init_std=0.055,
+            shallow_init_std=0.033,
             global_batch=64,
             epochs=24,
             copy_epochs=8,

@@ -100,3 +100,13 @@ def test_how_long_is_trained_is_the_recipes_or_the_geometrys() -> None:
 def test_what_follows_from_recipe_and_dataset_cannot_be_set(key: str) -> None:
     with pytest.raises(InputError, match="follows from the recipe and the dataset"):
         plan_runs([RECIPES["vgg_b-s256"]], DIGITS, SMALL, overrides={key: "x"})
+
+
+def test_kernels_of_any_size_start_from_the_same_signal() -> None:
+    """B-shallow's 5x5 kernels sum 25 inputs a channel where B's sum 9; the papers print one deviation for all."""
+    shallow, b = (
+        {g: plan_runs([RECIPES[r]], DIGITS, GEOMETRIES[g], init="random")[-1].init.std for g in GEOMETRIES}
+        for r in ("vgg_b_shallow-s256", "vgg_b-s256")
+    )
+    assert shallow["paper"] == b["paper"] == 0.01
+    assert shallow["small"] * 5 == pytest.approx(b["small"] * 3)

@@ -1,33 +1,57 @@
 """How the runs trained: loss, training and validation error, with what happened on the way, and how fast they went."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from itertools import groupby
 from statistics import median
 from typing import Any
 
 from alexvgg.results.lineage import errors
-from alexvgg.results.report.chart import Line, Mark, Panel, chart, legend
+from alexvgg.results.report.chart import COLOURS, Line, Mark, Panel, chart, legend
 from alexvgg.runs import RunRecord
 
 LOSS, TRAINING, TOP1, TOP5 = 0, 2, 6, 1  # colours
 
 
 def overview(runs: Sequence[RunRecord]) -> str:
-    """All runs' errors in one chart: on the crops that they trained on, as in AlexNet's figure 1, and after it."""
+    """All runs' errors: on the crops that they trained on, as in AlexNet's figure 1, and after it.
+
+    In one chart, or one for each family of nets, or for each net, so that every line has a colour of its own.
+    """
+    trained = [r for r in runs if epochs(r)]
+    groups = [trained]
+    for kind in (_family, _model):
+        groups = [part for group in groups for part in (_by(kind, group) if len(group) > COLOURS else [group])]
+    return "".join(_overview(group) for group in groups)
+
+
+def _overview(runs: Sequence[RunRecord]) -> str:
     drawn = {
         "train/top1_error": "training top-1 error, %", "val/top1_error": "validation top-1 error of the centre crop, %",
     }  # fmt: skip
     panels = [
-        Panel(title, [Line(r.name, _by_epoch(r, metric), n) for n, r in enumerate(runs) if epochs(r)], height=180)
+        Panel(title, [Line(r.name, _by_epoch(r, metric), n) for n, r in enumerate(runs)], height=180)
         for metric, title in drawn.items()
     ]
-    about = "training and validation error of every run by epoch"
+    about = f"training and validation error by epoch of {', '.join(r.name for r in runs)}"
     sizes = {"large": 1060, "small": 330}  # letters keep their size: the page shows the one that fits
     charts = "".join(
         f'<div class="{c}">{chart(panels, "epochs", width=w, about=about)}</div>' for c, w in sizes.items()
     )
     return f'<div class="wide">{charts}{legend(panels[0].lines)}</div>'
+
+
+def _by(kind: Callable[[RunRecord], str], runs: Sequence[RunRecord]) -> list[list[RunRecord]]:
+    return [list(group) for _, group in groupby(sorted(runs, key=kind), key=kind)]
+
+
+def _model(run: RunRecord) -> str:
+    return run.spec.model.name if run.spec is not None else ""
+
+
+def _family(run: RunRecord) -> str:
+    """`vgg`, `alexnet` or `fourlayer`"""
+    return _model(run).partition("_")[0]
 
 
 def cards(runs: Sequence[RunRecord]) -> str:

@@ -22,6 +22,8 @@ def by_model(runs: Sequence[RunRecord], storage: Store) -> str:
         if len(points) > 1:
             lines = models.setdefault(run.spec.model.name, [])
             name = f"S = {scale_text(run.spec.data.train_scale)}"
+            if sum(r.spec is not None and r.spec.recipe == run.spec.recipe for r in runs) > 1:
+                name += f" ({run.name.rpartition('-')[2]})"
             lines.append(Line(name, sorted(points.items()), len(lines), dots=True))
     drawn = [
         f"<article><h3>{escape(model)}</h3>"

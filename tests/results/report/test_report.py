@@ -21,14 +21,15 @@ from alexvgg.cli import main
 from alexvgg.data.shards import Dataset
 from alexvgg.data.store import open_store
 from alexvgg.recipes import GEOMETRIES
-from alexvgg.results.report.curves import epochs, happenings, throughput
+from alexvgg.results.report.chart import COLOURS
+from alexvgg.results.report.curves import epochs, happenings, overview, throughput
 from alexvgg.results.report.evaluations import beside_the_tables
 from alexvgg.results.report.graph import graph
 from alexvgg.results.report.jitter import errors_by_scale
 from alexvgg.results.report.page import Material, leaves, page
 from alexvgg.results.report.pictures import SHOWN, WRONG, choose_images, first_layer, grid_of, predictions, thumbnail
 from alexvgg.results.sync import sync
-from alexvgg.runs import list_runs, read_run
+from alexvgg.runs import RunRecord, list_runs, read_run
 from alexvgg.tracking.remote import RemoteRun, connect
 
 SMALL = GEOMETRIES["small"]
@@ -280,3 +281,19 @@ def test_the_command_writes_the_file_and_logs_it(
     refused = CliRunner().invoke(main, ["compare", "vgg_b", "--profile", "x"])
     assert refused.exit_code == 2
     assert "comparing needs two runs" in refused.stderr
+
+
+def test_more_runs_than_colours_are_drawn_by_net(material: Material) -> None:
+    run = next(r for r in material.runs if r.spec is not None and r.spec.model.name == "vgg_a")
+
+    def of(model: str, n: int) -> RunRecord:
+        assert run.spec is not None
+        spec = replace(run.spec, model=replace(run.spec.model, name=model))
+        return replace(run, name=f"{model}-s256-{n}", spec=spec)
+
+    few = [of("vgg_a", n) for n in range(COLOURS)]
+    assert overview(few).count('<div class="wide">') == 1
+    many = [*few, of("fourlayer_relu", 0), of("fourlayer_tanh", 0), of("vgg_b", 0)]
+    charts = overview(many).split('<div class="wide">')[1:]
+    legends = [re.findall("</i>(.*?)-s256-", chart) for chart in charts]
+    assert legends == [["fourlayer_relu", "fourlayer_tanh"], ["vgg_a"] * COLOURS, ["vgg_b"]]
