@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from alexvgg.cli.commands import Commands
-from alexvgg.cli.place import bring_up, say
+from alexvgg.cli.options import json_option
+from alexvgg.cli.place import bring_up
+from alexvgg.cli.progress import say
 from alexvgg.cli.render import render
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ def up(nodes: int, metrics: bool) -> None:
 
 
 @cluster.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def status(as_json: bool) -> None:
     """Show what of the local cluster runs, and where.
 

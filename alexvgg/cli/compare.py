@@ -4,15 +4,16 @@ import json
 
 import click
 
-from alexvgg.cli.names import run_names
-from alexvgg.cli.place import find_run, open_place, place_options
+from alexvgg.cli.names import find_run, run_names
+from alexvgg.cli.options import json_option, place_options
+from alexvgg.cli.place import open_place
 
 
 @click.command()
 @click.argument("runs", nargs=-1, shell_complete=run_names, required=True, metavar="RUN RUN…")
 @click.option("--baseline", metavar="RUN", help="The run that the others are held against; the first by default.")
 @place_options("storage")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def compare(
     runs: tuple[str, ...], baseline: str | None, profile: str | None, storage: str | None, as_json: bool
 ) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from alexvgg.cli.commands import Commands
-from alexvgg.cli.place import profile_option, settings_here
+from alexvgg.cli.options import json_option, profile_option
+from alexvgg.cli.place import settings_here
 from alexvgg.exits import Exit
 
 
@@ -20,7 +21,7 @@ def config() -> None:
 
 @config.command()
 @profile_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def show(profile: str | None, as_json: bool) -> None:
     """Show every setting of a profile, and where its value came from.
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from alexvgg.cli.commands import Commands
-from alexvgg.cli.execution import Number, loader_options
-from alexvgg.cli.files import OutputFile
+from alexvgg.cli.options import dataset_argument, json_option, loader_options
 from alexvgg.cli.pack import index, pack
-from alexvgg.cli.place import dataset_argument, dataset_url
+from alexvgg.cli.parameters import Number, OutputFile
+from alexvgg.cli.place import dataset_url
 from alexvgg.cli.progress import telling
 from alexvgg.exits import Exit
 
@@ -78,7 +78,7 @@ def sample(
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="That would share the batch.")
 @click.option("--seconds", type=Number(min=0.1), default=20.0, show_default=True, help="How long.")
 @loader_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def bench(
     url: str | None,
     profile: str | None,
@@ -148,7 +148,7 @@ def verify(url: str | None, profile: str | None, report: Path | None, threads: i
 @data.command()
 @dataset_argument
 @click.option("--images", type=click.IntRange(min=1), default=2000, show_default=True, help="Headers to read, a split.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def stat(url: str | None, profile: str | None, images: int, as_json: bool) -> None:
     """Describe a dataset, at URL or the profile's: classes, images, bytes, sizes, kinds of files.
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from alexvgg.cli.commands import terminal_width
-from alexvgg.cli.place import insecure_option, open_place, profile_option
+from alexvgg.cli.options import insecure_option, json_option, profile_option
+from alexvgg.cli.place import open_place
 from alexvgg.exits import Exit
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ INDENT = 37  # columns before a finding's detail
 @profile_option
 @insecure_option
 @click.option("--nodes", is_flag=True, help="Let every node try its GPUs, storage and dataset, too, in a Ray job.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def doctor(profile: str | None, nodes: bool, as_json: bool) -> None:
     """Try all that a submission needs, and say what to do about what fails.
 

@@ -11,9 +11,9 @@ import click
 
 from alexvgg.cli.commands import given
 from alexvgg.cli.names import run_names
-from alexvgg.cli.place import connect, flags_of, insecure_option, need, open_place, place_options, say
-from alexvgg.cli.progress import telling
-from alexvgg.cli.scales import test_scales_option
+from alexvgg.cli.options import flags_of, insecure_option, json_option, place_options, test_scales_option
+from alexvgg.cli.place import connect, need, open_place
+from alexvgg.cli.progress import say, telling
 
 if TYPE_CHECKING:
     from alexvgg.request import Request
@@ -37,7 +37,7 @@ METHODS = ("dense", "multicrop", "both", "tencrop")  # of alexvgg.evaluation.sco
 @insecure_option
 @click.option("--nodes", type=click.IntRange(min=1), help="Evaluate on that many nodes of the profile's cluster.")
 @click.option("--wait", is_flag=True, help="With --nodes: show the log and wait for the end.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def evaluate(
     runs: tuple[str, ...],
     method: Method,

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from alexvgg.cli.names import run_names
-from alexvgg.cli.place import connect, flags_of, insecure_option, open_place, place_options, say
+from alexvgg.cli.options import flags_of, insecure_option, place_options
+from alexvgg.cli.place import connect, open_place
+from alexvgg.cli.progress import say
 from alexvgg.exits import Exit
 
 if TYPE_CHECKING:

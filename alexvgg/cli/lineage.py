@@ -4,8 +4,9 @@ import json
 
 import click
 
-from alexvgg.cli.names import run_names
-from alexvgg.cli.place import find_run, open_place, place_options
+from alexvgg.cli.names import find_run, run_names
+from alexvgg.cli.options import place_options
+from alexvgg.cli.place import open_place
 
 
 @click.command()

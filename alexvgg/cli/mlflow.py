@@ -9,8 +9,9 @@ from dataclasses import asdict
 import click
 
 from alexvgg.cli.commands import Commands
-from alexvgg.cli.names import run_names
-from alexvgg.cli.place import find_run, need, open_place, place_options
+from alexvgg.cli.names import find_run, run_names
+from alexvgg.cli.options import json_option, place_options
+from alexvgg.cli.place import need, open_place
 
 
 @click.group(cls=Commands)
@@ -22,7 +23,7 @@ def mlflow() -> None:
 @click.argument("runs", nargs=-1, shell_complete=run_names, metavar="[RUN…]")
 @place_options("storage")
 @click.option("--url", help="The MLflow server instead of the profile's.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def sync(runs: tuple[str, ...], profile: str | None, storage: str | None, url: str | None, as_json: bool) -> None:
     """Make MLflow say what the storage says: of all runs, or of those named.
 

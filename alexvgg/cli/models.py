@@ -4,6 +4,8 @@ import json
 
 import click
 
+from alexvgg.cli.options import json_option
+
 # Table 2 of the VGG paper, and AlexNet's abstract, in millions. Of the nets in their texts no number is given.
 PAPER_PARAMS_M = {
     "alexnet": 60, "vgg_a": 133, "vgg_a_lrn": 133, "vgg_b": 133, "vgg_c": 134, "vgg_d": 138, "vgg_e": 144,
@@ -11,7 +13,7 @@ PAPER_PARAMS_M = {
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def models(as_json: bool) -> None:
     """List the nets with their exact sizes.
 

@@ -1,6 +1,14 @@
-"""Names that shells complete."""
+"""Names: those that shells complete, and which run one means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from alexvgg.runs import RunRecord
 
 
 def recipes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -36,3 +44,11 @@ def tables_and_recipes(ctx: click.Context, param: click.Parameter, incomplete: s
     from alexvgg.cli.table import NAMES
 
     return [*(name for name in NAMES if name.startswith(incomplete)), *recipes(ctx, param, incomplete)]
+
+
+def find_run(runs: Sequence[RunRecord], name: str, where: str) -> RunRecord:
+    """The run of that name; names may be cut short. Raises NotFoundError if there is none, or several are meant."""
+    from alexvgg.errors import resolve
+
+    by_name = {r.name: r for r in runs}
+    return by_name[resolve(name, by_name, f"in {where}")]

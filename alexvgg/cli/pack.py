@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from alexvgg.cli.jobs import follow_to_end
-from alexvgg.cli.place import connect, flags_of, insecure_option, profile_option
+from alexvgg.cli.options import flags_of, insecure_option, profile_option
+from alexvgg.cli.place import connect
 from alexvgg.cli.progress import telling
 from alexvgg.process import cores
 

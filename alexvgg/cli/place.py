@@ -1,23 +1,21 @@
-"""Options that say where: a profile, and what replaces parts of it."""
+"""Where a command works: what a profile, or what replaces parts of it, leads to."""
 
 from __future__ import annotations
 
 import os
-import shlex
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-import click
+from alexvgg.cli.progress import say
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
     from alexvgg.data.store import Store
     from alexvgg.profiles import Profile, Setting, Source
-    from alexvgg.runs import RunRecord
     from cluster.services import LocalCluster
 
 BUCKET = "s3://alexvgg"  # in the local cluster's object storage
@@ -28,33 +26,6 @@ NOT_UP = (
     ".alexvgg/ has yours; what only reads a storage takes its --storage URL instead"
 )
 
-FLAGS = {
-    "storage": "Storage URL instead of the profile's.",
-    "dataset": "Dataset URL instead of the profile's.",
-    "geometry": "paper or small, instead of the profile's.",
-}
-
-
-def profile_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--profile NAME`"""
-    return click.option("--profile", help="A [profile.NAME] of alexvgg.toml; the local cluster by default.")(command)
-
-
-def place_options(*settings: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """`--profile`, and flags that replace these settings of it; what they name needs no profile."""
-
-    def add(command: Callable[..., Any]) -> Callable[..., Any]:
-        for setting in reversed(settings):
-            command = click.option(f"--{setting}", help=FLAGS[setting])(command)
-        return profile_option(command)
-
-    return add
-
-
-def flags_of(**given: str | None) -> str:
-    """What `place_options` were given, for the end of another command: ` --profile lab`."""
-    return "".join(f" --{flag} {shlex.quote(value)}" for flag, value in given.items() if value is not None)
-
 
 def open_stores(profile: str | None, **changes: str | None) -> tuple[Store, Store]:
     """Storage and dataset, by URL or as the profile has them."""
@@ -64,38 +35,9 @@ def open_stores(profile: str | None, **changes: str | None) -> tuple[Store, Stor
     return open_store(place.storage), open_store(need(profile, place, "dataset"))
 
 
-def insecure_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--insecure`, for commands that talk to Ray; it sets what `jobs.client` looks at, so they needn't pass it on."""
-
-    def allow(_context: click.Context, _parameter: click.Parameter, value: bool) -> None:
-        if value:
-            os.environ["ALEXVGG_INSECURE"] = "1"
-
-    about = "Talk to Ray on another machine even if it asks nobody for a token."
-    return click.option("--insecure", is_flag=True, expose_value=False, callback=allow, help=about)(command)
-
-
-def dataset_argument(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`[URL]` and `--profile`: the dataset at URL, or the profile's."""
-    return click.argument("url", required=False)(profile_option(command))
-
-
 def dataset_url(url: str | None, profile: str | None) -> str:
     """What `dataset_argument` says."""
     return url if url is not None else need(profile, open_place(profile), "dataset")
-
-
-def find_run(runs: Sequence[RunRecord], name: str, where: str) -> RunRecord:
-    """The run of that name; names may be cut short. Raises NotFoundError if there is none, or several are meant."""
-    from alexvgg.errors import resolve
-
-    by_name = {r.name: r for r in runs}
-    return by_name[resolve(name, by_name, f"in {where}")]
-
-
-def say(message: str) -> None:
-    """Progress and hints go to stderr, so that stdout stays data."""
-    click.echo(message, err=True)
 
 
 def open_place(name: str | None, **changes: str | None) -> Profile:

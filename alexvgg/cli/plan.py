@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from alexvgg.cli.commands import Commands
-from alexvgg.cli.execution import Link, Number
+from alexvgg.cli.options import json_option
+from alexvgg.cli.parameters import Link, Number
 
 MOST_GPUS = 1 << 16
 
@@ -48,7 +49,7 @@ def plan() -> None:
     help="What a GPU sustains. The default is an A100's on VGG-16 in half precision: 1,190 images/s.",
 )  # fmt: skip
 @click.option("--fp32", is_flag=True, help="Products, and so factors, in 32 bits instead of bf16.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def scaling(
     model: str,
     gpus: list[int],

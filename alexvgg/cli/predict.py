@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from alexvgg.cli.names import run_names
-from alexvgg.cli.place import open_stores, place_options
-from alexvgg.cli.scales import test_scales_option
+from alexvgg.cli.options import json_option, place_options, test_scales_option
+from alexvgg.cli.place import open_stores
 
 if TYPE_CHECKING:
     from alexvgg.weights.predict import Guess, Method
@@ -33,7 +33,7 @@ BAR = 20  # characters for a probability of 1
 @test_scales_option
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="How many classes.")
 @place_options("storage", "dataset")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def predict(
     run: str,
     images: tuple[Path, ...],

@@ -7,12 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from alexvgg.cli.place import say
+import click
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from alexvgg.data.progress import Say
+
+
+def say(message: str) -> None:
+    """Progress and hints go to stderr, so that stdout stays data."""
+    click.echo(message, err=True)
 
 
 class Bars:

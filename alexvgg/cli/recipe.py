@@ -7,12 +7,13 @@ from typing import Any
 import click
 
 from alexvgg.cli.names import tables_and_recipes
+from alexvgg.cli.options import json_option
 from alexvgg.columns import Column, aligned
 
 
 @click.command()
 @click.argument("name", shell_complete=tables_and_recipes)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def recipe(name: str, as_json: bool) -> None:
     """Show a table's runs, or one run, with what each starts from.
 

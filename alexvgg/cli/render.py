@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alexvgg.cli.place import say
-from alexvgg.cli.sending import NodeRange
+from alexvgg.cli.parameters import NodeRange
+from alexvgg.cli.progress import say
 
 if TYPE_CHECKING:
     from cluster.manifests.files import Target

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import click
 
-from alexvgg.cli.files import OutputFile
-from alexvgg.cli.place import flags_of, need, open_place, place_options, say
+from alexvgg.cli.options import flags_of, place_options
+from alexvgg.cli.parameters import OutputFile
+from alexvgg.cli.place import need, open_place
+from alexvgg.cli.progress import say
 
 
 @click.command()

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alexvgg.cli.execution import Link, Number, execution_options
 from alexvgg.cli.jobs import follow_to_end
-from alexvgg.cli.place import flags_of, insecure_option, need, place_options, place_to_submit, say
+from alexvgg.cli.options import execution_options, flags_of, insecure_option, json_option, place_options
+from alexvgg.cli.parameters import Link, NodeRange, Number
+from alexvgg.cli.place import need, place_to_submit
+from alexvgg.cli.progress import say
 from alexvgg.cli.status import duration
 
 if TYPE_CHECKING:
@@ -25,20 +27,6 @@ if TYPE_CHECKING:
     from jobs.submission import Nodes, Submission
 
     Planner = Callable[[Images, Geometry, Start | None], tuple[list[RunSpec], list[Request]]]
-
-
-class NodeRange(click.ParamType["Nodes"]):
-    """A number of nodes, or the least and the most of an elastic run: 4, 2:8."""
-
-    name = "n|min:max"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Nodes:
-        if isinstance(value, tuple):
-            return value
-        least, _, most = str(value).partition(":")
-        if not (least.isdecimal() and (most or least).isdecimal() and 1 <= int(least) <= int(most or least)):
-            self.fail(f"{value!r} is no number of nodes; write for example 4, or 2:8 for 2 to 8", param, ctx)
-        return int(least), int(most or least)
 
 
 OPTIONS = (
@@ -68,7 +56,7 @@ OPTIONS = (
     click.option("--dry-run", is_flag=True, help="Print what would be started, and start nothing."),
     click.option("--link", type=Link(), help="Of each node, e.g. 25Gb, to say how long gradients travel."),
     click.option("--price-per-gpu-hour", type=Number(min=0), help="To estimate what it costs."),
-    click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+    json_option,
 )
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from alexvgg.cli.commands import terminal_width
-from alexvgg.cli.place import alive, flags_of, insecure_option, known_jobs, open_place, place_options
+from alexvgg.cli.options import flags_of, insecure_option, json_option, place_options
+from alexvgg.cli.place import alive, known_jobs, open_place
 from alexvgg.columns import Column, aligned
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ WATCH_SECONDS = 2.0
 @click.option("-w", "--watch", is_flag=True, help="Show it anew every two seconds, until Ctrl-C.")
 @place_options("storage")
 @insecure_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def status(name: str | None, watch: bool, profile: str | None, storage: str | None, as_json: bool) -> None:
     """Show where campaigns and runs stand: all, or one campaign's.
 
@@ -78,7 +79,7 @@ def status(name: str | None, watch: bool, profile: str | None, storage: str | No
 @click.command("list")
 @place_options("storage")
 @insecure_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def list_campaigns(profile: str | None, storage: str | None, as_json: bool) -> None:
     """List the campaigns, a line each: the newest last.
 

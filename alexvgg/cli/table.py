@@ -5,7 +5,8 @@ import json
 import click
 
 from alexvgg.cli.commands import given, terminal_width
-from alexvgg.cli.place import flags_of, need, open_place, place_options
+from alexvgg.cli.options import flags_of, place_options
+from alexvgg.cli.place import need, open_place
 
 # Of results.paper, which takes long to import.
 NAMES = ("table3", "table4", "table5", "table6", "table7", "alexnet", "ablations")

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alexvgg.cli.execution import execution_options
 from alexvgg.cli.names import recipes
-from alexvgg.cli.place import say
+from alexvgg.cli.options import execution_options
+from alexvgg.cli.progress import say
 from alexvgg.exits import Exit
 
 if TYPE_CHECKING:

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import click
 
-from alexvgg.cli.files import OutputFile
 from alexvgg.cli.names import run_names
-from alexvgg.cli.place import open_stores, place_options, say
+from alexvgg.cli.options import place_options
+from alexvgg.cli.parameters import OutputFile
+from alexvgg.cli.place import open_stores
+from alexvgg.cli.progress import say
 
 # Of alexvgg.weights, which takes long to import.
 FORMATS = ("torchvision", "safetensors", "onnx", "pt2")

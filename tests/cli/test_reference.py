@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from reference import cli_page, commands, config_page, help_of
 
 from alexvgg.cli import main
-from alexvgg.cli.files import OutputFile
+from alexvgg.cli.parameters import OutputFile
 from alexvgg.exits import Exit
 
 ROOT = Path(__file__).parents[2]

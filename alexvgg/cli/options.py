@@ -1,56 +1,63 @@
-"""Options that say how a run is carried out, never what it is."""
+"""Options that several commands have: where, how a run is carried out, and how an answer is printed."""
 
-import math
-import re
+from __future__ import annotations
+
+import os
+import shlex
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
-UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40,
-         "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}  # fmt: skip
+from alexvgg.cli.parameters import Bytes, Number, Scales
+
+FLAGS = {
+    "storage": "Storage URL instead of the profile's.",
+    "dataset": "Dataset URL instead of the profile's.",
+    "geometry": "paper or small, instead of the profile's.",
+}
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+profile_option = click.option("--profile", help="A [profile.NAME] of alexvgg.toml; the local cluster by default.")
+test_scales_option = click.option(
+    "--test-scales",
+    type=Scales(),
+    metavar="Q,…",
+    help="Q's to average, e.g. 256,384,512; the run's own by default.",
+)  # a tuple, or None
 
 
-MOST_BYTES = 1 << 63
-MOST_LINK = 1e9  # of its number before the unit
+def place_options(*settings: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """`--profile`, and flags that replace these settings of it; what they name needs no profile."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for setting in reversed(settings):
+            command = click.option(f"--{setting}", help=FLAGS[setting])(command)
+        return profile_option(command)
+
+    return add
 
 
-class Bytes(click.ParamType[int]):
-    """A number of bytes: 1000000, 512MiB, 1.5GB."""
-
-    name = "bytes"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        found = re.fullmatch(r"(\d+\.?\d*|\.\d+) *([a-zA-Z]*)", str(value))
-        if found is None or found[2].upper() not in UNITS:
-            self.fail(f"{value!r} is no number of bytes; write for example 512MiB or 2GB", param, ctx)
-        size = float(found[1]) * UNITS[found[2].upper()]
-        if not 1 <= size < MOST_BYTES:
-            self.fail("it must be at least one byte, and less than 2^63", param, ctx)
-        return int(size)
+def flags_of(**given: str | None) -> str:
+    """What `place_options` were given, for the end of another command: ` --profile lab`."""
+    return "".join(f" --{flag} {shlex.quote(value)}" for flag, value in given.items() if value is not None)
 
 
-class Number(click.FloatRange):
-    """A number in a range, and neither infinite nor NaN, which no JSON has."""
+def insecure_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--insecure`, for commands that talk to Ray; it sets what `jobs.client` looks at, so they needn't pass it on."""
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        number = float(super().convert(value, param, ctx))
-        if not math.isfinite(number):
-            self.fail(f"{value!r} is no finite number", param, ctx)
-        return number
+    def allow(_context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+        if value:
+            os.environ["ALEXVGG_INSECURE"] = "1"
+
+    about = "Talk to Ray on another machine even if it asks nobody for a token."
+    return click.option("--insecure", is_flag=True, expose_value=False, callback=allow, help=about)(command)
 
 
-class Link(click.ParamType[float]):
-    """A link's bits a second: 25Gb, 100Mb, 10Gb/s."""
-
-    name = "bits"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        found = re.fullmatch(r"(\d+(?:\.\d+)?) *([GMT])b(?:it)?(?:/s|ps)?", str(value))
-        if found is None or not 0 < float(found[1]) < MOST_LINK:
-            self.fail(f"{value!r} is no link; write for example 25Gb or 100Mb, in bits a second", param, ctx)
-        return float(found[1]) * {"M": 1e6, "G": 1e9, "T": 1e12}[found[2]]
+def dataset_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`[URL]` and `--profile`: the dataset at URL, or the profile's."""
+    return click.argument("url", required=False)(profile_option(command))
 
 
 def of_a_cache(ctx: click.Context, _parameter: click.Parameter, size: int) -> int:
@@ -85,7 +92,7 @@ LOADER_OPTIONS = (
     ),
 )
 
-OPTIONS = (
+EXECUTION_OPTIONS = (
     *LOADER_OPTIONS,
     click.option(
         "--micro-batch", type=click.IntRange(min=1), help="Images a worker holds at a time; default: its share."
@@ -123,8 +130,8 @@ OPTIONS = (
 
 
 def execution_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds OPTIONS; the command receives them under the names of `Execution`'s fields."""
-    return _with(OPTIONS, command)
+    """Adds EXECUTION_OPTIONS; the command receives them under the names of `Execution`'s fields."""
+    return _with(EXECUTION_OPTIONS, command)
 
 
 def loader_options(command: Callable[..., Any]) -> Callable[..., Any]:
