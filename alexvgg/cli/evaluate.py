@@ -72,7 +72,7 @@ def evaluate(
             raise InputError("--insecure belongs to --nodes N: without it this process computes, and talks to no Ray")
         _here(request, profile, storage, dataset, as_json)
         return
-    from alexvgg.cli.jobs import follow_to_end
+    from alexvgg.cli.jobs import follow_to_end, print_sent
     from alexvgg.data.shards import open_dataset
     from alexvgg.data.store import open_store
     from alexvgg.evaluate import plan_rows
@@ -93,10 +93,7 @@ def evaluate(
     if as_json:
         click.echo(json.dumps({"job": job, "new": new, "dashboard": place.dashboard}, indent=2))
     else:
-        click.echo(f"{'Submitted' if new else 'Already running:'} {job}")
-        click.echo(f"  Ray dashboard  {place.dashboard}/#/jobs/{job}")
-        click.echo(f"  follow         alexvgg logs {job} -f{options}")
-        click.echo(f"  stop           alexvgg stop {job}{options}")
+        print_sent(place, job, options, new=new)
     if wait:
         sys.exit(follow_to_end(jobs, job, options, aside=as_json))
 

@@ -16,6 +16,7 @@ from alexvgg.exits import Exit
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
+    from alexvgg.profiles import Profile
     from alexvgg.runs import PlainRun
 
 
@@ -158,8 +159,7 @@ def _go_on(name: str | None, profile: str | None, storage: str | None, *, forgiv
             raise NotFoundError(f"{store.url} has no campaign that isn't finished; `alexvgg submit` starts one")
         name = unfinished[-1]
     for job, new in go_on(name, store, jobs, forgive=forgive, mlflow=place.mlflow, say=say):
-        click.echo(f"{'Submitted' if new else 'Already running:'} {job}")
-        say(f"`alexvgg logs {job} -f{options}` follows it")
+        print_sent(place, job, options, new=new)
 
 
 def _plain(name: str | None, profile: str | None, storage: str | None) -> PlainRun | None:
@@ -189,6 +189,20 @@ def _stop_plain(run: PlainRun, options: str, *, now: bool) -> None:
         say(f"its campaign may go on with it then: `alexvgg stop {run.name}{options}`, once more, stops that")
     else:
         say("to go on, give the same `alexvgg train` command again")
+
+
+def print_sent(place: Profile, job: str, options: str, *, new: bool) -> None:
+    """What was sent, where to watch it, and how to end it. `options`, like ` --profile lab`, are added to commands."""
+    from alexvgg.tracking.pages import runs_page
+
+    assert place.dashboard is not None, "it was sent there"
+    mlflow = "not configured" if place.mlflow is None else runs_page(place.mlflow, make=True)
+    click.echo(f"{'Submitted' if new else 'Already running:'} {job}")
+    click.echo(f"  Ray dashboard  {place.dashboard.rstrip('/')}/#/jobs/{job}")
+    click.echo(f"  MLflow         {mlflow}")
+    click.echo(f"  follow         alexvgg logs {job} -f{options}")
+    click.echo(f"  state          alexvgg status{options}")
+    click.echo(f"  stop           alexvgg stop {job}{options}")
 
 
 def follow_to_end(jobs: JobSubmissionClient, job: str, options: str = "", *, aside: bool = False) -> Exit:

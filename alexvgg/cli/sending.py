@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alexvgg.cli.jobs import follow_to_end
+from alexvgg.cli.jobs import follow_to_end, print_sent
 from alexvgg.cli.options import execution_options, flags_of, insecure_option, json_option, place_options
 from alexvgg.cli.parameters import Link, NodeRange, Number
 from alexvgg.cli.place import need, place_to_submit
@@ -263,9 +263,4 @@ def _sent(
     if job is None:
         click.echo(f"All are finished: `alexvgg report{options}{images}` shows the results.")
         return
-    click.echo(f"{'Submitted' if new else 'Already running:'} {job}")
-    click.echo(f"  Ray dashboard  {place.dashboard}/#/jobs/{job}")
-    click.echo(f"  MLflow         {place.mlflow or 'not configured'}")
-    click.echo(f"  follow         alexvgg logs {job} -f{options}")
-    click.echo(f"  state          alexvgg status{options}")
-    click.echo(f"  stop           alexvgg stop {job}{options}")
+    print_sent(place, job, options, new=new)

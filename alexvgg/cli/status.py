@@ -45,6 +45,7 @@ def status(name: str | None, watch: bool, profile: str | None, storage: str | No
     from alexvgg.campaign.overview import overview
     from alexvgg.data.store import open_store
     from alexvgg.errors import InputError
+    from alexvgg.tracking.pages import runs_page
 
     if watch and as_json:
         raise InputError("--watch shows it to people and --json to programs; give one of them")
@@ -52,6 +53,7 @@ def status(name: str | None, watch: bool, profile: str | None, storage: str | No
     from jobs.groups import groups  # only now: Ray reads where its token lies when it is imported
 
     store, options = open_store(place.storage), flags_of(profile=profile, storage=storage)
+    mlflow = None if place.mlflow is None or as_json else runs_page(place.mlflow)
     while True:
         jobs = known_jobs(profile, place)
         teams = groups(place.dashboard) if place.dashboard is not None and jobs is not None else {}
@@ -65,7 +67,7 @@ def status(name: str | None, watch: bool, profile: str | None, storage: str | No
         else:
             where_lines = [
                 f"Ray dashboard  {place.dashboard or '-'}",
-                f"MLflow         {place.mlflow or '-'}",
+                f"MLflow         {mlflow or '-'}",
             ]
             lines = [*format_overview(view, teams, options, terminal_width()), *where_lines]
             if watch and sys.stdout.isatty():
