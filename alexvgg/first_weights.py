@@ -3,7 +3,7 @@
 import safetensors.torch
 
 from alexvgg.config import RunSpec
-from alexvgg.data.store import Store
+from alexvgg.data.store import MissingKeyError, Store
 from alexvgg.engine.checkpoint import verified
 from alexvgg.errors import InputError
 from alexvgg.init import ALEXNET_BIASED, TRANSPLANTED, LayerOrigin, initialise, transplant
@@ -25,8 +25,11 @@ def first_weights(spec: RunSpec, storage: Store) -> tuple[Net, list[LayerOrigin]
     if spec.parent is None:
         _, origins = transplant({}, net.state_dict(), layers=())
         return net, origins
-    parent = read_run(storage, spec.parent.run)
-    if parent.weights is None:
+    try:
+        parent = read_run(storage, spec.parent.run)
+    except MissingKeyError:
+        parent = None
+    if parent is None or parent.weights is None:
         raise InputError(
             f"{spec.name} starts from {spec.parent.run}, which isn't finished in {storage.url}. Train that first, with "
             "the same --set, which holds for parents, too; or start from another run: --parent."

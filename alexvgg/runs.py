@@ -10,7 +10,7 @@ from alexvgg import attempts
 from alexvgg.attempts import Attempt, Record
 from alexvgg.config import RunSpec, from_dict
 from alexvgg.data.documents import read_document
-from alexvgg.data.store import Store
+from alexvgg.data.store import MissingKeyError, Store
 from alexvgg.engine.chance import STUCK_STEPS, is_chance
 from alexvgg.errors import InputError, resolve
 from alexvgg.keys import (
@@ -42,7 +42,7 @@ class RunRecord:
 
     name: str
     state: State
-    spec: RunSpec | None
+    spec: RunSpec
     journal: list[dict[str, Any]]
     evaluation: list[dict[str, Any]]
     error: str | None
@@ -52,7 +52,7 @@ class RunRecord:
     @property
     def consumed(self) -> int:
         """Images trained on up to the newest epoch's end, about."""
-        return self.last_epoch["step"] * self.spec.train.global_batch if self.last_epoch and self.spec else 0
+        return self.last_epoch["step"] * self.spec.train.global_batch if self.last_epoch else 0
 
     @property
     def last_epoch(self) -> dict[str, Any] | None:
@@ -63,7 +63,7 @@ class RunRecord:
     def stuck_at(self) -> float | None:
         """The mean loss of its last epoch if that is chance, though there were steps enough to leave it."""
         last = self.last_epoch
-        if self.spec is None or last is None or last["step"] < STUCK_STEPS:
+        if last is None or last["step"] < STUCK_STEPS:
             return None
         loss: float | None = last["metrics"].get("train/loss_epoch")
         return loss if loss is not None and is_chance(loss, self.spec.model.num_classes) else None
@@ -85,9 +85,10 @@ class RunRecord:
         return max((e["time"] for e in self.journal), default=0.0)
 
 
-def read_run(storage: Store, name: str, present: Iterable[str] | None = None) -> RunRecord:
+def read_run(storage: Store, name: str, present: Iterable[str] | None = None, spec: RunSpec | None = None) -> RunRecord:
     """The record of one run; `present` spares a listing if the storage's keys are known already.
 
+    `spec` is what it will be, if nobody has begun it: without that, MissingKeyError is raised.
     Raises InputError, naming the document, if one can't be read: it is damaged, or a newer version wrote it.
     """
     folder = run_folder(name)
@@ -96,6 +97,9 @@ def read_run(storage: Store, name: str, present: Iterable[str] | None = None) ->
     def document(file: str, part: Callable[[Any], T]) -> T | None:
         return read_document(storage, folder + file, part) if file in files else None
 
+    spec = document(SPEC, lambda spec: from_dict(RunSpec, spec)) or spec
+    if spec is None:
+        raise MissingKeyError(f"{storage.url} has no {folder}{SPEC}")
     weights: str | None = document(FINAL_RECORD, lambda record: record["sha256"])
     rows = [
         document(f, lambda row: row if is_row(row) and row["members"][0]["weights"] == weights else None)
@@ -114,7 +118,7 @@ def read_run(storage: Store, name: str, present: Iterable[str] | None = None) ->
     return RunRecord(
         name=name,
         state=state,
-        spec=document(SPEC, lambda spec: from_dict(RunSpec, spec)),
+        spec=spec,
         journal=read_journal(storage, folder + JOURNAL) if JOURNAL in files else [],
         evaluation=[row for row in rows if row is not None],
         error=failure,
@@ -201,8 +205,8 @@ def plain_run(storage: Store, name: str) -> PlainRun | None:
 
 
 def list_runs(storage: Store) -> list[RunRecord]:
-    """Every run under the storage URL, by name. One that can't be read is left out, with a warning that says why."""
-    present = keys_by_run(storage)
+    """Every run that was begun, by name. One that can't be read is left out, with a warning that says why."""
+    present = {name: keys for name, keys in keys_by_run(storage).items() if spec_key(name) in keys}
 
     def read(name: str) -> RunRecord | None:
         try:
@@ -250,13 +254,17 @@ def find_finished(storage: Store, name: str) -> Finished:
 
     Raises NotFoundError if there is none, or several are meant, and InputError if it isn't finished.
     """
-    found = read_run(storage, name)
-    if found.spec is None:
-        found = read_run(storage, resolve(name, run_names(storage), f"in {storage.url}"))
-    if found.spec is None or found.weights is None:
-        state = {"planned": "is planned"}.get(found.state, f"has {found.state}")
-        raise InputError(
-            f"{found.name} {state} but isn't finished, and only final weights can be used. "
-            "Give the `submit` or `train` that began it once more."
-        )
-    return Finished(found.spec, found.weights)
+    if not storage.exists(spec_key(name)):
+        name = resolve(name, run_names(storage), f"in {storage.url}")
+    try:
+        found = read_run(storage, name)
+    except MissingKeyError:
+        state = "is planned"
+    else:
+        if found.weights is not None:
+            return Finished(found.spec, found.weights)
+        state = f"has {found.state}" if found.state != "planned" else "is planned"
+    raise InputError(
+        f"{name} {state} but isn't finished, and only final weights can be used. "
+        "Give the `submit` or `train` that began it once more."
+    )

@@ -143,7 +143,7 @@ def decide(
         check_workers(execution.workers, profile.workers_per_node, spec.train.global_batch)
     speed_of = _speeds(stored.values(), profile, execution, execution.workers if one_host else 1)
     for spec in runs:
-        record = stored.get(spec.name) or read_run(storage, spec.name)
+        record = stored.get(spec.name) or read_run(storage, spec.name, spec=spec)
         if record.state == "failed" and not retry:
             raise _failed_before(spec.name, str(record.error))
         if record.state != "finished" and spec.parent is not None and spec.parent.run in stored:

@@ -83,7 +83,7 @@ def measured(runs: Iterable[RunRecord]) -> list[Measured]:
     found = []
     for r in runs:
         starts = [i for i, e in enumerate(r.journal) if e["event"] == "start"]
-        if r.spec is None or not starts:
+        if not starts:
             continue
         start = r.journal[starts[-1]]
         epochs = [e["metrics"]["perf/images_per_s"] for e in r.journal[starts[-1] :] if e["event"] == "epoch"]

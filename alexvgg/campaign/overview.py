@@ -194,7 +194,7 @@ def _driver(storage: Store, campaign: str, jobs: Jobs | None) -> tuple[DriverVie
 
 
 def _look(storage: Store, work: Work, jobs: Jobs | None, present: Iterable[str] | None) -> WorkView:
-    record = read_run(storage, work.node.name, present) if isinstance(work, Training) else None
+    record = read_run(storage, work.node.name, present, work.spec) if isinstance(work, Training) else None
     records = attempts.history(storage, work.folder) if record is None else record.attempts
     finished = work.is_done(storage) if record is None else record.state == "finished"
     newest = records[-1] if records else None
@@ -245,7 +245,7 @@ def _progress(storage: Store, record: RunRecord) -> Progress | None:
 
     Loss and error stay until there are newer ones. A speed is the newest attempt's own: it has none before it trains.
     """
-    if record.spec is None or not record.journal:
+    if not record.journal:
         return None
     epoch, live, t = record.last_epoch, read_live(storage, record.name), record.spec.train
     metrics = epoch["metrics"] if epoch is not None else {}
@@ -278,7 +278,6 @@ def _seconds_still(global_batch: int, seen: float, speed: float | None) -> float
 
 def _seconds_left(record: RunRecord, epoch: dict[str, Any] | None, step: int, speed: float | None) -> float | None:
     """Of training, at its newest speed; None before its first epoch has shown how many steps one has."""
-    assert record.spec is not None
     t = record.spec.train
     if epoch is None or not speed:
         return None

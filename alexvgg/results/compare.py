@@ -42,7 +42,7 @@ def compare(
     runs: Sequence[RunRecord], provenance: Sequence[Mapping[str, Any]], all_runs: Sequence[RunRecord]
 ) -> Comparison:
     """Compare `runs`, the first being the baseline. `provenance` is of their last attempts, in the same order."""
-    specs = [flat(r.spec) if r.spec is not None else {} for r in runs]
+    specs = [flat(r.spec) for r in runs]
     settings = {key: tuple(s.get(key) for s in specs) for key in dict.fromkeys(k for s in specs for k in s)}
     numbers = [_numbers(r) for r in runs]
     metrics = {key: tuple(n.get(key) for n in numbers) for key in dict.fromkeys(k for n in numbers for k in n)}
@@ -57,7 +57,7 @@ def compare(
 
 def _numbers(run: RunRecord) -> dict[str, float]:
     """What a run was evaluated to, and what its last epoch measured."""
-    filled = cells({run.name: run.spec.recipe}, run.evaluation) if run.spec is not None else {}
+    filled = cells({run.name: run.spec.recipe}, run.evaluation)
     last = run.last_epoch["metrics"] if run.last_epoch else {}
     ours = {key: value for key, value in filled.items() if key.startswith("eval/")}
     return ours | {key: last[key] for key in LAST if key in last}

@@ -10,7 +10,7 @@ from alexvgg.runs import RunRecord
 
 def parent_of(run: RunRecord) -> str | None:
     """The name of the run whose weights it started from."""
-    return run.spec.parent.run if run.spec is not None and run.spec.parent is not None else None
+    return run.spec.parent.run if run.spec.parent is not None else None
 
 
 def parents_first(runs: Iterable[RunRecord]) -> list[RunRecord]:
@@ -61,8 +61,6 @@ def summary(origins: Sequence[Mapping[str, Any]]) -> str:
 
 def first_weights(run: RunRecord) -> str:
     """`transplant`, `copy`, where they were imported from, or which random weights they were."""
-    if run.spec is None:
-        return "not planned here"
     if run.spec.imported is not None:
         return f"imported from {run.spec.imported.source}"
     return run.spec.parent.how if run.spec.parent is not None else f"{run.spec.init.kind} weights"
@@ -70,8 +68,6 @@ def first_weights(run: RunRecord) -> str:
 
 def single_scale(run: RunRecord) -> dict[str, Any] | None:
     """The document of the run's own evaluation at its one test scale (VGG section 4.1, AlexNet section 4.1)."""
-    if run.spec is None:
-        return None
     method, scales = own_method(run.spec.model.name), list(run.spec.test_scales[0])
     rows = [d for d in run.evaluation if d["method"] == method and d["images"]]
     return next((d for d in rows if d["members"][0]["test_scales"] == scales), None)
@@ -90,9 +86,9 @@ def to_json(run: RunRecord, runs: Sequence[RunRecord], origins: Mapping[str, Seq
         "runs": [
             {
                 "name": r.name, "state": r.state, "parent": parent_of(r),
-                "how": r.spec.first_weights if r.spec else None,
-                "dataset": r.spec.data.dataset if r.spec else None,
-                "fingerprint": r.spec.data.fingerprint if r.spec else None,
+                "how": r.spec.first_weights,
+                "dataset": r.spec.data.dataset,
+                "fingerprint": r.spec.data.fingerprint,
                 "weights": r.weights, "layers": list(origins[r.name]),
             }
             for r in family(run, runs)
@@ -103,16 +99,15 @@ def to_json(run: RunRecord, runs: Sequence[RunRecord], origins: Mapping[str, Seq
 def to_text(run: RunRecord, runs: Sequence[RunRecord], origins: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """The family as a tree, with a mark at the run itself."""
     members = family(run, runs)
-    specs = {r.name: r.spec for r in members if r.spec}
+    specs = {r.name: r.spec for r in members}
     lines: list[str] = []
 
     def draw(r: RunRecord, own: str, below: str) -> None:
         mark = " (this one)" if r.name == run.name else ""
-        scale = f"S={scale_text(r.spec.data.train_scale)}, " if r.spec else ""
-        lines.append(f"{own}{r.name}{mark}  {scale}{errors(r)}")
+        lines.append(f"{own}{r.name}{mark}  S={scale_text(r.spec.data.train_scale)}, {errors(r)}")
         children = [c for c in members if parent_of(c) == r.name]
         parent = specs.get(parent_of(r) or "")
-        images = other_images(r.spec, parent) if r.spec and parent else None
+        images = other_images(r.spec, parent) if parent else None
         start = first_weights(r) + (f" from a net of {images}" if images else "")
         lines.append(f"{below}{'│  ' if children else '   '}{start}, {summary(origins[r.name])}")
         for child in children:

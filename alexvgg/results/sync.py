@@ -63,9 +63,9 @@ def sync(
         with _asking(f"MLflow at {url} failed on {stored.description.name}", "The same command goes on from there."):
             return _bring(client, stored)
 
-    recipes = {r.name: r.spec.recipe for r in runs if r.spec is not None}
+    recipes = {r.name: r.spec.recipe for r in runs}
     for run in parents_first(runs):
-        if run.spec is not None and run.journal:
+        if run.journal:
             later = [cells_event(d, cells(recipes, [d])) for d in run.evaluation]
             model = final_model(storage, run.spec, run.weights) if run.weights is not None else None
             about, ended = describe_run(storage, run.spec), run.journal[-1]["time"]

@@ -58,14 +58,11 @@ def fill(
     `options`, like ` --profile lab`, are added to the commands, and `size`, like ` --geometry small`, to submissions.
     `others` fill no row, but runs may start from them.
     """
-    specs = {r.name: r.spec for r in (*others, *runs) if r.spec is not None}
-    finished = [r for r in runs if r.state == "finished" and r.spec is not None and r.weights is not None]
-    finished.sort(key=lambda r: r.last_seen)
+    specs = {r.name: r.spec for r in (*others, *runs)}
     usable = [
         _Run(r.name, r.spec, r.weights, r.evaluation, _changed(r.spec, specs, geometry))
-        for r in finished
-        if r.spec is not None
-        and r.weights is not None
+        for r in sorted(runs, key=lambda r: r.last_seen)
+        if r.weights is not None
         and r.spec.recipe in RECIPES
         and r.spec.data.fingerprint == dataset.fingerprint
         and (own := _planned(r.spec, geometry).model).width == r.spec.model.width

@@ -66,8 +66,8 @@ def test_a_speed_is_the_median_epochs_of_the_newest_attempt() -> None:
 
 
 def test_what_has_trained_no_epoch_has_no_speed() -> None:
-    runs = [(E, []), (E, epochs(9.0)), (E, [start(1)]), (None, [start(1), *epochs(9.0)])]
-    assert measured(RunRecord("x", "started", spec, journal, [], None) for spec, journal in runs) == []
+    journals = [[], epochs(9.0), [start(1)]]
+    assert measured(RunRecord("x", "started", E, journal, [], None) for journal in journals) == []
 
 
 def test_of_many_gpus_each_has_its_speed_whatever_shares_its_host() -> None:

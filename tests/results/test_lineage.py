@@ -9,7 +9,6 @@ from records import document, record
 
 from alexvgg.config import Imported
 from alexvgg.results.lineage import ancestors, errors, family, parents_first, summary, to_json, to_text
-from alexvgg.runs import RunRecord
 from alexvgg.tracking.describing import params_of
 
 NAMES = ("vgg_a-s256", "vgg_b-s256", "vgg_e-s256", "vgg_e-s384", "vgg_e-jitter", "alexnet-s256")
@@ -55,7 +54,6 @@ def test_a_parent_that_is_not_stored_is_named() -> None:
 
 
 def test_a_parent_of_other_images_is_named_with_them() -> None:
-    assert A.spec is not None
     letters = replace(A, spec=replace(A.spec, data=replace(A.spec.data, dataset="letters", fingerprint="ab" * 32)))
     tree = to_text(E, [letters, E], {A.name: origins(0, 11), E.name: origins(7, 19)})
     assert "transplant from a net of letters (abababab), 7 of 19 layers copied" in tree
@@ -64,22 +62,12 @@ def test_a_parent_of_other_images_is_named_with_them() -> None:
 
 
 def test_imported_weights_are_not_random() -> None:
-    assert A.spec is not None
     imported = replace(A.spec, imported=Imported("torchvision:vgg11", "ab" * 32))
     (told,) = to_json(replace(A, spec=imported), [replace(A, spec=imported)], {A.name: []})["runs"]
     assert told["how"] == params_of(imported)["init"] == "imported"
-    assert [s.first_weights for s in (A.spec, E.spec, E384.spec) if s] == ["gaussian", "transplant", "copy"]
+    assert [s.first_weights for s in (A.spec, E.spec, E384.spec)] == ["gaussian", "transplant", "copy"]
     run = replace(A, spec=imported)
     assert "imported from torchvision:vgg11, not started" in to_text(run, [run], {A.name: []})
-
-
-def test_a_run_that_was_claimed_but_not_planned_is_shown() -> None:
-    bare = RunRecord("claimed", "planned", None, [], [], None)
-    assert (
-        to_text(bare, [bare, *RUNS], {"claimed": []}) == "claimed (this one)  planned\n   not planned here, not started"
-    )
-    (told,) = to_json(bare, [bare, *RUNS], {"claimed": []})["runs"]
-    assert (told["parent"], told["how"], told["dataset"]) == (None, None, None)
 
 
 def test_errors_are_of_a_nets_own_test_at_its_single_scale() -> None:

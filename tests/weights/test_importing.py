@@ -80,7 +80,6 @@ def picture(tmp_path: Path) -> Path:
 def test_an_imported_run_is_finished_and_says_where_it_came_from(imported: str, storage: Store) -> None:
     run = read_run(storage, imported)
     assert run.state == "finished"
-    assert run.spec is not None
     assert run.spec.name == imported
     assert imported.startswith("torchvision-vgg11-")
     assert run.spec.imported is not None

@@ -46,7 +46,7 @@ def _by(kind: Callable[[RunRecord], str], runs: Sequence[RunRecord]) -> list[lis
 
 
 def _model(run: RunRecord) -> str:
-    return run.spec.model.name if run.spec is not None else ""
+    return run.spec.model.name
 
 
 def _family(run: RunRecord) -> str:

@@ -10,7 +10,7 @@ from alexvgg.runs import RunRecord
 
 def beside_the_tables(runs: Sequence[RunRecord], fusions: Sequence[Mapping[str, Any]]) -> str:
     """A row for each evaluation of these runs, and each fusion of some of them, that no table asks for."""
-    recipes = {r.name: r.spec.recipe for r in runs if r.spec is not None}
+    recipes = {r.name: r.spec.recipe for r in runs}
     documents = [d for r in runs for d in r.evaluation] + [
         d for d in fusions if {m["run"] for m in d["members"]} <= recipes.keys()
     ]

@@ -16,13 +16,13 @@ def by_model(runs: Sequence[RunRecord], storage: Store) -> str:
     """For each net the top-1 error against Q, one line for each S."""
     models: dict[str, list[Line]] = {}
     for run in runs:
-        if run.spec is None or run.weights is None:
+        if run.weights is None:
             continue
         points = errors_by_scale(run, storage)
         if len(points) > 1:
             lines = models.setdefault(run.spec.model.name, [])
             name = f"S = {scale_text(run.spec.data.train_scale)}"
-            if sum(r.spec is not None and r.spec.recipe == run.spec.recipe for r in runs) > 1:
+            if sum(r.spec.recipe == run.spec.recipe for r in runs) > 1:
                 name += f" ({run.name.rpartition('-')[2]})"
             lines.append(Line(name, sorted(points.items()), len(lines), dots=True))
     drawn = [
@@ -37,7 +37,6 @@ def by_model(runs: Sequence[RunRecord], storage: Store) -> str:
 
 def errors_by_scale(run: RunRecord, storage: Store) -> dict[int, float]:
     """Top-1 error in per cent at each Q alone, as far as it was evaluated: nothing is computed but sums."""
-    assert run.spec is not None
     assert run.weights is not None
     known = {
         d["members"][0]["test_scales"][0]: d["top1_error"]

@@ -56,7 +56,7 @@ def page(material: Material, now: float) -> str:
         "Answers": _answers(m),
         "First-layer filters": filters(m.runs, m.storage) if any(r.weights for r in m.runs) else "",
         "Throughput": (measured := throughput(m.runs)),
-        "Scaling": scaling(r.spec.model.name for r in m.runs if r.spec is not None) if measured else "",
+        "Scaling": scaling(r.spec.model.name for r in m.runs) if measured else "",
         "Lineage": graph(m.runs, origins),
         "Provenance": _provenance(m, origins),
     }

@@ -31,7 +31,7 @@ def filters(runs: Sequence[RunRecord], storage: Store) -> str:
     """The first layer's kernels of every finished run."""
     cards = []
     for run in runs:
-        if run.weights is None or run.spec is None:
+        if run.weights is None:
             continue
         kernels = first_layer(storage, final_weights_key(run.name))
         count, side = kernels.shape[0], kernels.shape[2]
@@ -78,7 +78,6 @@ def data_url(image: Image.Image, kind: str) -> str:
 
 def predictions(run: RunRecord, dataset: Dataset, storage: Store) -> str:
     """Validation images with the net's five best classes; empty if the run's posteriors aren't there or readable."""
-    assert run.spec is not None
     assert run.weights is not None
     method, q = own_method(run.spec.model.name), run.spec.test_scales[0][0]
     assert method != "both"

@@ -13,7 +13,6 @@ from alexvgg.tracking.describing import SHOWN_PACKAGES
 
 def provenance(run: RunRecord, known: Mapping[str, Any], origins: Sequence[Mapping[str, Any]]) -> str:
     """A run's settings, code, machines and transplant, folded away."""
-    assert run.spec is not None
     git, packages = known.get("git") or {}, known.get("packages") or {}
     hosts = [
         f"{h['ranks']} on {h['host']}: {h['gpu'] or h['cpu']}, {h['cores']} cores, {h['memory_gib']:g} GiB"

@@ -110,7 +110,7 @@ def test_a_run_that_learned_nothing_says_so(material: Material) -> None:
 
 
 def test_what_no_table_asks_for_is_shown_too(material: Material) -> None:
-    known = [r for r in material.runs if r.spec is not None]
+    known = list(material.runs)
     members = [{"run": r.name, "weights": r.weights, "test_scales": [256]} for r in known[:2]]
     fused = {"name": "fusion-1", "method": "dense", "members": members, "images": 360, "top1_error": 12.5,
              "top5_error": 0.25, "time": 1.0}  # fmt: skip
@@ -284,10 +284,9 @@ def test_the_command_writes_the_file_and_logs_it(
 
 
 def test_more_runs_than_colours_are_drawn_by_net(material: Material) -> None:
-    run = next(r for r in material.runs if r.spec is not None and r.spec.model.name == "vgg_a")
+    run = next(r for r in material.runs if r.spec.model.name == "vgg_a")
 
     def of(model: str, n: int) -> RunRecord:
-        assert run.spec is not None
         spec = replace(run.spec, model=replace(run.spec.model, name=model))
         return replace(run, name=f"{model}-s256-{n}", spec=spec)
 
