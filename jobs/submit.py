@@ -16,6 +16,7 @@ from alexvgg.campaign.plan import Campaign, Evaluation
 from alexvgg.config import Execution, to_dict
 from alexvgg.data.store import Store, open_store
 from alexvgg.errors import InputError
+from alexvgg.keys import evaluation_folder, run_folder
 from alexvgg.lease import is_ending, turns
 from alexvgg.request import Request
 from alexvgg.tracking.provenance import look_at_code, remember_code
@@ -166,7 +167,8 @@ def give_up(jobs: JobSubmissionClient, job: str) -> None:
         campaign = about["alexvgg"]
         folders = [work.folder for work in Campaign.load(storage, campaign).works]
     else:
-        folders = [f"{'runs' if about['kind'] == 'training' else 'evaluations'}/{about['alexvgg']}/"]
+        folder_of = run_folder if about["kind"] == "training" else evaluation_folder
+        folders = [folder_of(about["alexvgg"])]
     for folder in folders:
         records = attempts.history(storage, folder)
         if attempts.standing(records) == "live" and campaign in (None, records[-1].claim.campaign):
