@@ -1,9 +1,8 @@
-"""How the runs trained: loss, training and validation error, with what happened on the way, and how fast they went."""
+"""How the runs trained: loss, training and validation error, with what happened on the way."""
 
 from collections.abc import Callable, Sequence
 from html import escape
 from itertools import groupby
-from statistics import median
 from typing import Any
 
 from alexvgg.results.lineage import errors
@@ -110,44 +109,3 @@ def _by_epoch(run: RunRecord, metric: str) -> list[tuple[float, float]]:
     """Where it was measured: there is no error if no validation image could be decoded."""
     values = ((e["epoch"], e["metrics"].get(metric)) for e in epochs(run))
     return [(epoch, value) for epoch, value in values if value is not None]
-
-
-def throughput(runs: Sequence[RunRecord]) -> str:
-    """How fast each run went and how long it waited for images: medians over its epochs. Empty before the first."""
-    trained = [r for r in runs if epochs(r)]
-    if not trained:
-        return ""
-    fastest = max(_median(r, "perf/images_per_s") or 0.0 for r in trained) or 1.0
-    heads = (
-        'class="place">run',
-        ">workers",
-        'colspan="2">images/s',
-        'colspan="2">waiting for images',
-        ">MB/s per worker",
-    )
-    head = "".join(f'<th scope="col" {text}</th>' for text in heads)
-    body = "".join(_speed(r, fastest) for r in trained)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _speed(run: RunRecord, fastest: float) -> str:
-    speed, wait = _median(run, "perf/images_per_s") or 0.0, _median(run, "perf/data_wait_share") or 0.0
-    rate = _median(run, "perf/read_mb_per_s")
-    workers = " → ".join(n for n, _ in groupby(str(e["workers"]) for e in run.journal if e["event"] == "start"))
-
-    def number(text: str) -> str:
-        return f'<td class="number">{escape(text)}</td>'
-
-    def bar(kind: str, share: float) -> str:
-        return f'<td class="{kind}"><i style="width:{100 * share:.1f}%"></i></td>'
-
-    return (
-        f'<tr><td class="place">{escape(run.name)}</td>{number(workers)}'
-        f"{number(f'{speed:,.0f}')}{bar('bar', speed / fastest)}{number(f'{100 * wait:.0f} %')}{bar('bar wait', wait)}"
-        f"{number('-' if rate is None else f'{rate:.1f}')}</tr>"
-    )
-
-
-def _median(run: RunRecord, metric: str) -> float | None:
-    values = [e["metrics"][metric] for e in epochs(run) if metric in e["metrics"]]
-    return median(values) if values else None

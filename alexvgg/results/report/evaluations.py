@@ -1,10 +1,10 @@
 """What was evaluated beside the tables: other scales, methods and fusions."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 from alexvgg.results.paper import TABLES, asked, tested
+from alexvgg.results.report.grid import grid, head, number, words
 from alexvgg.runs import RunRecord
 
 
@@ -15,16 +15,12 @@ def beside_the_tables(runs: Sequence[RunRecord], fusions: Sequence[Mapping[str, 
         d for d in fusions if {m["run"] for m in d["members"]} <= recipes.keys()
     ]
     wanted = [(row.method, asked(row)) for rows in TABLES.values() for row in rows if row.nets]
-    rows = [_row(d) for d in documents if d["images"] and (d["method"], tested(recipes, d)) not in wanted]
-    if not rows:
-        return ""
-    heads = ('class="place">nets and their test scales', 'class="place">method', ">top-1", ">top-5", ">images")
-    head = "".join(f'<th scope="col" {text}</th>' for text in heads)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    shown = [d for d in documents if d["images"] and (d["method"], tested(recipes, d)) not in wanted]
+    heads = [head("nets and their test scales", of_words=True), head("method", of_words=True)]
+    return grid(heads + [head(text) for text in ("top-1", "top-5", "images")], map(_row, shown))
 
 
-def _row(document: Mapping[str, Any]) -> str:
+def _row(document: Mapping[str, Any]) -> list[str]:
     nets = " + ".join(f"{m['run']} at {','.join(map(str, m['test_scales']))}" for m in document["members"])
-    numbers = (f"{document['top1_error']:.1f}", f"{document['top5_error']:.1f}", str(document["images"]))
-    cells = "".join(f'<td class="number">{number}</td>' for number in numbers)
-    return f'<tr><td class="place">{escape(nets)}</td><td class="place">{escape(document["method"])}</td>{cells}</tr>'
+    errors = (number(f"{document[error]:.1f}") for error in ("top1_error", "top5_error"))
+    return [words(nets), words(document["method"]), *errors, number(str(document["images"]))]

@@ -14,13 +14,14 @@ from alexvgg.data.store import Store
 from alexvgg.recipes import Geometry
 from alexvgg.results.formats import TITLES, to_html
 from alexvgg.results.lineage import parent_of, single_scale
-from alexvgg.results.report.curves import cards, epochs, overview, throughput
+from alexvgg.results.report.curves import cards, epochs, overview
 from alexvgg.results.report.evaluations import beside_the_tables
 from alexvgg.results.report.graph import graph
 from alexvgg.results.report.jitter import by_model
 from alexvgg.results.report.pictures import filters, predictions
 from alexvgg.results.report.provenance import provenance
 from alexvgg.results.report.scaling import scaling
+from alexvgg.results.report.throughput import throughput
 from alexvgg.results.table import NOT_COMPARABLE, fill, why_not_comparable
 from alexvgg.runs import RunRecord
 from alexvgg.tracking.describing import read_provenance, read_transplant

@@ -22,12 +22,13 @@ from alexvgg.data.shards import Dataset
 from alexvgg.data.store import open_store
 from alexvgg.recipes import GEOMETRIES
 from alexvgg.results.report.chart import COLOURS
-from alexvgg.results.report.curves import epochs, happenings, overview, throughput
+from alexvgg.results.report.curves import epochs, happenings, overview
 from alexvgg.results.report.evaluations import beside_the_tables
 from alexvgg.results.report.graph import graph
 from alexvgg.results.report.jitter import errors_by_scale
 from alexvgg.results.report.page import Material, leaves, page
 from alexvgg.results.report.pictures import SHOWN, WRONG, choose_images, first_layer, grid_of, predictions, thumbnail
+from alexvgg.results.report.throughput import throughput
 from alexvgg.results.sync import sync
 from alexvgg.runs import RunRecord, list_runs, read_run
 from alexvgg.tracking.remote import RemoteRun, connect
