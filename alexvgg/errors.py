@@ -25,7 +25,11 @@ class NotFoundError(InputError):
 
 
 class StoreError(RuntimeError):
-    """The storage failed for good, or what lies there isn't what was written: what, where, and why."""
+    """The storage failed for good: what, where, and why."""
+
+
+class DamagedError(StoreError):
+    """What lies in the storage isn't what was written, so that trying again reads the same."""
 
 
 class ServiceError(RuntimeError):

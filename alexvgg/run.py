@@ -36,14 +36,14 @@ from alexvgg.data.store import Store, open_store
 from alexvgg.data.undecodable import Undecodable
 from alexvgg.data.validation import Validation
 from alexvgg.engine import checkpoint
-from alexvgg.engine.checkpoint import Checkpoint, DamagedError
+from alexvgg.engine.checkpoint import Checkpoint
 from alexvgg.engine.guards import DivergedError, Learning, TooLargeError, holding
 from alexvgg.engine.loop import Trainer
 from alexvgg.engine.saver import Saver, UploadError
 from alexvgg.engine.step import Normalisation, chosen_compile, chosen_precision
 from alexvgg.engine.wishes import Stopped, Wishes
 from alexvgg.engine.world import World
-from alexvgg.errors import InputError
+from alexvgg.errors import DamagedError, InputError
 from alexvgg.evaluation.counts import Counts
 from alexvgg.evaluation.scoring import Member, Row, record, score
 from alexvgg.first_weights import better_start, first_weights
@@ -54,8 +54,8 @@ from alexvgg.tracking.recording import Recording
 
 Progress = Callable[[dict[str, Any]], None]
 
-# Trying again would end the same: a spec or a parent that doesn't fit, a loss that is NaN, damaged weights, a step or
-# an evaluation that the GPU's memory doesn't hold.
+# Trying again would end the same: a spec or a parent that doesn't fit, a loss that is NaN, damaged images or weights, a
+# step or an evaluation that the GPU's memory doesn't hold.
 HOPELESS = (InputError, DivergedError, DamagedError, TooLargeError, torch.OutOfMemoryError)
 
 

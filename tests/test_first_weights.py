@@ -7,8 +7,7 @@ import pytest
 from records import SPECS, store_finished
 
 from alexvgg.data.store import open_store
-from alexvgg.engine.checkpoint import DamagedError
-from alexvgg.errors import InputError
+from alexvgg.errors import DamagedError, InputError
 from alexvgg.first_weights import better_start, first_weights
 from alexvgg.planning import Images, Init, plan_runs
 from alexvgg.recipes import GEOMETRIES, RECIPES

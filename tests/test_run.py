@@ -29,7 +29,7 @@ from alexvgg.engine.saver import UploadError
 from alexvgg.engine.step import Updater
 from alexvgg.engine.wishes import Stopped, Wishes
 from alexvgg.engine.world import World
-from alexvgg.errors import InputError
+from alexvgg.errors import DamagedError, InputError
 from alexvgg.evaluation import scoring
 from alexvgg.planning import images_of, plan_runs
 from alexvgg.recipes import GEOMETRIES, RECIPES
@@ -280,8 +280,28 @@ def test_a_parents_damaged_weights_are_refused(digits: Dataset, execution: Execu
     key = f"runs/{parent.name}/final/model.safetensors"
     store.put(key, store.get(key)[:-1] + b"\0")
     assert child.parent == Parent(parent.name, "transplant")
-    with pytest.raises(run.checkpoint.DamagedError, match="is damaged"):
+    with pytest.raises(DamagedError, match="is damaged"):
         run.train(child, execution, ALONE)
+
+
+@pytest.mark.parametrize("damage", ["changed", "cut", "gone"])
+def test_damaged_images_are_hopeless(damage: str, digits: Dataset, execution: Execution, tmp_path: Path) -> None:
+    """Every attempt would read the same."""
+    spec, store = spec_of(digits), open_store((tmp_path / "damaged").as_uri())
+    for key in digits.store.list(""):
+        store.put(key, digits.store.get(key))
+    split = digits.train
+    shard, last = split.shards[-1], len(split) - 1
+    data = bytearray(store.get(shard))
+    middle = int(split.offsets[last] + split.sizes[last] // 2)
+    data[middle] ^= 1
+    {
+        "changed": lambda: store.put(shard, bytes(data)),
+        "cut": lambda: store.put(shard, bytes(data[:middle])),
+        "gone": lambda: store.delete(shard),
+    }[damage]()
+    with pytest.raises(run.HOPELESS, match=f"{shard}.*[Rr]estore it"):
+        run.train(spec, replace(execution, dataset_url=store.url), ALONE)
 
 
 def test_another_dataset_is_refused(digits: Dataset, execution: Execution) -> None:

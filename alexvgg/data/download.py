@@ -5,7 +5,7 @@ from typing import Any
 
 from alexvgg.data.patience import Patience, Service, WrongLengthError, error_code, transient
 from alexvgg.data.store import MissingKeyError, Span
-from alexvgg.errors import StoreError
+from alexvgg.errors import DamagedError, StoreError
 
 READ_BLOCK = 1 << 20  # bytes; a connection that breaks costs at most the block it was in
 
@@ -102,7 +102,7 @@ class Download:
         if offered != self.end:
             size = int(str(answer.get("ContentRange", "/0")).rpartition("/")[2])
             if size and size < self.end:
-                raise StoreError(f"{self._name} has {size} bytes, {self.end - size} too few")
+                raise DamagedError(f"{self._name} has {size} bytes, {self.end - size} too few")
             raise WrongLengthError(f"the answer would end at byte {offered}, not {self.end}")
 
     def _replaced(self) -> StoreError:
@@ -115,7 +115,7 @@ class Download:
         if code in ("PreconditionFailed", "412"):
             raise self._replaced() from None
         if code in ("InvalidRange", "416"):
-            raise StoreError(f"{self._name} is shorter than {self.position + 1} bytes") from None
+            raise DamagedError(f"{self._name} is shorter than {self.position + 1} bytes") from None
         if code in ("NoSuchKey", "404"):
             raise MissingKeyError(f"{self._name} does not exist") from None
         self._patience.after(error, f" at byte {self.position}")

@@ -16,7 +16,7 @@ from alexvgg.data.meter import Meters
 from alexvgg.data.plan import EpochPlan
 from alexvgg.data.shards import Split
 from alexvgg.data.store import MissingKeyError, Span, Store
-from alexvgg.errors import StoreError
+from alexvgg.errors import DamagedError
 
 MAX_READ = 16 << 20  # bytes of one ranged GET
 MAX_GAP = 1 << 20  # bytes that are read and dropped rather than asked for around
@@ -243,8 +243,8 @@ class Fetcher:
 def read_samples(store: Store, split: Split, samples: Sequence[int]) -> Iterator[tuple[int, bytes]]:
     """(sample, its image bytes) as they arrive, of samples that lie in one shard, in storage order.
 
-    Bytes that aren't the indexed ones are read once more, in case they were changed on the way. Raises StoreError with
-    the shard and the offset if they stay so, or if the shard isn't there.
+    Bytes that aren't the indexed ones are read once more, in case they were changed on the way. Raises
+    DamagedError with the shard and the offset if they stay so, or if the shard ends before or isn't there.
     """
     shard = split.shards[split.shard_of[samples[0]]]
     spans = [(int(split.offsets[s]), int(split.sizes[s])) for s in samples]
@@ -253,7 +253,7 @@ def read_samples(store: Store, split: Split, samples: Sequence[int]) -> Iterator
         if crc32(data) != split.crc32[sample]:
             intact = store.get_range(shard, *span)
             if crc32(intact) != split.crc32[sample]:
-                raise StoreError(
+                raise DamagedError(
                     f"{store.url}/{shard} at offset {span[0]}: sample {split.keys[sample]!r} isn't what was indexed "
                     "(crc32 differs). The shard was damaged or replaced; restore it, or pack and index it again."
                 )
@@ -264,10 +264,13 @@ def _stream(store: Store, shard: str, spans: Sequence[Span]) -> Iterator[bytes]:
     try:
         yield from store.stream(shard, spans)
     except MissingKeyError as error:
-        raise StoreError(
-            f"{error}, though the dataset's index names it. Restore it; `alexvgg data verify {store.url}` names all "
-            "that is missing or damaged."
-        ) from None
+        raise DamagedError(f"{error}, though the dataset's index names it. {_restore(store)}") from None
+    except DamagedError as error:
+        raise DamagedError(f"{error}, though the dataset's index names more. {_restore(store)}") from None
+
+
+def _restore(store: Store) -> str:
+    return f"Restore it; `alexvgg data verify {store.url}` names all that is missing or damaged."
 
 
 def read_all(store: Store, split: Split, samples: Iterable[int]) -> dict[int, bytes]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
-from alexvgg.errors import InputError, StoreError
+from alexvgg.errors import DamagedError, InputError, StoreError
 
 Span = tuple[int, int]  # start and length in bytes
 WRITE_AHEAD = 1 << 20  # bytes of a file that are written at once
@@ -45,7 +45,7 @@ class Store(Protocol):
         """The whole object. Raises MissingKeyError."""
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
-        """Exactly `length` bytes from `start`. Raises MissingKeyError, or StoreError if the object is shorter."""
+        """Exactly `length` bytes from `start`. Raises MissingKeyError, or DamagedError if the object is shorter."""
 
     def stream(self, key: str, spans: Sequence[Span]) -> Iterator[bytes]:
         """The bytes of each span as they arrive, in one read from the first to the last; spans ascend.
@@ -142,7 +142,7 @@ class FileStore:
                 data = os.pread(file.fileno(), length, start)
                 if len(data) != length:
                     missing = length - len(data)
-                    raise StoreError(f"{self.url}/{key} ends at byte {start + len(data)}, {missing} bytes too early")
+                    raise DamagedError(f"{self.url}/{key} ends at byte {start + len(data)}, {missing} bytes too early")
                 yield data
 
     @contextmanager

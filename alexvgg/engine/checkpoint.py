@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from alexvgg.engine.world import World
-from alexvgg.errors import StoreError
+from alexvgg.errors import DamagedError
 
 log = logging.getLogger(__name__)
 
@@ -34,10 +34,6 @@ class Objects(Protocol):
     def put_new(self, key: str, data: bytes) -> bool: ...
     def list(self, prefix: str) -> list[str]: ...
     def delete(self, key: str) -> None: ...
-
-
-class DamagedError(StoreError):
-    """Stored bytes aren't what was written."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from alexvgg.data.store import MissingKeyError
-from alexvgg.errors import StoreError
+from alexvgg.errors import DamagedError, StoreError
 from alexvgg.evaluation.counts import Counts
 from alexvgg.evaluation.views import Method
 from alexvgg.keys import posteriors_key
@@ -45,7 +45,7 @@ class Objects(Protocol):
     def delete(self, key: str) -> None: ...
 
 
-class StaleError(StoreError):
+class StaleError(DamagedError):
     """Stored posteriors are damaged, or of other weights or images than asked for."""
 
 

@@ -6,8 +6,7 @@ from click.testing import CliRunner
 
 from alexvgg.cli.commands import Commands
 from alexvgg.data.store import MissingKeyError
-from alexvgg.engine.checkpoint import DamagedError
-from alexvgg.errors import InputError, ServiceError, StoreError
+from alexvgg.errors import DamagedError, InputError, ServiceError, StoreError
 from alexvgg.evaluation.posteriors import StaleError
 
 

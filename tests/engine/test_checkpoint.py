@@ -11,9 +11,9 @@ import torch
 
 from alexvgg.data.store import Store, open_store
 from alexvgg.engine import checkpoint
-from alexvgg.engine.checkpoint import DamagedError
 from alexvgg.engine.tensorfile import TensorFile
 from alexvgg.engine.world import World
+from alexvgg.errors import DamagedError
 
 ALONE = World(0, 1, torch.device("cpu"))
 
