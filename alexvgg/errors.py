@@ -69,4 +69,5 @@ def resolve(name: str, known: Iterable[str], where: str = "in the storage") -> s
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The one of `known` that may have been meant by an unknown word."""
-    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)), None)
+    by_lower = {name.lower(): name for name in known}
+    return next((by_lower[name] for name in difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.5)), None)

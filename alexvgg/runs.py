@@ -263,6 +263,11 @@ def find_finished(storage: Store, name: str) -> Finished:
     else:
         if found.weights is not None:
             return Finished(found.spec, found.weights)
+        if attempts.standing(found.attempts) == "live":
+            raise InputError(
+                f"{name} is being trained, as `alexvgg status` shows, and only final weights can be used. Wait for its "
+                "end."
+            )
         state = f"has {found.state}" if found.state != "planned" else "is planned"
     raise InputError(
         f"{name} {state} but isn't finished, and only final weights can be used. "

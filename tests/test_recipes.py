@@ -85,6 +85,7 @@ def test_lineage_has_parents_first_and_each_once() -> None:
     ("model", "scale", "sentence"),
     [
         ("vgg_f", "256", "no model 'vgg_f'; did you mean"),
+        ("VGG_E", "256", "no model 'VGG_E'; did you mean 'vgg_e'"),
         ("", "256", "there are alexnet, vgg_a"),
         ("vgg_b", "384", "trains vgg_b at S = 256, not at '384'"),
         ("vgg_e", "200", "S=200 is smaller than the 224-pixel crop"),

@@ -7,15 +7,16 @@ from pathlib import Path
 import pytest
 from records import DATASET, SPECS
 
+from alexvgg.attempts import Attempt, Claim
 from alexvgg.campaign.overview import overview
 from alexvgg.campaign.plan import Campaign, Training
 from alexvgg.cli.status import format_overview
 from alexvgg.config import Execution, to_dict
-from alexvgg.data.store import Store, open_store
+from alexvgg.data.store import MissingKeyError, Store, open_store
 from alexvgg.errors import InputError
 from alexvgg.recipes import GEOMETRIES
 from alexvgg.results.table import fill
-from alexvgg.runs import list_fusions, list_runs, read_run, run_names
+from alexvgg.runs import find_finished, list_fusions, list_runs, read_run, run_names
 from alexvgg.tracking.describing import read_provenance
 
 A, B = SPECS["vgg_a-s256"], SPECS["vgg_b-s256"]
@@ -114,3 +115,22 @@ def test_rows_of_other_weights_are_not_the_runs(storage: Store) -> None:
 def test_a_claim_makes_a_run(storage: Store) -> None:
     storage.put("runs/claimed/attempts/1.json", b'{"job": "j", "execution": {}}')
     assert "claimed" in run_names(storage)
+
+
+def test_a_run_that_was_claimed_only_was_not_begun(storage: Store) -> None:
+    """A plain process claims it before it stores anything: it can be stopped by its name, and has nothing to show."""
+    before = [r.name for r in list_runs(storage)]
+    Attempt(storage, "runs/claimed/", 1).claim(Claim("process 1 on a", {}))
+    assert "claimed" in run_names(storage)
+    assert [r.name for r in list_runs(storage)] == before
+    with pytest.raises(MissingKeyError, match=r"runs/claimed/spec\.json"):
+        read_run(storage, "claimed")
+
+
+def test_a_run_that_trains_has_no_final_weights_yet(storage: Store) -> None:
+    storage.delete(f"{FOLDER}final/record.json")
+    with pytest.raises(InputError, match=f"{A.name} has started but isn't finished"):
+        find_finished(storage, A.name)
+    Attempt(storage, f"runs/{A.name}/", 1).claim(Claim("process 1 on a", {}))
+    with pytest.raises(InputError, match=f"{A.name} is being trained, as `alexvgg status` shows"):
+        find_finished(storage, A.name)

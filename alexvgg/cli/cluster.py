@@ -15,6 +15,7 @@ from alexvgg.cli.options import json_option
 from alexvgg.cli.place import bring_up
 from alexvgg.cli.progress import say
 from alexvgg.cli.render import render
+from alexvgg.exits import Exit
 
 if TYPE_CHECKING:
     from cluster.services import LocalCluster
@@ -51,7 +52,7 @@ def up(nodes: int, metrics: bool) -> None:
 @cluster.command()
 @json_option
 def status(as_json: bool) -> None:
-    """Show what of the local cluster runs, and where.
+    """Show what of the local cluster runs, and where. Exits with 1 unless it is up.
 
     \b
     Example:
@@ -62,12 +63,13 @@ def status(as_json: bool) -> None:
     services, found = local.status(), local.find()
     if as_json:
         click.echo(json.dumps([vars(s) for s in services], indent=2))
-        return
+        sys.exit(Exit.FAILED if found is None else Exit.DONE)
     for s in services:
         click.echo(f"{s.name:<10} {'up' if s.alive else 'down':<5} {s.address}")
     if found is None:
-        click.echo("The local cluster isn't up. Start it with `alexvgg cluster up --nodes 4`.")
-        return
+        part = any(s.alive for s in services)
+        say(f"The local cluster isn't {'whole' if part else 'up'}. Start it with `alexvgg cluster up`.")
+        sys.exit(Exit.FAILED)
     click.echo()
     _show(found)
     if shutil.which("alexvgg") is None:

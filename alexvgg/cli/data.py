@@ -10,7 +10,7 @@ from alexvgg.cli.commands import Commands
 from alexvgg.cli.options import dataset_argument, json_option, loader_options
 from alexvgg.cli.pack import index, pack
 from alexvgg.cli.parameters import Number, OutputFile
-from alexvgg.cli.place import dataset_url
+from alexvgg.cli.place import dataset_url, reach
 from alexvgg.cli.progress import telling
 from alexvgg.exits import Exit
 
@@ -54,7 +54,7 @@ def sample(
     if name == "digits" and chosen:
         options = ", ".join("--" + option.replace("_", "-") for option in chosen)
         raise InputError(f"the digits are what they are: {options} belongs to `alexvgg data sample synthetic`")
-    store = open_store(url)
+    store = open_store(reach(url))
     if store.exists("dataset.json"):  # of any format: a sample may be packed anew by a newer version
         with reading(f"{url}/dataset.json"):
             there = json.loads(store.get("dataset.json"))["name"]

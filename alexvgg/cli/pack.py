@@ -9,7 +9,7 @@ import click
 
 from alexvgg.cli.jobs import follow_to_end
 from alexvgg.cli.options import flags_of, insecure_option, profile_option
-from alexvgg.cli.place import connect
+from alexvgg.cli.place import connect, reach
 from alexvgg.cli.progress import telling
 from alexvgg.process import cores
 
@@ -95,11 +95,12 @@ def pack(src: Path, dst: str, nodes: int | None, profile: str | None, **options:
 
         job = submit(jobs, src, dst, _pack_options(options), threads, nodes)
         sys.exit(follow_to_end(jobs, job, flags_of(profile=profile)))
+    store = open_store(reach(dst))
     with telling() as tell:
         if is_shards(src):
-            summary = copy_shards(src, open_store(dst), _shard_options(src.resolve().name, options), threads, tell)
+            summary = copy_shards(src, store, _shard_options(src.resolve().name, options), threads, tell)
         else:
-            summary = pack_images(open_source(src, threads), open_store(dst), _pack_options(options), threads, tell)
+            summary = pack_images(open_source(src, threads), store, _pack_options(options), threads, tell)
     click.echo("\n".join(summary.lines()))
 
 
@@ -120,7 +121,7 @@ def index(url: str, **options: Any) -> None:
     from alexvgg.data.store import open_store
 
     with telling() as tell:
-        summary = index_shards(open_store(url), _shard_options(None, options), options["threads"], tell)
+        summary = index_shards(open_store(reach(url)), _shard_options(None, options), options["threads"], tell)
     click.echo("\n".join(summary.lines()))
 
 

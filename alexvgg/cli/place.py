@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 BUCKET = "s3://alexvgg"  # in the local cluster's object storage
 DIGITS = f"{BUCKET}/datasets/digits"
 NEVER_UP = "local cluster, which isn't up"  # the origin of what it would have
-NOT_UP = (
-    "no local cluster of this folder is up; start one with `alexvgg cluster up --nodes 4`, or go to the folder whose "
-    ".alexvgg/ has yours; what only reads a storage takes its --storage URL instead"
+NONE_UP = "no local cluster of this folder is up"
+START_ONE = (
+    "start one with `alexvgg cluster up --nodes 4`, or go to the folder whose .alexvgg/ has yours; what only reads a "
+    "storage takes its --storage URL instead"
 )
 
 
@@ -37,7 +38,14 @@ def open_stores(profile: str | None, **changes: str | None) -> tuple[Store, Stor
 
 def dataset_url(url: str | None, profile: str | None) -> str:
     """What `dataset_argument` says."""
-    return url if url is not None else need(profile, open_place(profile), "dataset")
+    return reach(url, profile) if url is not None else need(profile, open_place(profile), "dataset")
+
+
+def reach(url: str, profile: str | None = None) -> str:
+    """`url`; if it lies in the local cluster's bucket, this process's environment becomes that of its S3 service."""
+    if url == BUCKET or url.startswith(f"{BUCKET}/"):
+        settings_here(profile)
+    return url
 
 
 def open_place(name: str | None, **changes: str | None) -> Profile:
@@ -51,7 +59,7 @@ def open_place(name: str | None, **changes: str | None) -> Profile:
     settings = settings_here(name, **changes)
     there = {key: s for key, s in settings.items() if s.origin != NEVER_UP or key == "geometry"}
     if "storage" not in there and "storage" in settings:
-        raise InputError(NOT_UP)
+        raise InputError(_not_up())
     if "storage" not in there:
         raise InputError(_lacks(chosen_profile(name), "storage"))
     return to_profile(there)
@@ -67,7 +75,7 @@ def need(name: str | None, place: Profile, setting: Literal["dataset", "dashboar
         return value
     chosen = chosen_profile(name)
     if chosen == LOCAL and setting != "dataset":
-        raise InputError(NOT_UP)
+        raise InputError(_not_up())
     raise InputError(_lacks(chosen, setting))
 
 
@@ -75,8 +83,25 @@ def _lacks(profile: str, setting: str) -> str:
     from alexvgg.profiles import PREFIX
 
     variable = PREFIX + setting.upper()
-    flag = "" if setting == "dashboard" else "on the command line, "
+    flags = {"storage": "--storage", "mlflow": "--url", "dataset": "--dataset; the URL alone for `alexvgg data`"}
+    flag = f"on the command line ({flags[setting]}), " if setting in flags else ""
     return f"profile {profile} has no {setting}; name it {flag}with {variable}, or as {setting} = … in alexvgg.toml"
+
+
+def _not_up() -> str:
+    down = _down()
+    return f"{down}; {START_ONE}" if down == NONE_UP else down
+
+
+def _down() -> str:
+    """What of the local cluster isn't up."""
+    from cluster import local
+
+    services = local.status()
+    lost = [s.name for s in services if not s.alive]
+    if not lost or len(lost) == len(services):
+        return NONE_UP
+    return f"{', '.join(lost)} of this folder's local cluster is down, which `alexvgg cluster up` starts again"
 
 
 def settings_here(name: str | None, **changes: str | None) -> dict[str, Setting]:
@@ -110,7 +135,11 @@ def known_jobs(name: str | None, place: Profile) -> list[dict[str, str]] | None:
     """The cluster's jobs of this storage, and packings, oldest first; None, after saying so, if it doesn't answer."""
     from alexvgg.data.store import open_store
     from alexvgg.errors import InputError, ServiceError
+    from alexvgg.profiles import LOCAL, chosen_profile
 
+    if place.dashboard is None and chosen_profile(name) == LOCAL:
+        say(f"Only what the storage says: {_down()}.")
+        return None
     try:
         dashboard = need(name, place, "dashboard")
         from jobs.client import client, jobs_of

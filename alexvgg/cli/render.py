@@ -63,7 +63,10 @@ Its machines go when it ends; `sky jobs cancel -n {name}` ends it.""",
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for the files; default: alexvgg-TARGET.",
 )
-def render(target: Target, nodes: Nodes | None, output: Path | None, **described: str | int | bool | None) -> None:
+@click.option("--force", is_flag=True, help="Overwrite files there that say something else.")
+def render(
+    target: Target, nodes: Nodes | None, output: Path | None, force: bool, **described: str | int | bool | None
+) -> None:
     """Write the manifests of a cluster on AWS (`ray up`), Kubernetes (KubeRay) or any cloud (SkyPilot).
 
     With them come the profile to submit with, IAM policies and a Grafana dashboard. Nothing is started and nothing
@@ -87,6 +90,12 @@ def render(target: Target, nodes: Nodes | None, output: Path | None, **described
         given["nodes"], given["max_nodes"] = nodes
     spec = from_dict(ClusterSpec, given)
     files, folder = render(target, spec, os.environ), output or Path(f"alexvgg-{target}")
+    changed = [name for name, text in files.items() if (p := folder / name).exists() and p.read_text() != text]
+    if changed and not force:
+        raise InputError(
+            f"{', '.join(changed)} in {folder} would be overwritten, with what you changed there: give --force, or "
+            "another folder by -o"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         (folder / name).write_text(text)

@@ -191,7 +191,7 @@ def _about(w: WorkView, teams: Mapping[str, Group], options: str) -> Iterator[st
     group = teams.get(w.job or "")
     if w.phase in ("starting", "running", "evaluating") and group is not None and group.workers:
         ranks = ", ".join(f"{worker.rank} on {worker.node}" for worker in group.workers)
-        yield f"    ranks {ranks}" + (f"; restarted {group.restarts} times" if group.restarts else "")
+        yield f"    ranks {ranks}" + (f"; restarted {_times(group.restarts)}" if group.restarts else "")
     yield from _troubles(w)
     if w.phase == "failed":
         more = f"`alexvgg logs {w.name}{options}` shows more"
@@ -205,6 +205,10 @@ def _troubles(w: WorkView) -> Iterator[str]:
         yield f"    {w.warning}"
     if w.error:
         yield f"    {_last_line(w.error)}"
+
+
+def _times(n: int) -> str:
+    return "once" if n == 1 else f"{n} times"
 
 
 def _last_line(error: str) -> str:

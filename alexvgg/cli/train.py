@@ -82,7 +82,8 @@ def train(
         check_no_login(name, url)
     if mlflow is not None:
         check_url("--mlflow", mlflow)
-    images = images_of(open_dataset(open_store(dataset)))
+    opened = open_dataset(open_store(dataset))
+    images = images_of(opened)
     target, size = choose(RECIPES, recipe_name, "recipe"), choose(GEOMETRIES, geometry, "geometry")
     start = None
     if parent is not None:
@@ -104,7 +105,7 @@ def train(
 
         how = from_dict(Execution, {**places, "workers": world.size, **execution})
         if world.rank == 0:
-            say(_about(spec, size.name))
+            say(_about(spec, size.name, len(opened.train)))
         try:
             with claiming(spec.name, how, world, wishes, say) as claim:
                 train(spec, how, world, report, wishes, claim)
@@ -122,16 +123,15 @@ def train(
             say(f"{spec.name} is finished; its results lie in {storage}/runs/{spec.name}")
 
 
-def _about(spec: RunSpec, geometry: str) -> str:
+def _about(spec: RunSpec, geometry: str, images: int) -> str:
     """What is about to be trained, in a line."""
     from alexvgg.architectures import architecture
 
     m, t = spec.model, spec.train
     net = architecture(m.name, num_classes=m.num_classes, width=m.width, crop=m.crop)
-    length = f"{t.epochs} epoch{'s' if t.epochs > 1 else ''}" + (
-        f" or {t.max_steps:,} steps" if t.max_steps is not None else ""
-    )
+    steps = min(t.epochs * -(-images // t.global_batch), t.max_steps or 2**63)
     return (
-        f"{spec.name}: {net.params:,} parameters, crop {m.crop} ({geometry} geometry), {length} in batches of "
+        f"{spec.name}: {net.params:,} parameters, crop {m.crop} ({geometry} geometry), "
+        f"{t.epochs} epoch{'s' if t.epochs > 1 else ''} of {images:,} images, {steps:,} steps in batches of "
         f"{t.global_batch}, learning rate {t.lr:g}, seed {t.seed}"
     )

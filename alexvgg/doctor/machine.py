@@ -75,6 +75,12 @@ def check_disk() -> Iterator[Finding]:
     for name, folder in (("this folder", Path()), ("temporary files", Path(tempfile.gettempdir()))):
         free = shutil.disk_usage(folder).free
         detail = f"{free / 1e9:.0f} GB are free in {folder.absolute()}"
+        try:
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            step = "Go to a folder in which you may write." if folder == Path() else "Set TMPDIR to such a folder."
+            yield Finding(f"disk, {name}", "failed", f"{folder.absolute()}: {error.strerror}", step)
+            continue
         if free < LEAST_DISK:
             step = "Make room, or set TMPDIR to another disk: training and packing need some GB."
             yield Finding(f"disk, {name}", "warning", detail, step)

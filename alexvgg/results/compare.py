@@ -21,6 +21,7 @@ class Comparison:
     """By setting or metric, the value of each run, in the order of `runs`; the first of which is the baseline."""
 
     runs: tuple[str, ...]
+    states: tuple[str, ...]  # of what hasn't finished, the epoch that its numbers are of, too
     settings: dict[str, tuple[Any, ...]]
     metrics: dict[str, tuple[float | None, ...]]
     code: dict[str, tuple[str | None, ...]]
@@ -48,11 +49,18 @@ def compare(
     metrics = {key: tuple(n.get(key) for n in numbers) for key in dict.fromkeys(k for n in numbers for k in n)}
     return Comparison(
         runs=tuple(r.name for r in runs),
+        states=tuple(map(_state, runs)),
         settings={key: values for key, values in settings.items() if len(set(map(repr, values))) > 1},
         metrics=metrics,
         code=_code(provenance),
         lineage=tuple(tuple(r.name for r in ancestors(run, all_runs)) for run in runs),
     )
+
+
+def _state(run: RunRecord) -> str:
+    if run.state == "finished" or run.last_epoch is None:
+        return run.state
+    return f"{run.state}, epoch {run.last_epoch['epoch']} of {run.spec.train.epochs}"
 
 
 def _numbers(run: RunRecord) -> dict[str, float]:
@@ -82,7 +90,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
     """The comparison as JSON types: values in the order of `runs`."""
     c = comparison
     return {
-        "runs": list(c.runs), "baseline": c.runs[0],
+        "runs": list(c.runs), "baseline": c.runs[0], "states": list(c.states),
         "settings": {key: list(values) for key, values in c.settings.items()},
         "metrics": {
             key: {"values": list(values), "delta": c.delta(key), "spread": c.spread(key)}
@@ -110,13 +118,14 @@ def to_text(comparison: Comparison) -> str:
         ("Code and arithmetic that differ", [[key, *(v or "-" for v in values)] for key, values in c.code.items()]),
     ]
     head += ["mean ± standard deviation"] if seeds else []
-    rows = [head, *(row for _, section in sections for row in section)]
+    state = ["state", *c.states]
+    rows = [head, state, *(row for _, section in sections for row in section)]
     widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(len(head))]
 
     def line(row: Sequence[str]) -> str:
         return "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip()
 
-    lines = [line(head)]
+    lines = [line(head), line(state)]
     for title, section in sections:
         lines += ["", title, *(line(row) for row in section)] if section else ["", f"{title}: none"]
     lines += ["", "Lineage", *(" -> ".join(names) for names in c.lineage)]

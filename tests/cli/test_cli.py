@@ -340,6 +340,20 @@ def test_digits_refuse_what_belongs_to_synthetic_images(elsewhere: Path) -> None
     assert list(elsewhere.iterdir()) == []
 
 
+def test_manifests_that_were_edited_are_kept(elsewhere: Path) -> None:
+    render = ("cluster", "render", "skypilot")
+    assert run(*render).exit_code == run(*render).exit_code == 0, "the same again"
+    file = sorted((elsewhere / "alexvgg-skypilot").glob("*.yaml"))[0]
+    text = file.read_text()
+    file.write_text(f"{text}# mine\n")
+    refused = run(*render)
+    assert refused.exit_code == 2
+    assert f"{file.name} in alexvgg-skypilot would be overwritten" in refused.stderr
+    assert file.read_text().endswith("# mine\n")
+    assert run(*render, "--force").exit_code == 0
+    assert file.read_text() == text
+
+
 def test_output_is_plain_when_it_is_no_terminal() -> None:
     environment = {**os.environ, "NO_COLOR": "1"}
     out = subprocess.run([ALEXVGG, "recipe", "table4"], env=environment, check=True, capture_output=True, text=True)

@@ -1,9 +1,11 @@
 """`alexvgg doctor` as a person meets it."""
 
+import errno
 import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -85,3 +87,26 @@ def test_ports_of_the_local_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_little_room_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "LEAST_DISK", 1e30)
     assert [f.state for f in machine.check_disk()] == ["warning", "warning"]
+
+
+def test_a_folder_in_which_nothing_can_be_written_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(dir: Path) -> Any:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(machine.tempfile, "TemporaryFile", refused)
+    found = list(machine.check_disk())
+    assert [f.state for f in found] == ["failed", "failed"]
+    assert found[0].detail.endswith(": Read-only file system")
+
+
+def test_a_local_cluster_that_lost_a_service_is_found(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    services = [local.Service("head", "x", False), local.Service("s3", "y", True)]
+    monkeypatch.setattr(local, "status", lambda: services)
+    result = CliRunner().invoke(main, ["doctor"])
+    assert result.exit_code == 1
+    assert "head is down, and others of it are up" in result.stdout
+    assert "ports" not in result.stdout, "they are its own"
+    refused = CliRunner().invoke(main, ["logs"])
+    assert "head of this folder's local cluster is down, which `alexvgg cluster up` starts again" in refused.stderr
+    shown = CliRunner().invoke(main, ["cluster", "status"])
+    assert (shown.exit_code, shown.stderr.split(". ")[0]) == (1, "The local cluster isn't whole")

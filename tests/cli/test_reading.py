@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from alexvgg.campaign.plan import Campaign, Training
 from alexvgg.cli import main
-from alexvgg.cli.place import open_place
+from alexvgg.cli.place import dataset_url, open_place
 from alexvgg.config import Execution, RunSpec, to_dict
 from alexvgg.data.shards import Dataset
 from alexvgg.data.store import Store, open_store
@@ -75,8 +75,8 @@ def test_only_what_needs_a_setting_asks_for_it(storage: Store, tmp_path: Path) -
     assert "Only what the storage says: profile x has no dashboard" in status.stderr
     for command, told in (
         (["logs"], "profile x has no dashboard; name it with ALEXVGG_DASHBOARD, or as dashboard = … in alexvgg.toml"),
-        (["table", "table3"], "profile x has no dataset; name it on the command line, with ALEXVGG_DATASET"),
-        (["mlflow", "sync"], "profile x has no mlflow; name it on the command line, with ALEXVGG_MLFLOW"),
+        (["table", "table3"], "profile x has no dataset; name it on the command line (--dataset"),
+        (["mlflow", "sync"], "profile x has no mlflow; name it on the command line (--url), with ALEXVGG_MLFLOW"),
         (["submit", "--model", "vgg_a", "--dry-run"], "profile x has no dataset"),
     ):
         refused = run(*command, "--profile", "x")
@@ -94,6 +94,12 @@ def test_a_storage_of_ones_own_keeps_its_credentials(storage: Store, monkeypatch
     monkeypatch.setattr(os, "environ", os.environ.copy() | {"AWS_ACCESS_KEY_ID": "mine"})
     open_place(None, storage="s3://mine", dataset="s3://mine")
     assert os.environ["AWS_ACCESS_KEY_ID"] == "mine"
+    for elsewhere, profile in (("s3://mine", None), ("s3://alexvgg-2/d", None), ("file:///d", None)):
+        assert dataset_url(elsewhere, profile) == elsewhere
+    assert os.environ["AWS_ACCESS_KEY_ID"] == "mine"
+    assert dataset_url("s3://alexvgg/datasets/mine", None) == "s3://alexvgg/datasets/mine"
+    assert os.environ["AWS_ACCESS_KEY_ID"] == "local-key"
+    os.environ["AWS_ACCESS_KEY_ID"] = "mine"
     open_place(None)
     assert os.environ["AWS_ACCESS_KEY_ID"] == "local-key"
 

@@ -51,6 +51,7 @@ def test_a_submission_trains_the_lineage_and_fills_the_table(
 
     out = alexvgg(*submit, "--wait").stdout
     assert f"Submitted {b}-d1" in out
+    assert f"  MLflow         {local_cluster.mlflow_url}/#/experiments/" in out
     assert f"[1/2] {a} finished" in out
     assert f"{a}: epoch 2/2" in out
     assert f"[2/2] {b} finished" in out

@@ -24,6 +24,19 @@ class Newcomer:
         return moment
 
 
+def test_a_driver_that_stood_by_ends_with_the_one_that_was_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody wants it to go on then; with one that was lost it takes over."""
+    monkeypatch.setattr(campaign, "TICK_SECONDS", 0.0)
+    for outcome, takes_over in (("stopped", False), ("failed", True)):
+        store = MemoryStore()
+        first = Turn(store, "table4", 1)  # type: ignore[arg-type]
+        first.end(outcome)  # type: ignore[arg-type]
+        lease = Lease(first.next())
+        newcomer: Any = Newcomer(None, lease)
+        assert (stand_by(newcomer, "table4", threading.Event()) is lease) == takes_over
+        assert lease.turn.outcome() == (None if takes_over else "stopped")
+
+
 def test_a_hiccup_of_the_cluster_is_outlived_while_standing_by(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

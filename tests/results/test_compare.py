@@ -49,6 +49,14 @@ def test_what_is_equal_is_left_out_and_what_is_missing_has_no_delta() -> None:
     assert comparison.lineage == ((A.name, E.name),) * 2
 
 
+def test_a_run_that_goes_on_says_how_far_it_is() -> None:
+    """Its numbers aren't its last ones."""
+    comparison = compare([replace(trained(E, 0.5), state="started", weights=None), D], [CODE, OTHER], [A, D, E])
+    assert comparison.states == ("started, epoch 24 of 24", "finished")
+    assert to_json(comparison)["states"] == list(comparison.states)
+    assert to_text(comparison).splitlines()[1].split("  ")[0] == "state"
+
+
 def test_what_only_another_run_has_is_shown_beside_nothing() -> None:
     """Whichever of them is the baseline: its column is a dash, and nothing is held against it."""
     bare = replace(A, state="started", journal=[], evaluation=[])
@@ -56,6 +64,7 @@ def test_what_only_another_run_has_is_shown_beside_nothing() -> None:
     assert comparison.settings["parent.run"] == (None, A.name, None)
     assert comparison.metrics["train/loss_epoch"] == (None, 0.5, None)
     assert comparison.delta("train/loss_epoch") == [None, None, None]
+    assert comparison.states == ("started", "finished", "finished")
     assert comparison.code["commit"] == (None, "0123456789ab", "fedcba987654")
     assert comparison.code["precision"] == (None, "fp32", "bf16")
     assert comparison.code["jax"] == (None, None, "1")

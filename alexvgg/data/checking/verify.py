@@ -126,7 +126,7 @@ def summary(report: Report, most: int = 10) -> Iterator[str]:
     mixed = sum(len({place.label for place in group}) > 1 for group in report.duplicates)
     if again:
         yield f"{again} images are there more than once (by content), {mixed} of them under several labels"
-    what = "intact" if report.intact else f"{len(report.problems)} problems"
+    what = "intact" if report.intact else f"{len(report.problems)} problem{'s' if len(report.problems) > 1 else ''}"
     yield (
         f"{report.url}: {what}; {report.samples} samples, {report.shards} shards, {report.bytes / 1e9:.3f} GB, "
         f"fingerprint {report.fingerprint}"

@@ -25,7 +25,7 @@ from alexvgg.results.report.chart import COLOURS
 from alexvgg.results.report.curves import epochs, happenings, overview
 from alexvgg.results.report.evaluations import beside_the_tables
 from alexvgg.results.report.graph import graph
-from alexvgg.results.report.jitter import errors_by_scale
+from alexvgg.results.report.jitter import by_model, errors_by_scale
 from alexvgg.results.report.page import Material, leaves, page
 from alexvgg.results.report.pictures import SHOWN, WRONG, choose_images, first_layer, grid_of, predictions, thumbnail
 from alexvgg.results.report.throughput import throughput
@@ -291,9 +291,16 @@ def test_more_runs_than_colours_are_drawn_by_net(material: Material) -> None:
         spec = replace(run.spec, model=replace(run.spec.model, name=model))
         return replace(run, name=f"{model}-s256-{n}", spec=spec)
 
-    few = [of("vgg_a", n) for n in range(COLOURS)]
+    few = [*(of("vgg_a", n) for n in range(COLOURS - 1)), of("alexnet", 0)]
     assert overview(few).count('<div class="wide">') == 1
-    many = [*few, of("fourlayer_relu", 0), of("fourlayer_tanh", 0), of("vgg_b", 0)]
+    many = [*few[:-1], of("vgg_a", COLOURS), of("fourlayer_relu", 0), of("fourlayer_tanh", 0), of("vgg_b", 0)]
     charts = overview(many).split('<div class="wide">')[1:]
     legends = [re.findall("</i>(.*?)-s256-", chart) for chart in charts]
     assert legends == [["fourlayer_relu", "fourlayer_tanh"], ["vgg_a"] * COLOURS, ["vgg_b"]]
+
+
+def test_runs_of_one_scale_are_told_apart(material: Material) -> None:
+    (a,) = (r for r in material.runs if r.spec.recipe == "vgg_a-s256")
+    assert re.findall("</i>(S = .*?)</li>", by_model([a], material.storage)) == ["S = 256"]
+    same = re.findall("</i>(S = .*?)</li>", by_model([a, a], material.storage))
+    assert same == [f"S = 256 ({a.name.removeprefix('vgg_a-s256-')})"] * 2
