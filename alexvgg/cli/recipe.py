@@ -64,6 +64,7 @@ def recipe(name: str, as_json: bool) -> None:
     click.echo("\n".join(aligned([
         Column(head, [_text(r[key]) for r in runs], left=key in ("name", "parent")) for head, key in columns.items()
     ])))  # fmt: skip
+    click.echo("Batches and epochs are the papers'; runs of the small geometry have fewer.")
     for r in runs:
         if r["shows"] is not None:
             click.echo(f"{r['name']}: {r['shows']}")

@@ -167,19 +167,23 @@ def _show(submission: Submission, exchanges: list[ExchangePlan], price: float | 
     )
     if (uneven := _uneven(submission)) is not None:
         click.echo(uneven)
+    names = [*(step.spec.name for step in submission.steps), *(request.name for request, _ in submission.evaluations)]
+    width = max(map(len, names))
     for step in submission.steps:
         s = step.spec
         start = f"{s.parent.how} from {s.parent.run}" if s.parent else f"random ({s.init.kind})"
         scale = s.data.train_scale if isinstance(s.data.train_scale, int) else "[{};{}]".format(*s.data.train_scale)
         click.echo(
-            f"  {s.name:<24} {step.state:<9} S={scale:<9} {step.params:>11,} parameters, "
+            f"  {s.name:<{width}}  {step.state:<9} S={scale:<9} {step.params:>11,} parameters, "
             f"{_count('epoch', s.train.epochs)} at lr {s.train.lr:g}; {start}"
         )
         if step.state != "finished" and (how_long := _how_long(step.estimate)) is not None:
             click.echo(f"    {how_long}")
     for request, state in submission.evaluations:
         scales = ",".join(map(str, request.test_scales)) if request.test_scales else "each net's own"
-        click.echo(f"  {request.name:<24} {state:<9} {request.method} at Q={scales} of {' + '.join(request.runs)}")
+        click.echo(
+            f"  {request.name:<{width}}  {state:<9} {request.method} at Q={scales} of {' + '.join(request.runs)}"
+        )
     if e.workers > 1:
         pairs, link = zip(submission.steps, exchanges, strict=True), submission.link
         lines = (f"{step.spec.model.name}: {exchange.line(link)}" for step, exchange in pairs)

@@ -307,7 +307,7 @@ def test_the_tables_of_the_command_line_are_those_there_are() -> None:
 
 
 def test_a_row_of_five_nets_takes_five_seeds() -> None:
-    first, head, run_ = run("recipe", "alexnet").stdout.splitlines()
+    first, head, run_, _ = run("recipe", "alexnet").stdout.splitlines()
     assert first == "alexnet: 2 rows from 5 runs"
     assert (head.split()[-1], run_.split()[-1]) == ("seeds", "5")
     assert [r["seeds"] for r in json.loads(run("recipe", "table6", "--json").stdout)["runs"]] == [1] * 9
