@@ -299,7 +299,7 @@ def test_the_command_names_what_is_wrong(store: Store, tmp_path: Path) -> None:
     assert result.exit_code == 1
     first, last = result.stdout.splitlines()
     assert first.startswith(f"train-1.tar at offset {at} sample '009': the image isn't what was indexed")
-    assert last.startswith(f"{store.url}: 1 problems; 18 samples, 3 shards")
+    assert last.startswith(f"{store.url}: 1 problem; 18 samples, 3 shards")
     assert "3 of 3 shards" in result.stderr
     document = json.loads((tmp_path / "report.json").read_text())
     assert document["intact"] is False
