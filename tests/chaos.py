@@ -16,7 +16,9 @@ import psutil
 from processes import command_line, free_port, processes_with, wait_for
 
 from alexvgg.data.store import Store
-from alexvgg.runs import read_run
+from alexvgg.keys import journal_key
+from alexvgg.runs import is_finished
+from alexvgg.tracking.journal import read_journal
 from cluster import processes
 from cluster.services import LocalCluster
 
@@ -24,7 +26,7 @@ SAMPLES = 1437  # of the digits' train split
 
 
 def events(storage: Store, run: str, kind: str) -> list[dict[str, Any]]:
-    return [e for e in read_run(storage, run).journal if e["event"] == kind]
+    return [e for e in read_journal(storage, journal_key(run)) if e["event"] == kind]
 
 
 def workers_of(cluster: LocalCluster) -> dict[str, list[psutil.Process]]:
@@ -83,7 +85,7 @@ class Watch:
         return took
 
     def until_finished(self, seconds: float = 600) -> None:
-        wait_for(lambda: read_run(self._storage, self.run).state == "finished", f"the end of {self.run}", seconds)
+        wait_for(lambda: is_finished(self._storage, self.run), f"the end of {self.run}", seconds)
 
 
 def consumed_once(storage: Store, run: str, log: Path, epochs: int) -> None:
