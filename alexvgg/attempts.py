@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import takewhile
 from typing import Any, Literal, TypeVar
 
+from alexvgg.beats import Beating
 from alexvgg.data.documents import encode, read_document
 from alexvgg.data.store import MissingKeyError, Store
 from alexvgg.engine.wishes import Wishes
@@ -79,12 +80,12 @@ class Record:
     asked: bool = False
 
 
-class Attempt:
+class Attempt(Beating):
     """Attempt `number` at the work in `folder`, as those see it that claim it, carry it out, or give it up."""
 
     def __init__(self, storage: Store, folder: str, number: int) -> None:
-        self.storage, self.folder, self.number = storage, folder, number
-        self._key = f"{folder}attempts/{number}"
+        super().__init__(storage, f"{folder}attempts/{number}")
+        self.folder, self.number = folder, number
 
     def claim(self, claim: Claim) -> bool:
         """Whether it is ours now. Only to be called when the attempt before it has ended."""
@@ -96,15 +97,6 @@ class Attempt:
     def begin(self) -> bool:
         """Begin to carry it out, or keep its job from ever doing so; False if either was done before."""
         return self.storage.put_new(f"{self._key}.begin.json", encode({"time": time.time()}))
-
-    def beat(self, count: int) -> None:
-        self.storage.put(f"{self._key}.beat", json.dumps({"count": count, "time": time.time()}).encode())
-
-    def last_beat(self) -> bytes | None:
-        try:
-            return self.storage.get(f"{self._key}.beat")
-        except MissingKeyError:
-            return None
 
     def ask_to_stop(self) -> None:
         self.storage.put_new(f"{self._key}.stop.json", encode({"time": time.time()}))

@@ -9,12 +9,12 @@ No clocks are compared between hosts: a newcomer takes the next number when the 
 job has, or when its beat hasn't changed for DEAD_SECONDS of the newcomer's own time.
 """
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Literal, cast
 
+from alexvgg.beats import Beating
 from alexvgg.data.documents import encode, read_document
 from alexvgg.data.store import MissingKeyError, Store
 from alexvgg.keys import driver_folder
@@ -38,12 +38,12 @@ class Holder:
     time: float = field(default_factory=time.time)
 
 
-class Turn:
+class Turn(Beating):
     """Driver number `fence` of a campaign, as those see it that take its place, or only look."""
 
     def __init__(self, storage: Store, campaign: str, fence: int) -> None:
-        self.storage, self.campaign, self.fence = storage, campaign, fence
-        self._key = f"{driver_folder(campaign)}{fence}"
+        super().__init__(storage, f"{driver_folder(campaign)}{fence}")
+        self.campaign, self.fence = campaign, fence
 
     def take(self, holder: Holder) -> bool:
         """Whether it is the holder's now."""
@@ -52,15 +52,6 @@ class Turn:
     def holder(self) -> Holder:
         """Who took it. Raises InputError if what another version wrote can't be read."""
         return read_document(self.storage, f"{self._key}.json", lambda holder: Holder(**holder))
-
-    def beat(self, count: int) -> None:
-        self.storage.put(f"{self._key}.beat", json.dumps({"count": count, "time": time.time()}).encode())
-
-    def last_beat(self) -> bytes | None:
-        try:
-            return self.storage.get(f"{self._key}.beat")
-        except MissingKeyError:
-            return None
 
     def stopping(self) -> None:
         """Say that its holder was asked to stop, and begins nothing any more."""

@@ -104,6 +104,13 @@ def status(state: Path = STATE) -> list[Service]:
     return [Service(name, address, name in running) for name, address in cluster.addresses().items()]
 
 
+def lost(state: Path = STATE) -> list[str]:
+    """The services that are down while others are up; none of a cluster that is wholly up, or wholly down."""
+    services = status(state)
+    down = [s.name for s in services if not s.alive]
+    return down if len(down) < len(services) else []
+
+
 def network(cluster: LocalCluster) -> dict[str, str]:
     """The network's settings with which this cluster was started; ours if its head is gone."""
     head = running_services(cluster).get("head")

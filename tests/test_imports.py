@@ -15,7 +15,7 @@ FILES = sorted(p for top in ("alexvgg", "jobs", "cluster") for p in (ROOT / top)
 BASE = {
     "alexvgg.exits", "alexvgg.errors", "alexvgg.columns", "alexvgg.keys", "alexvgg.repeating", "alexvgg.process",
 }  # fmt: skip
-STORAGE = {"alexvgg.data.store", "alexvgg.data.documents"}
+STORAGE = {"alexvgg.data.store", "alexvgg.data.documents", "alexvgg.beats"}
 CONFIG = BASE | {"alexvgg.architectures", "alexvgg.config", "alexvgg.recipes", "alexvgg.batch"}
 PARTS = {
     "alexvgg.models", "alexvgg.init", "alexvgg.data", "alexvgg.evaluation", "alexvgg.engine", "alexvgg.tracking",
@@ -45,6 +45,7 @@ ALLOWED = {
     "alexvgg.profiles": CONFIG,
     "alexvgg.results.paper": CONFIG,
     "alexvgg.planning": CONFIG | {"alexvgg.data"},
+    "alexvgg.beats": {"alexvgg.data.store"},
     "alexvgg.attempts": BASE | STORAGE | {"alexvgg.engine.wishes"},
     "alexvgg.lease": BASE | STORAGE,
     "alexvgg.request": CONFIG | {"alexvgg.results.paper"},

@@ -67,8 +67,7 @@ def status(as_json: bool) -> None:
     for s in services:
         click.echo(f"{s.name:<10} {'up' if s.alive else 'down':<5} {s.address}")
     if found is None:
-        part = any(s.alive for s in services)
-        say(f"The local cluster isn't {'whole' if part else 'up'}. Start it with `alexvgg cluster up`.")
+        say(f"The local cluster isn't {'whole' if local.lost() else 'up'}. Start it with `alexvgg cluster up`.")
         sys.exit(Exit.FAILED)
     click.echo()
     _show(found)

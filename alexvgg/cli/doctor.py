@@ -66,11 +66,9 @@ def _findings(name: str | None, nodes: bool) -> Iterator[Finding]:
     yield from check_disk()
     chosen = chosen_profile(name)
     if chosen == LOCAL and local.find() is None:
-        services = local.status()
-        if any(s.alive for s in services):
-            lost = ", ".join(s.name for s in services if not s.alive)
+        if lost := local.lost():
             step = "`alexvgg cluster up` starts what is missing, and `alexvgg cluster down` stops the rest."
-            yield Finding("local cluster", "failed", f"{lost} is down, and others of it are up", step)
+            yield Finding("local cluster", "failed", f"{', '.join(lost)} is down, and others of it are up", step)
             return
         yield check_free_ports(PORTS)
         detail = "it isn't up, so Ray, storage, dataset, MLflow and clocks aren't checked"

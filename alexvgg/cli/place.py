@@ -97,9 +97,7 @@ def _down() -> str:
     """What of the local cluster isn't up."""
     from cluster import local
 
-    services = local.status()
-    lost = [s.name for s in services if not s.alive]
-    if not lost or len(lost) == len(services):
+    if not (lost := local.lost()):
         return NONE_UP
     return f"{', '.join(lost)} of this folder's local cluster is down, which `alexvgg cluster up` starts again"
 

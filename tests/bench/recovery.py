@@ -56,7 +56,7 @@ class Bench:
 
     def driver_killed(self) -> float:
         taken = turns(self.storage, self.run.run)
-        job_process(self.cluster, "jobs.campaign", f"{self.run.run}-d{taken[-1]}").kill()
+        job_process(self.cluster, "jobs.campaign", f"{self.run.run}-d{taken[-1].fence}").kill()
         time.sleep(2)  # until Ray has noticed
         began = time.monotonic()
         assert self._submit()["new"]

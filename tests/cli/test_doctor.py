@@ -101,7 +101,7 @@ def test_a_folder_in_which_nothing_can_be_written_is_found(monkeypatch: pytest.M
 
 def test_a_local_cluster_that_lost_a_service_is_found(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     services = [local.Service("head", "x", False), local.Service("s3", "y", True)]
-    monkeypatch.setattr(local, "status", lambda: services)
+    monkeypatch.setattr(local, "status", lambda *_: services)
     result = CliRunner().invoke(main, ["doctor"])
     assert result.exit_code == 1
     assert "head is down, and others of it are up" in result.stdout
