@@ -28,7 +28,7 @@ from alexvgg.data.augment import Augmentation
 from alexvgg.data.cache import Cache
 from alexvgg.data.documents import encode
 from alexvgg.data.loader import Loader, Prefetch, decoding_threads
-from alexvgg.data.loader_process import LoaderProcess, apart
+from alexvgg.data.loader_processes import LoaderProcesses, apart
 from alexvgg.data.mean import mean_of
 from alexvgg.data.plan import EpochPlan, check_workers, most_rows, plan_epoch, position
 from alexvgg.data.shards import Dataset, open_dataset
@@ -183,7 +183,7 @@ class _Run:
 
         return Saver(self.storage, self.checkpoints, keep=keep, best=tuple(best) if best else None, failed=failed)
 
-    def _loader(self) -> Loader | LoaderProcess:
+    def _loader(self) -> Loader | LoaderProcesses:
         d, axes = self.dataset, np.array(self.dataset.colour_axes) * np.array(self.dataset.colour_std)
         augmentation = Augmentation(
             scale=self.spec.data.train_scale, side=self.spec.model.crop, flip=d.flip,

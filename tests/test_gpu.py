@@ -17,7 +17,7 @@ from alexvgg.batch import Batch
 from alexvgg.config import Execution, RunSpec
 from alexvgg.data.augment import Augmentation
 from alexvgg.data.loader import Loader, Prefetch
-from alexvgg.data.loader_process import LoaderProcess
+from alexvgg.data.loader_processes import LoaderProcesses
 from alexvgg.data.packing.sample import pack_digits
 from alexvgg.data.plan import plan_epoch
 from alexvgg.data.shards import Dataset, open_dataset
@@ -86,7 +86,7 @@ def test_batches_arrive_whole_while_the_device_is_at_work(digits: Dataset, devic
     plan = plan_epoch(digits.train.shard_sizes, 64, 128, 0, 0)
 
     loader = Loader(digits, augmentation, 0, 0, 1, Prefetch(batches=2), Undecodable(""))
-    moved = OnDevice(LoaderProcess(loader, 64).training(plan, 0, 0), device, copy_stream(device))
+    moved = OnDevice(LoaderProcesses(loader, 64).training(plan, 0, 0), device, copy_stream(device))
     work = torch.ones(3000, 3000, device=device)
     for expected in loader.training(plan, 0, 0):
         found = next(moved)

@@ -21,7 +21,7 @@ from smalldata import members_of, pack
 import alexvgg.run as run
 from alexvgg.attempts import Attempt, Claim, SupersededError
 from alexvgg.config import Execution, Parent, RunSpec
-from alexvgg.data.loader_process import LoaderProcess
+from alexvgg.data.loader_processes import LoaderProcesses
 from alexvgg.data.shards import Dataset, open_dataset
 from alexvgg.data.store import Store, open_store
 from alexvgg.engine.guards import TooLargeError
@@ -229,15 +229,15 @@ def test_each_attempt_notes_what_was_submitted_and_where_it_ran(digits: Dataset,
     assert read_provenance(store, spec.name) == note
 
 
-def test_images_from_another_process_give_the_same_weights(
+def test_images_from_other_processes_give_the_same_weights(
     digits: Dataset, execution: Execution, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """As on a GPU, in two epochs and from the middle of the second."""
     spec = spec_of(digits, train__epochs="2")
     run.train(spec, execution, ALONE)
     threads = run._Run._loader
-    monkeypatch.setattr(run._Run, "_loader", lambda self: LoaderProcess(threads(self), spec.train.global_batch))
-    apart = replace(execution, storage_url=(tmp_path / "apart").as_uri())
+    monkeypatch.setattr(run._Run, "_loader", lambda self: LoaderProcesses(threads(self), spec.train.global_batch))
+    apart = replace(execution, storage_url=(tmp_path / "apart").as_uri(), decode_threads=5)
     with pytest.raises(Stopped):
         run.train(spec, apart, ALONE, live=stop_at(30, wishes := Wishes()), wishes=wishes)
     run.train(spec, apart, ALONE)

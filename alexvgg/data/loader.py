@@ -84,7 +84,11 @@ class _Reused:
 
 @dataclass
 class Loader:
-    """Streams a dataset's training images for one rank. The same for any number of threads and any prefetch depth."""
+    """Streams a dataset's training images for one rank. The same for any number of threads and any prefetch depth.
+
+    Several can work for one rank: each reads its `part` of the rank's lanes and fills their rows of each batch, whose
+    other rows it leaves as they are, with weight 0.
+    """
 
     dataset: Dataset
     augmentation: Augmentation
@@ -95,6 +99,8 @@ class Loader:
     undecodable: Undecodable
     cache: Cache | None = None
     on_the_way: int = 1  # batches between here and the trainer, which has one more
+    part: int = 0
+    parts: int = 1
     starving: Ints = field(default_factory=lambda: np.zeros(1, np.int64))  # threads that wait for bytes just now
     meters: Meters = field(default_factory=Meters, init=False, repr=False)
     memory: Memory = field(default_factory=_Reused, init=False, repr=False)
@@ -109,7 +115,7 @@ class Loader:
         Raises InputError if the prefetch bytes can't hold what one step needs.
         """
         self.meters = Meters(self.dataset.store.retries, self.starving)
-        split, lanes = self.dataset.train, plan.lanes_of(self.rank, self.world)
+        split, lanes = self.dataset.train, plan.lanes_of(*self._share)
         budget = self._budget(plan, first_step, steps=1)
         reads = plan_reads(split, plan, lanes, first_step, budget)
         fetcher = Fetcher(
@@ -135,18 +141,23 @@ class Loader:
         """Raise InputError unless the prefetch bytes can hold two of the largest step: others epochs' may be larger."""
         self._budget(plan, 0, steps=2)
 
+    @property
+    def _share(self) -> tuple[int, int]:
+        """The rank, of how many, that would have just the lanes of this part."""
+        return self.rank + self.part * self.world, self.parts * self.world
+
     def _budget(self, plan: EpochPlan, first_step: int, steps: int) -> int:
         """How many of the prefetch bytes are left to images that wait to be decoded, at least those of `steps`."""
-        lanes = plan.lanes_of(self.rank, self.world)
+        lanes, parts = plan.lanes_of(*self._share), self.parts
         rows = min(len(lanes) * plan.per_lane, sum(len(plan.order[lane]) for lane in lanes))
         batches = self.prefetch.batches + self.on_the_way + 1
         decoded = batches * rows * 3 * self.augmentation.side**2
         least = steps * step_bytes(self.dataset.train, plan, lanes, first_step)
         if decoded + least > self.prefetch.bytes:
             raise InputError(
-                f"{self.prefetch.bytes:,} prefetch bytes can't hold {batches} batches of {rows} decoded images "
-                f"({decoded:,}) and what is read for the next ({least:,}). Give --prefetch-bytes {decoded + least} at "
-                "least, a smaller batch, or more workers."
+                f"{parts * self.prefetch.bytes:,} prefetch bytes can't hold {batches} batches of {parts * rows} "
+                f"decoded images ({parts * decoded:,}) and what is read for the next ({parts * least:,}). Give "
+                f"--prefetch-bytes {parts * (decoded + least)} at least, a smaller batch, or more workers."
             )
         return self.prefetch.bytes - decoded
 
@@ -159,7 +170,7 @@ class Loader:
         return "waiting for bytes from the storage" if self.starving[0] else "decoding images"
 
     def close(self) -> None:
-        """Nothing to end here: threads end with their epoch. A `LoaderProcess` has a process."""
+        """Nothing to end here: threads end with their epoch. `LoaderProcesses` have processes."""
 
     def _start(
         self, plan: EpochPlan, epoch: int, step: int, fetcher: Fetcher, decoders: ThreadPoolExecutor
@@ -176,7 +187,8 @@ class Loader:
             batch.labels.copy_(torch.from_numpy(self.dataset.train.labels[ids]))
             batch.colour.copy_(torch.from_numpy(draws.colour))
         self.meters.fill.record(fetcher.fill)
-        rows = iter(list(enumerate(ids.tolist())))  # shared: each thread takes the next row that none has
+        own = set(plan.batch(step, *self._share).tolist())
+        rows = iter([item for item in enumerate(ids.tolist()) if item[1] in own])  # each thread takes the next
         return _Pending(
             batch,
             [decoders.submit(self._fill, batch, rows, fetcher, draws) for _ in range(self.prefetch.decode_threads)],

@@ -3,12 +3,14 @@
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 
 from alexvgg.data.keyed import Ints
 
 RECENT = 10_000  # durations kept for the quantiles
+ADDED = ("perf/read_mb_per_s", "perf/read_retries")
 
 
 class Stage:
@@ -55,3 +57,9 @@ class Meters:
             "perf/decode_starved_ms": 1e3 * self.starve.seconds / max(1, self.starve.count),
             "perf/prefetch_fill": self.fill.seconds / max(1, self.fill.count),
         }
+
+
+def together(summaries: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Of loaders that do equal parts of the same work: what they read adds up, all else is their mean."""
+    totals = {name: sum(summary[name] for summary in summaries) for name in (summaries[0] if summaries else ())}
+    return {name: total if name in ADDED else total / len(summaries) for name, total in totals.items()}

@@ -25,12 +25,16 @@ class Undecodable:
         try:
             return decode(data, bottom)
         except UndecodableError as error:
-            key, seen = split.keys[sample], self._seen.setdefault(id(split), set())
-            self.reasons[key] = str(error)
-            seen.add(key)
-            if len(seen) > max(10, MAX_BAD_SHARE * len(split)):
-                raise InputError(
-                    f"{len(seen)} images of {self.url} can't be decoded, the last is "
-                    f"{key!r}: {error}. Check that the shards hold JPEG, PNG or WebP images."
-                ) from None
+            self.name(split, split.keys[sample], str(error))
             return None
+
+    def name(self, split: Split, key: str, why: str) -> None:
+        """Remember an image of `split`, once. Raises InputError if there are too many of those."""
+        seen = self._seen.setdefault(id(split), set())
+        self.reasons[key] = why
+        seen.add(key)
+        if len(seen) > max(10, MAX_BAD_SHARE * len(split)):
+            raise InputError(
+                f"{len(seen)} images of {self.url} can't be decoded, the last is {key!r}: {why}. Check that the shards "
+                "hold JPEG, PNG or WebP images."
+            )

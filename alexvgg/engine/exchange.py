@@ -30,6 +30,18 @@ from alexvgg.process import host_id
 COMPILATION: dict[str, Any] = {"dynamic": False, "options": {"deterministic": True}}
 
 
+def compile_here() -> None:
+    """Let `torch.compile` compile in this process, not in a pool of others.
+
+    A pool that had nothing to do for a minute forks its workers anew, from a process with threads, for the next code,
+    which is that of an epoch's short last batch: on an H100 such a training stood still for ever. It takes as long to
+    begin as these nets' few kernels take without it, too. (pytorch/pytorch#183884 is about its threads.)
+    """
+    import torch._inductor.config as inductor
+
+    inductor.compile_threads = 1
+
+
 class Net(Protocol):
     """A net of crops of `crop` pixels, as several ranks need it.
 
@@ -99,6 +111,8 @@ def distributed(net: nn.Module, world: World, agreed: Agreement | None = None, *
     DDP's own bucket size: fc6, 400 MB of gradient, is a bucket of its own whatever the cap, and with gloo caps from 10
     to 400 MB made no difference beyond noise. `static_graph` would gain nothing: every parameter gets a gradient.
     """
+    if compiled:
+        compile_here()
     if world.size == 1:
         return cast(nn.Module, torch.compile(net, **COMPILATION)) if compiled else net
     if agreed is not None and agreed.method == "factors":

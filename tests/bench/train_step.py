@@ -1,11 +1,12 @@
-"""Images per second of training AlexNet and VGG A, D, E at full size, beside a plain PyTorch script's.
+"""Images per second of training VGG E, D, A and AlexNet at full size, beside a plain PyTorch script's.
 
 The plain script is torchvision's net (vgg11, 16, 19; its `alexnet` is another net), channels last, autocast on a GPU,
 torch.optim.SGD as it comes, float images that are on the device already. Ours takes uint8 images on the device,
 normalises them, draws keyed dropout masks and counts samples. All see a batch in turns. On a GPU ours is compiled, and
 there are two more: ours with `--no-compile`, and the plain script with `torch.compile`.
 
-The last lines are of training with everything: JPEGs from shards, decoding, augmentation, the copy to the device.
+And each is trained with everything: JPEGs from shards, decoding, augmentation, the copy to the device. On a GPU, what
+the loader gives by itself is measured first, with all threads in one process and in several.
 
 On a CPU: small batches and few steps. On a GPU: batches as large as the papers'. `make bench NAME=train_step`
 """
@@ -18,6 +19,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -28,12 +30,13 @@ from report import hardware, report
 from alexvgg.architectures import architecture
 from alexvgg.batch import Batch
 from alexvgg.config import TrainConfig
+from alexvgg.data import loader_processes
 from alexvgg.data.augment import Augmentation
 from alexvgg.data.index import read_index, write_dataset
 from alexvgg.data.loader import Loader, Prefetch, decoding_threads
-from alexvgg.data.loader_process import LoaderProcess
+from alexvgg.data.loader_processes import LoaderProcesses
 from alexvgg.data.packing.synthetic import SyntheticSpec, pack_synthetic
-from alexvgg.data.plan import plan_epoch
+from alexvgg.data.plan import EpochPlan, plan_epoch
 from alexvgg.data.shards import Dataset, open_dataset
 from alexvgg.data.store import open_store
 from alexvgg.data.undecodable import Undecodable
@@ -50,16 +53,17 @@ MEAN = (123.7, 116.3, 103.5)
 # Steps are timed in blocks: on a GPU single ones would count the time that it takes to tell it what to do.
 WARM, BLOCK, BLOCKS = (5, 10, 4) if CUDA else (1, 1, 5)
 NETS = {  # name: (torchvision's twin, batch on a GPU, batch on a CPU)
-    "alexnet": (None, 512, 16),
-    "vgg_a": ("vgg11", 256, 4),
-    "vgg_d": ("vgg16", 256, 2),
     "vgg_e": ("vgg19", 256, 2),
+    "vgg_d": ("vgg16", 256, 2),
+    "vgg_a": ("vgg11", 256, 4),
+    "alexnet": (None, 512, 16),
 }
-FROM_SHARDS = ("vgg_a", "vgg_d", "vgg_e") if CUDA else ("alexnet",)
+FROM_SHARDS = ("vgg_e", "vgg_d", "vgg_a") if CUDA else ("alexnet",)
 # As in NETS. Until the last step to warm up has been made, the loader has filled its buffers: what they hold is little
 # beside the steps that are timed.
 SHARD_BATCH, SHARD_STEPS, SHARD_WARM = (256, 460, 60) if CUDA else (16, 6, 2)
-COPIES = 46 if CUDA else 1  # of each image: to make one takes longer than to train with it
+ALONE_STEPS, ALONE_WARM = 50, 15
+COPIES = 115 if CUDA else 1  # of each image: to make one takes longer than to train with it
 
 Step = Callable[[], object]
 
@@ -141,14 +145,32 @@ def packed(folder: Path) -> Dataset:
     return open_dataset(store)
 
 
-def from_shards(dataset: Dataset, name: str, world: World, *, compiled: bool) -> dict[str, float]:
-    """Training from JPEGs for one epoch: the metrics that a run records, from when all has been begun."""
+def loader_of(dataset: Dataset) -> Loader:
     axes = np.array(dataset.colour_axes) * np.array(dataset.colour_std)
     augmentation = Augmentation((256, 512), 224, True, 0.1, axes)
     prefetch = Prefetch(decode_threads=decoding_threads(None))
-    threads = Loader(dataset, augmentation, 0, 0, 1, prefetch, Undecodable(dataset.store.url))
-    loader = LoaderProcess(threads, SHARD_BATCH) if CUDA else threads
-    plan = plan_epoch(dataset.train.shard_sizes, SHARD_BATCH, 128, 0, 0)
+    return Loader(dataset, augmentation, 0, 0, 1, prefetch, Undecodable(dataset.store.url))
+
+
+def plan_of(dataset: Dataset) -> EpochPlan:
+    return plan_epoch(dataset.train.shard_sizes, SHARD_BATCH, 128, 0, 0)
+
+
+def alone(dataset: Dataset, per_process: int) -> None:
+    """What the loader gives to nobody, with so many threads in each of its processes."""
+    with patch.object(loader_processes, "THREADS", per_process):
+        loader = LoaderProcesses(loader_of(dataset), SHARD_BATCH)
+    with closing(loader), closing(loader.training(plan_of(dataset), 0, 0)) as batches:
+        for _ in range(ALONE_WARM):
+            next(batches)
+        rate = SHARD_BATCH / seconds(lambda: next(batches), ALONE_STEPS)
+    print(f"the loader alone, {per_process} threads a process: {rate:.1f} images/s", flush=True)
+
+
+def from_shards(dataset: Dataset, name: str, world: World, *, compiled: bool) -> dict[str, float]:
+    """Training from JPEGs for one epoch: the metrics that a run records, from when all has been begun."""
+    loader = LoaderProcesses(loader_of(dataset), SHARD_BATCH) if CUDA else loader_of(dataset)
+    plan = plan_of(dataset)
     config = TrainConfig(global_batch=SHARD_BATCH, lr=1e-4, epochs=1)
     stuck = Learning(1000, 10**6, "")
     trainer = Trainer(build(name), config, world, Normalisation(dataset.mean_rgb), Silent(), stuck, compiled=compiled)
@@ -157,34 +179,28 @@ def from_shards(dataset: Dataset, name: str, world: World, *, compiled: bool) ->
         return trainer.epoch(batches, len(dataset.train), plan.steps - SHARD_WARM)
 
 
-def steps(world: World, *, compiled: bool) -> dict[str, dict[str, list[float]]]:
-    """The table; returns ms per image by net and way."""
-    peak = ceiling()
-    print(f"matrix product {peak / 1e12:.2f} TFLOP/s in {'bf16' if CUDA else 'float32'}")
-    print(f"{'net':<9}{'batch':>6}  {'':<16}{'images/s':>10}{'TFLOP/s':>9}{'of peak':>9}{'ours is, times':>16}")
-    found = {}
-    for name, (twin, on_gpu, on_cpu) in NETS.items():
-        n = on_gpu if CUDA else on_cpu
-        ways = {"ours": ours(name, n, world, compiled=compiled)}
-        if compiled:
-            ways["ours, eager"] = ours(name, n, world)
-        if twin:
-            ways["plain"] = plain(twin, n)
-        if twin and compiled:
-            ways["plain, compiled"] = plain(twin, n, compiled=True)
-        for run in ways.values():
-            seconds(run, WARM)  # the first steps allocate, choose algorithms, compile
-        times: dict[str, list[float]] = {way: [] for way in ways}
-        for _ in range(BLOCKS):
-            for way, run in ways.items():
-                times[way].append(1000 * seconds(run, BLOCK) / n)
-        for way, measured in times.items():
-            flops = 6 * architecture(name).macs * 1000 / median(measured)  # forward, and twice as much backward
-            line = f"{name:<9}{n:>6}  {way:<16}{1000 / median(measured):>10.1f}{flops / 1e12:>9.2f}{flops / peak:>9.0%}"
-            print(f"{line}{median(measured) / median(times['ours']):>16.2f}", flush=True)
-        del ways
-        found[name] = times
-    return found
+def steps(name: str, peak: float, world: World, *, compiled: bool) -> dict[str, list[float]]:
+    """Lines of the table; returns ms per image by way."""
+    twin, on_gpu, on_cpu = NETS[name]
+    n = on_gpu if CUDA else on_cpu
+    ways = {"ours": ours(name, n, world, compiled=compiled)}
+    if compiled:
+        ways["ours, eager"] = ours(name, n, world)
+    if twin:
+        ways["plain"] = plain(twin, n)
+    if twin and compiled:
+        ways["plain, compiled"] = plain(twin, n, compiled=True)
+    for run in ways.values():
+        seconds(run, WARM)  # the first steps allocate, choose algorithms, compile
+    times: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(BLOCKS):
+        for way, run in ways.items():
+            times[way].append(1000 * seconds(run, BLOCK) / n)
+    for way, measured in times.items():
+        flops = 6 * architecture(name).macs * 1000 / median(measured)  # forward, and twice as much backward
+        line = f"{name:<9}{n:>6}  {way:<16}{1000 / median(measured):>10.1f}{flops / 1e12:>9.2f}{flops / peak:>9.0%}"
+        print(f"{line}{median(measured) / median(times['ours']):>16.2f}", flush=True)
+    return times
 
 
 def main() -> None:
@@ -192,16 +208,23 @@ def main() -> None:
     with World.launched() as world, tempfile.TemporaryDirectory() as folder:
         compiled = chosen_compile(DEVICE, None)  # here: the loader's process imports this file, too
         dataset = packed(Path(folder))
-        trained = {name: from_shards(dataset, name, world, compiled=compiled) for name in FROM_SHARDS}
-        found = steps(world, compiled=compiled)
-        for name, metrics in trained.items():
-            rate = metrics["perf/images_per_s"]
-            share = rate * median(found[name]["ours"]) / 1000
-            print(
-                f"{name} from JPEG shards, all included: {rate:.1f} images/s, {share:.1%} "
-                f"of those above; the device waits for data {metrics['perf/data_wait_share']:.1%} of the time",
-                flush=True,
-            )
+        for per_process in (decoding_threads(None), loader_processes.THREADS, 2) if CUDA else ():
+            alone(dataset, per_process)
+        peak = ceiling()
+        print(f"matrix product {peak / 1e12:.2f} TFLOP/s in {'bf16' if CUDA else 'float32'}")
+        print(f"{'net':<9}{'batch':>6}  {'':<16}{'images/s':>10}{'TFLOP/s':>9}{'of peak':>9}{'ours is, times':>16}")
+        found = {}
+        for name in NETS:
+            found[name] = steps(name, peak, world, compiled=compiled)
+            if name in FROM_SHARDS:
+                metrics = from_shards(dataset, name, world, compiled=compiled)
+                rate = metrics["perf/images_per_s"]
+                share = rate * median(found[name]["ours"]) / 1000
+                print(
+                    f"{name} from JPEG shards, all included: {rate:.1f} images/s, {share:.1%} "
+                    f"of ours; the device waits for data {metrics['perf/data_wait_share']:.1%} of the time",
+                    flush=True,
+                )
     compared = found["vgg_e"]["ours"], found["vgg_e"]["plain"]
     report("train_step", *compared, "ms per image", ("VGG E, alexvgg", "VGG-19, plain script"))
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch._inductor.config as inductor
 from torch import Tensor, nn
 
 from alexvgg.batch import Batch
@@ -111,6 +112,7 @@ def test_a_compiled_net_has_the_losses_of_the_eager_one(monkeypatch: pytest.Monk
         losses.append([made.update(batch, made.wishes.flags(keeps_time=True))[0][0].item() for batch in batches(5)])
         assert list(made.net.state_dict()) == ["fc.weight", "fc.bias"], "checkpoints keep their names"
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    assert inductor.compile_threads == 1, "its pool of processes may stand still"
 
 
 def test_the_newest_numbers_are_those_since_the_last(monkeypatch: pytest.MonkeyPatch) -> None:

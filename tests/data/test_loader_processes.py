@@ -1,4 +1,4 @@
-"""Another process gives the same batches, errors and names, and neither process outlives the other."""
+"""Other processes give the same batches, errors and names, and none outlives the one that trains."""
 
 import multiprocessing
 import os
@@ -22,8 +22,8 @@ from alexvgg.batch import Batch
 from alexvgg.data.augment import Augmentation
 from alexvgg.data.cache import Cache
 from alexvgg.data.loader import Loader, Prefetch
-from alexvgg.data.loader_process import LoaderProcess
-from alexvgg.data.loader_process import apart as apart_or_not
+from alexvgg.data.loader_processes import THREADS, LoaderProcesses
+from alexvgg.data.loader_processes import apart as apart_or_not
 from alexvgg.data.plan import plan_epoch
 from alexvgg.data.shards import Dataset, open_dataset
 from alexvgg.data.store import open_store
@@ -32,17 +32,22 @@ from alexvgg.errors import InputError, StoreError
 
 BATCH = 192
 
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more processes than cores
 
-def threads(dataset: Dataset, prefetch: int = 2, cache: Cache | None = None, size: int = 1 << 30) -> Loader:
+
+def threads(dataset: Dataset, decode: int = 2, cache: Cache | None = None, size: int = 1 << 30) -> Loader:
     augmentation = Augmentation((256, 512), 32, True, 0.1, np.eye(3))
-    depth = Prefetch(batches=prefetch, bytes=size)
+    depth = Prefetch(batches=2, bytes=size, decode_threads=decode)
     return Loader(dataset, augmentation, 7, 0, 1, depth, Undecodable(dataset.store.url), cache)
 
 
-@pytest.fixture(scope="module")
-def apart(digits: Dataset) -> Iterator[LoaderProcess]:
-    with closing(LoaderProcess(threads(digits), BATCH)) as process:
-        yield process
+@pytest.fixture(scope="module", params=[1, 3], ids=["1 process", "3 processes"])
+def apart(digits: Dataset, request: pytest.FixtureRequest) -> Iterator[LoaderProcesses]:
+    """As many as are asked for: the number of their threads decides that, and 64 lanes aren't thrice as many."""
+    before = len(multiprocessing.active_children())
+    with closing(LoaderProcesses(threads(digits, decode=THREADS * request.param - 1), BATCH)) as processes:
+        assert len(multiprocessing.active_children()) - before == request.param
+        yield processes
 
 
 def assert_same(found: Batch, expected: Batch) -> None:
@@ -52,7 +57,7 @@ def assert_same(found: Batch, expected: Batch) -> None:
 
 @pytest.mark.parametrize(("epoch", "first", "count"), [(0, 0, 8), (1, 3, 2), (1, 2, 6)], ids=str)
 def test_batches_are_those_of_the_loader(
-    digits: Dataset, apart: LoaderProcess, epoch: int, first: int, count: int
+    digits: Dataset, apart: LoaderProcesses, epoch: int, first: int, count: int
 ) -> None:
     """The second of these epochs is left in its middle."""
     plan = plan_epoch(digits.train.shard_sizes, BATCH, 8, seed=7, epoch=epoch)
@@ -63,7 +68,7 @@ def test_batches_are_those_of_the_loader(
     assert apart.stage() in ("decoding images", "waiting for bytes from the storage")
 
 
-def test_a_batch_keeps_its_images_until_the_next_is_asked_for(digits: Dataset, apart: LoaderProcess) -> None:
+def test_a_batch_keeps_its_images_until_the_next_is_asked_for(digits: Dataset, apart: LoaderProcesses) -> None:
     plan = plan_epoch(digits.train.shard_sizes, 48, 8, seed=7, epoch=0)
     for number, batch in enumerate(apart.training(plan, 0, 0)):
         images = batch.images.clone()
@@ -71,7 +76,8 @@ def test_a_batch_keeps_its_images_until_the_next_is_asked_for(digits: Dataset, a
         assert torch.equal(batch.images, images)
 
 
-def test_images_that_no_decoder_reads_and_shards_that_changed_are_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("decode", [1, 9])
+def test_images_that_no_decoder_reads_and_shards_that_changed_are_named(decode: int, tmp_path: Path) -> None:
     plan = plan_epoch((6, 6), 2, 1, seed=0, epoch=0)  # each step takes a sample of each shard
     unread, broken = min(plan.batch(1)), max(plan.batch(4))
     members, name = members_of("train-0.tar"), f"{unread:03d}"
@@ -80,8 +86,8 @@ def test_images_that_no_decoder_reads_and_shards_that_changed_are_named(tmp_path
     shard = bytearray((tmp_path / "train-1.tar").read_bytes())
     shard[dataset.train.offsets[broken] + 50] ^= 1
     (tmp_path / "train-1.tar").write_bytes(shard)
-    inside = threads(dataset, cache=Cache(tmp_path / "cache", 1 << 20))
-    with closing(LoaderProcess(inside, 2)) as process:
+    inside = threads(dataset, decode, Cache(tmp_path / "cache", 1 << 20))
+    with closing(LoaderProcesses(inside, 2)) as process:
         batches = process.training(plan, 0, 0)
         assert [next(batches).weights.sum().item() for _ in range(4)] == [2.0, 1.0, 2.0, 2.0]
         with pytest.raises(StoreError, match=r"train-1\.tar at offset \d+"):
@@ -92,21 +98,36 @@ def test_images_that_no_decoder_reads_and_shards_that_changed_are_named(tmp_path
     assert list((tmp_path / "cache").iterdir())
 
 
-def test_a_request_that_cannot_be_met_is_refused_in_words(digits: Dataset) -> None:
+@pytest.mark.parametrize("decode", [4, 8])
+def test_a_request_that_cannot_be_met_is_refused_in_words(decode: int, digits: Dataset) -> None:
     plan = plan_epoch(digits.train.shard_sizes, BATCH, 8, seed=7, epoch=0)
-    with closing(LoaderProcess(threads(digits, size=1 << 20), BATCH)) as process:
+    with closing(LoaderProcesses(threads(digits, decode, size=1 << 20), BATCH)) as process:
         told = r"1,048,576 prefetch bytes can't hold 5 batches of 192 decoded images .* Give --prefetch-bytes \d+"
         for refused in (lambda: process.check(plan), lambda: next(process.training(plan, 0, 0))):
             with pytest.raises(InputError, match=told):
                 refused()
 
 
+def test_all_processes_together_decide_that_too_many_images_cannot_be_read(tmp_path: Path) -> None:
+    """Each of them sees 4 of 12, where 10 are allowed."""
+    members = {f"bad{n}.{kind}": data for n in range(12) for kind, data in (("jpg", b"no image"), ("cls", b"0"))}
+    pack(open_store(tmp_path.as_uri()), {"train-0.tar": members})
+    dataset = open_dataset(open_store(tmp_path.as_uri()))
+    plan = plan_epoch((12, 6), 6, 1, seed=0, epoch=0)
+    with (
+        closing(LoaderProcesses(threads(dataset, 9), 6)) as processes,
+        pytest.raises(InputError, match=r"1[12] images of .* can't be decoded"),
+    ):
+        list(processes.training(plan, 0, 0))
+
+
 def test_a_lost_process_is_an_error(digits: Dataset) -> None:
     before = set(multiprocessing.active_children())
     plan = plan_epoch(digits.train.shard_sizes, 8, 8, seed=7, epoch=0)
-    with closing(LoaderProcess(threads(digits), BATCH)) as process, closing(process.training(plan, 0, 0)) as batches:
+    asked = LoaderProcesses(threads(digits, 5), BATCH)
+    with closing(asked) as processes, closing(processes.training(plan, 0, 0)) as batches:
         next(batches)
-        (child,) = set(multiprocessing.active_children()) - before
+        child, _ = set(multiprocessing.active_children()) - before
         assert child.pid is not None
         assert os.getpgid(child.pid) == child.pid, "Ctrl-C isn't for it"
         os.kill(child.pid, signal.SIGKILL)
@@ -116,11 +137,11 @@ def test_a_lost_process_is_an_error(digits: Dataset) -> None:
 
 SCRIPT = """
 import multiprocessing, sys, time
-from test_loader_process import BATCH, LoaderProcess, open_dataset, open_store, plan_epoch, threads
+from test_loader_processes import BATCH, LoaderProcesses, open_dataset, open_store, plan_epoch, threads
 
 if __name__ == "__main__":
     dataset = open_dataset(open_store(sys.argv[1]))
-    process = LoaderProcess(threads(dataset), BATCH)
+    process = LoaderProcesses(threads(dataset), BATCH)
     next(process.training(plan_epoch(dataset.train.shard_sizes, BATCH, 8, 7, 0), 0, 0))
     print(multiprocessing.active_children()[0].pid, flush=True)
     time.sleep(600)
@@ -147,7 +168,7 @@ def test_little_shared_memory_means_no_process(
 ) -> None:
     loader = threads(digits)
     with closing(apart_or_not(loader, BATCH)) as process:
-        assert isinstance(process, LoaderProcess)
+        assert isinstance(process, LoaderProcesses)
     given, share = [], torch.Tensor.share_memory_
 
     def full(tensor: torch.Tensor) -> torch.Tensor:
@@ -166,7 +187,7 @@ def test_a_signal_while_the_process_begins_is_the_trainers(digits: Dataset) -> N
     """As by Ctrl-C, which the terminal sends to every process, of which this one has seconds of imports before it."""
     before = set(multiprocessing.active_children())
     plan = plan_epoch(digits.train.shard_sizes, BATCH, 8, seed=7, epoch=0)
-    with closing(LoaderProcess(threads(digits), BATCH)) as process:
+    with closing(LoaderProcesses(threads(digits), BATCH)) as process:
         (child,) = set(multiprocessing.active_children()) - before
         assert child.pid is not None
         for stops in (signal.SIGINT, signal.SIGTERM):
@@ -179,7 +200,7 @@ def test_a_signal_to_every_process_of_a_job_is_the_trainers(digits: Dataset) -> 
     """Slurm sends SIGTERM to each: the loader goes on until it is closed, and then ends, whatever it waits for."""
     before = set(multiprocessing.active_children())
     plan = plan_epoch(digits.train.shard_sizes, BATCH, 8, seed=7, epoch=0)
-    process = LoaderProcess(threads(digits), BATCH)
+    process = LoaderProcesses(threads(digits), BATCH)
     batches = process.training(plan, 0, 0)
     next(batches)
     (child,) = set(multiprocessing.active_children()) - before

@@ -1,0 +1,234 @@
+"""The loader in processes of its own, for training on a GPU.
+
+Decoding takes little of an interpreter's lock, but often: for each image as long as it takes to tell the GPU one of the
+hundreds of things that make a step. The thread that does that would queue for it with every thread that decodes, and
+more than a few of those with each other. So it gets an interpreter to itself, and so do each few of them.
+PyTorch's DataLoader looks after the processes; images come through shared memory, into which each writes its rows.
+"""
+
+import logging
+import math
+import os
+import signal
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from alexvgg.batch import Batch
+from alexvgg.data.loader import Loader, Prefetch
+from alexvgg.data.meter import together
+from alexvgg.data.plan import EpochPlan
+from alexvgg.errors import InputError, StoreError
+
+log = logging.getLogger(__name__)
+
+THREADS = 4  # that decode in one process, at most
+AHEAD = 2  # batches that are on their way to the process that trains
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+METRICS_SECONDS = 1.0  # between two looks at a loader's meters, which take it milliseconds
+
+# The plan of an epoch that begins here, the epoch, the step; None to leave an epoch that isn't over.
+Asked = tuple[EpochPlan | None, int, int] | None
+
+
+def apart(loader: Loader, rows: int) -> "Loader | LoaderProcesses":
+    """`LoaderProcesses` for batches of `rows` images; the loader itself, after saying so, without the memory for it."""
+    try:
+        return LoaderProcesses(loader, rows)
+    except RuntimeError as error:  # of shared memory: Docker gives 64 MB unless told, to all ranks together
+        log.warning(
+            "batches need %.0f MB of shared memory: %s. So images are decoded in the process that trains, which may "
+            "make the GPU wait. Give the container more, as by `docker run --shm-size 8g`.",
+            _slots(loader) * _bytes(loader, rows) / 1e6, error,
+        )  # fmt: skip
+        return loader
+
+
+def _slots(loader: Loader) -> int:
+    """Batches that are there at once: one in use, those on their way, the next, and those that are being filled."""
+    return 1 + AHEAD + loader.prefetch.batches
+
+
+def _bytes(loader: Loader, rows: int) -> int:
+    return rows * 3 * loader.augmentation.side**2
+
+
+def _parts(loader: Loader, rows: int) -> list[Loader]:
+    """Loaders that share its work, threads and memory."""
+    p = loader.prefetch
+    n = min(rows, -(-p.decode_threads // THREADS))
+    each = Prefetch(p.bytes // n, p.batches, -(-p.read_threads // n), -(-p.decode_threads // n))
+    return [replace(loader, prefetch=each, on_the_way=AHEAD, part=part, parts=n) for part in range(n)]
+
+
+class LoaderProcesses:
+    """What a `Loader` gives, from other processes, which begin at once and end by `close`.
+
+    They take seconds to be there, and more on slow cores; what trains is made meanwhile. `rows` is the most images that
+    a batch has. A batch's images are its own until the next one is asked for.
+    Raises RuntimeError without the shared memory for it.
+    """
+
+    def __init__(self, loader: Loader, rows: int) -> None:
+        self._undecodable, self._split, size = loader.undecodable, loader.dataset.train, _bytes(loader, rows)
+        self._loaders = _parts(loader, rows)
+        slots = [torch.empty(size, dtype=torch.uint8) for _ in range(_slots(loader))]
+        self._slots = [slot.share_memory_() for slot in slots]  # type: ignore[no-untyped-call]
+        flags = (torch.zeros(n, dtype=torch.int64) for n in (len(self._loaders), 1))
+        self._starving, self._closing = (flag.share_memory_() for flag in flags)  # type: ignore[no-untyped-call]
+        self._asked: list[Asked] = []
+        self._metrics: list[dict[str, float]] = [{} for _ in self._loaders]
+        self._arrivals: DataLoader[Arrived] | None = DataLoader(
+            _Inside(self._loaders, self._slots, self._starving),
+            batch_size=None, sampler=self._asked, num_workers=len(self._loaders), prefetch_factor=AHEAD,
+            persistent_workers=True, multiprocessing_context="spawn",
+            worker_init_fn=partial(_leave_signals, self._closing),
+        )  # fmt: skip
+        with _signals_wait():
+            iter(self._arrivals)  # nothing is asked for yet
+
+    def check(self, plan: EpochPlan) -> None:
+        """Raises InputError as `Loader.check` does."""
+        for loader in self._loaders:
+            loader.check(plan)
+
+    def training(self, plan: EpochPlan, epoch: int, first_step: int) -> Generator[Batch, None, None]:
+        """`Loader.training`. Raises RuntimeError if a process is lost."""
+        for _ in self._ask([None]):
+            pass  # now none of them writes any more for an epoch before
+        arrivals = self._ask(
+            [(plan if step == first_step else None, epoch, step) for step in range(first_step, plan.steps)]
+        )
+        while parts := list(islice(arrivals, len(self._loaders))):
+            yield self._joined(parts)
+
+    def _ask(self, asked: list[Asked]) -> "Iterator[Arrived]":
+        """Every process in turn, which is the order that its parts come in, for each of `asked`."""
+        assert self._arrivals is not None, "they were closed"
+        self._asked[:] = [item for item in asked for _ in self._loaders]
+        return iter(self._arrivals)
+
+    def _joined(self, parts: "list[Arrived]") -> Batch:
+        for number, part in enumerate(parts):
+            if part.error is not None:
+                raise part.error
+            for key, why in part.reasons.items():
+                self._undecodable.name(self._split, key, why)
+            self._metrics[number] = part.metrics or self._metrics[number]
+        (place,) = {(part.slot, part.shape) for part in parts}
+        slot, shape = place
+        images = self._slots[slot][: math.prod(shape)].view(shape)
+        weights = sum(part.rest["weights"] for part in parts)
+        rest = parts[0].rest | {"weights": weights}
+        return Batch(images, **{name: torch.from_numpy(values) for name, values in rest.items()})
+
+    def metrics(self) -> dict[str, float]:
+        """`Loader.metrics`, a second old at most."""
+        return together([metrics for metrics in self._metrics if metrics])
+
+    def stage(self) -> str:
+        """`Loader.stage`."""
+        return "waiting for bytes from the storage" if self._starving.any() else "decoding images"
+
+    def close(self) -> None:
+        """End the processes."""
+        self._closing.fill_(1)
+        self._arrivals = None
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """What stops a job waits, here and in processes begun inside, until they have heard which signals are for them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _leave_signals(closing: Tensor, _worker: int) -> None:
+    """A signal to a whole job is for the process that trains: it decides when to stop, and needs images until then.
+
+    Some are sent to a process group, others, as by Slurm, to each process; DataLoader itself sends one at the end.
+    """
+    os.setpgid(0, 0)
+    # Not as a failure, or DataLoader would raise it wherever the process that trains is by then.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0) if closing.item() else None)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """One part of the next batch, or the error instead of it."""
+
+    error: Exception | None = None
+    slot: int = 0  # where its images are
+    shape: tuple[int, ...] = ()
+    rest: dict[str, NDArray[Any]] = field(default_factory=dict)  # of Batch, without the images
+    reasons: dict[str, str] = field(default_factory=dict)  # of all images that were found undecodable
+    metrics: dict[str, float] = field(default_factory=dict)  # now and then
+
+
+class _Ring:
+    """Slots for batches, in turn: the same ones in every process."""
+
+    def __init__(self, slots: list[Tensor]) -> None:
+        self._slots, self._taken = slots, 0
+
+    def take(self, shape: tuple[int, ...]) -> Tensor:
+        slot = self._slots[self._taken % len(self._slots)]
+        self._taken += 1
+        return slot[: math.prod(shape)].view(shape)
+
+    def slot_of(self, images: Tensor) -> int:
+        return [slot.data_ptr() for slot in self._slots].index(images.data_ptr())
+
+
+class _Inside(Dataset[Arrived]):
+    """What a process does: it is asked for its part of each step of an epoch in turn."""
+
+    def __init__(self, loaders: list[Loader], slots: list[Tensor], starving: Tensor) -> None:
+        self._loaders, self._slots, self._starving = loaders, slots, starving
+        self._batches: Generator[Batch, None, None] | None = None
+        self._steps, self._told = 0, 0.0
+
+    def __getitem__(self, asked: Asked) -> Arrived:
+        if asked is None:
+            if self._batches is not None:
+                self._batches.close()  # no thread of it writes any more then
+            return Arrived()
+        plan, epoch, step = asked
+        if plan is not None:
+            worker = get_worker_info()
+            assert worker is not None, "in a process of DataLoader's"
+            self._ring, self._loader = _Ring(self._slots), self._loaders[worker.id]
+            self._loader.memory, self._loader.starving = self._ring, self._starving[worker.id :][:1].numpy()
+            self._batches, self._steps = self._loader.training(plan, epoch, step), plan.steps
+        assert self._batches is not None, "an epoch begins with its plan"
+        try:
+            batch = next(self._batches)
+        except (InputError, StoreError) as error:
+            return Arrived(error)
+        _, *rest = fields(batch)
+        return Arrived(
+            slot=self._ring.slot_of(batch.images), shape=tuple(batch.images.shape),
+            rest={f.name: getattr(batch, f.name).numpy() for f in rest},
+            reasons=dict(self._loader.undecodable.reasons),  # a copy: threads go on adding to it
+            metrics=self._metrics(step == self._steps - 1),
+        )  # fmt: skip
+
+    def _metrics(self, last: bool) -> dict[str, float]:
+        if not last and time.monotonic() - self._told < METRICS_SECONDS:
+            return {}
+        self._told = time.monotonic()
+        return self._loader.metrics()
