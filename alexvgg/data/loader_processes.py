@@ -12,16 +12,15 @@ import os
 import signal
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset
 
 from alexvgg.batch import Batch
 from alexvgg.data.loader import Loader, Prefetch
@@ -85,16 +84,12 @@ class LoaderProcesses:
         self._slots = [slot.share_memory_() for slot in slots]  # type: ignore[no-untyped-call]
         flags = (torch.zeros(n, dtype=torch.int64) for n in (len(self._loaders), 1))
         self._starving, self._closing = (flag.share_memory_() for flag in flags)  # type: ignore[no-untyped-call]
-        self._asked: list[Asked] = []
         self._metrics: list[dict[str, float]] = [{} for _ in self._loaders]
-        self._arrivals: DataLoader[Arrived] | None = DataLoader(
-            _Inside(self._loaders, self._slots, self._starving),
-            batch_size=None, sampler=self._asked, num_workers=len(self._loaders), prefetch_factor=AHEAD,
-            persistent_workers=True, multiprocessing_context="spawn",
-            worker_init_fn=partial(_leave_signals, self._closing),
-        )  # fmt: skip
-        with _signals_wait():
-            iter(self._arrivals)  # nothing is asked for yet
+        # By threads: to give a process its loader takes until that has imported PyTorch.
+        begin = ThreadPoolExecutor(len(self._loaders), "begin")
+        insides = [_Inside(part, self._slots, self._starving[n : n + 1]) for n, part in enumerate(self._loaders)]
+        self._processes = [begin.submit(_Process, inside, self._closing) for inside in insides]
+        begin.shutdown(wait=False)
 
     def check(self, plan: EpochPlan) -> None:
         """Raises InputError as `Loader.check` does."""
@@ -103,21 +98,17 @@ class LoaderProcesses:
 
     def training(self, plan: EpochPlan, epoch: int, first_step: int) -> Generator[Batch, None, None]:
         """`Loader.training`. Raises RuntimeError if a process is lost."""
-        for _ in self._ask([None]):
+        for _ in self._parts([None]):
             pass  # now none of them writes any more for an epoch before
-        arrivals = self._ask(
-            [(plan if step == first_step else None, epoch, step) for step in range(first_step, plan.steps)]
-        )
-        while parts := list(islice(arrivals, len(self._loaders))):
+        steps = range(first_step, plan.steps)
+        for parts in self._parts([(plan if step == first_step else None, epoch, step) for step in steps]):
             yield self._joined(parts)
 
-    def _ask(self, asked: list[Asked]) -> "Iterator[Arrived]":
-        """Every process in turn, which is the order that its parts come in, for each of `asked`."""
-        assert self._arrivals is not None, "they were closed"
-        self._asked[:] = [item for item in asked for _ in self._loaders]
-        return iter(self._arrivals)
+    def _parts(self, asked: list[Asked]) -> "Iterator[tuple[Arrived, ...]]":
+        """What all processes answer to each of `asked`."""
+        return zip(*[process.result().answers(asked) for process in self._processes], strict=True)
 
-    def _joined(self, parts: "list[Arrived]") -> Batch:
+    def _joined(self, parts: "tuple[Arrived, ...]") -> Batch:
         for number, part in enumerate(parts):
             if part.error is not None:
                 raise part.error
@@ -142,17 +133,28 @@ class LoaderProcesses:
     def close(self) -> None:
         """End the processes."""
         self._closing.fill_(1)
-        self._arrivals = None
+        wait(self._processes)
+        self._processes.clear()
 
 
-@contextmanager
-def _signals_wait() -> Iterator[None]:
-    """What stops a job waits, here and in processes begun inside, until they have heard which signals are for them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+class _Process:
+    """One of them, begun here."""
+
+    def __init__(self, inside: "_Inside", closing: Tensor) -> None:
+        self._asked: list[Asked] = []
+        self._arrivals: DataLoader[Arrived] = DataLoader(
+            inside, batch_size=None, sampler=self._asked, num_workers=1, prefetch_factor=AHEAD,
+            persistent_workers=True, multiprocessing_context="spawn", generator=torch.Generator(),
+            worker_init_fn=partial(_leave_signals, closing),
+        )  # fmt: skip
+        # Of this thread, which ends here. The process begins so, and what stops a job waits until it has heard
+        # which signals are for it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+        iter(self._arrivals)  # nothing is asked for yet
+
+    def answers(self, asked: list[Asked]) -> "Iterator[Arrived]":
+        self._asked[:] = asked
+        return iter(self._arrivals)
 
 
 def _leave_signals(closing: Tensor, _worker: int) -> None:
@@ -197,8 +199,8 @@ class _Ring:
 class _Inside(Dataset[Arrived]):
     """What a process does: it is asked for its part of each step of an epoch in turn."""
 
-    def __init__(self, loaders: list[Loader], slots: list[Tensor], starving: Tensor) -> None:
-        self._loaders, self._slots, self._starving = loaders, slots, starving
+    def __init__(self, loader: Loader, slots: list[Tensor], starving: Tensor) -> None:
+        self._loader, self._slots, self._starving = loader, slots, starving
         self._batches: Generator[Batch, None, None] | None = None
         self._steps, self._told = 0, 0.0
 
@@ -209,10 +211,8 @@ class _Inside(Dataset[Arrived]):
             return Arrived()
         plan, epoch, step = asked
         if plan is not None:
-            worker = get_worker_info()
-            assert worker is not None, "in a process of DataLoader's"
-            self._ring, self._loader = _Ring(self._slots), self._loaders[worker.id]
-            self._loader.memory, self._loader.starving = self._ring, self._starving[worker.id :][:1].numpy()
+            self._loader.memory = self._ring = _Ring(self._slots)
+            self._loader.starving = self._starving.numpy()
             self._batches, self._steps = self._loader.training(plan, epoch, step), plan.steps
         assert self._batches is not None, "an epoch begins with its plan"
         try:

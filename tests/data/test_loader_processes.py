@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import islice
 from pathlib import Path
 
@@ -32,8 +32,6 @@ from alexvgg.errors import InputError, StoreError
 
 BATCH = 192
 
-pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more processes than cores
-
 
 def threads(dataset: Dataset, decode: int = 2, cache: Cache | None = None, size: int = 1 << 30) -> Loader:
     augmentation = Augmentation((256, 512), 32, True, 0.1, np.eye(3))
@@ -43,10 +41,9 @@ def threads(dataset: Dataset, decode: int = 2, cache: Cache | None = None, size:
 
 @pytest.fixture(scope="module", params=[1, 3], ids=["1 process", "3 processes"])
 def apart(digits: Dataset, request: pytest.FixtureRequest) -> Iterator[LoaderProcesses]:
-    """As many as are asked for: the number of their threads decides that, and 64 lanes aren't thrice as many."""
-    before = len(multiprocessing.active_children())
+    """As many as that many threads need; 64 lanes can't be shared by three evenly."""
     with closing(LoaderProcesses(threads(digits, decode=THREADS * request.param - 1), BATCH)) as processes:
-        assert len(multiprocessing.active_children()) - before == request.param
+        assert len(processes._processes) == request.param
         yield processes
 
 
@@ -183,12 +180,25 @@ def test_little_shared_memory_means_no_process(
     assert "--shm-size" in caplog.text
 
 
+def test_nobody_waits_for_processes_that_begin(digits: Dataset) -> None:
+    """What they are given is more than a pipe holds, so that it stays with the giver until they read it."""
+    much = replace(threads(digits), undecodable=Undecodable("", {"key": "why" * 1_000_000}))
+    began = time.perf_counter()
+    with closing(LoaderProcesses(much, BATCH)) as processes:
+        assert time.perf_counter() - began < 1.0  # to import PyTorch takes longer
+        plan = plan_epoch(digits.train.shard_sizes, BATCH, 8, seed=7, epoch=0)
+        next(processes.training(plan, 0, 0))
+    assert "key" in much.undecodable.reasons
+
+
 def test_a_signal_while_the_process_begins_is_the_trainers(digits: Dataset) -> None:
     """As by Ctrl-C, which the terminal sends to every process, of which this one has seconds of imports before it."""
     before = set(multiprocessing.active_children())
     plan = plan_epoch(digits.train.shard_sizes, BATCH, 8, seed=7, epoch=0)
     with closing(LoaderProcesses(threads(digits), BATCH)) as process:
-        (child,) = set(multiprocessing.active_children()) - before
+        while not (begun := set(multiprocessing.active_children()) - before):
+            time.sleep(0.001)
+        (child,) = begun
         assert child.pid is not None
         for stops in (signal.SIGINT, signal.SIGTERM):
             os.kill(child.pid, stops)
