@@ -229,7 +229,7 @@ class _Run:
             steps = min(plan.steps - first_step, last_step - trainer.step)
             with closing(self.loader.training(plan, epoch, first_step)) as batches, holding(at_once):
                 metrics = trainer.epoch(batches, len(split), steps)
-            metrics |= self.loader.metrics() | self._validate()
+            metrics |= self.loader.work().metrics() | self._validate()
             error = metrics.get("val/top1_error")
             trainer.observe(math.nan if error is None else error / 100)
             self.recording.metrics(trainer.step, metrics)

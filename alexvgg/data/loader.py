@@ -25,7 +25,7 @@ from alexvgg.data.cache import Cache
 from alexvgg.data.decode import Pixels
 from alexvgg.data.fetch import Fetcher, plan_reads, step_bytes
 from alexvgg.data.keyed import Ints, sample_keys
-from alexvgg.data.meter import Meters
+from alexvgg.data.meter import Meters, Work
 from alexvgg.data.plan import EpochPlan
 from alexvgg.data.shards import Dataset
 from alexvgg.data.undecodable import Undecodable
@@ -161,9 +161,17 @@ class Loader:
             )
         return self.prefetch.bytes - decoded
 
-    def metrics(self) -> dict[str, float]:
-        """What reading and decoding did since the epoch's beginning, by MLflow's names."""
-        return self.meters.summary(self.dataset.store.retries)
+    @property
+    def threads(self) -> int:
+        """That decode."""
+        return self.prefetch.decode_threads
+
+    def work(self) -> Work:
+        """What was read and decoded since the epoch's beginning."""
+        return self.meters.work(self.dataset.store.retries)
+
+    def ready(self) -> None:
+        """Nothing to wait for."""
 
     def stage(self) -> str:
         """What a batch is waiting for, in words."""

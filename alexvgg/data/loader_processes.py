@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from alexvgg.batch import Batch
 from alexvgg.data.loader import Loader, Prefetch
-from alexvgg.data.meter import together
+from alexvgg.data.meter import Work, together
 from alexvgg.data.plan import EpochPlan
 from alexvgg.errors import InputError, StoreError
 
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 THREADS = 4  # that decode in one process, at most
 AHEAD = 2  # batches that are on their way to the process that trains
 STOPPING = (signal.SIGINT, signal.SIGTERM)
-METRICS_SECONDS = 1.0  # between two looks at a loader's meters, which take it milliseconds
+WORK_SECONDS = 1.0  # between two looks at a loader's meters, which take it milliseconds
 
 # The plan of an epoch that begins here, the epoch, the step; None to leave an epoch that isn't over.
 Asked = tuple[EpochPlan | None, int, int] | None
@@ -84,7 +84,7 @@ class LoaderProcesses:
         self._slots = [slot.share_memory_() for slot in slots]  # type: ignore[no-untyped-call]
         flags = (torch.zeros(n, dtype=torch.int64) for n in (len(self._loaders), 1))
         self._starving, self._closing = (flag.share_memory_() for flag in flags)  # type: ignore[no-untyped-call]
-        self._metrics: list[dict[str, float]] = [{} for _ in self._loaders]
+        self._works: list[Work | None] = [None] * len(self._loaders)
         # By threads: to give a process its loader takes until that has imported PyTorch.
         begin = ThreadPoolExecutor(len(self._loaders), "begin")
         insides = [_Inside(part, self._slots, self._starving[n : n + 1]) for n, part in enumerate(self._loaders)]
@@ -98,11 +98,15 @@ class LoaderProcesses:
 
     def training(self, plan: EpochPlan, epoch: int, first_step: int) -> Generator[Batch, None, None]:
         """`Loader.training`. Raises RuntimeError if a process is lost."""
-        for _ in self._parts([None]):
-            pass  # now none of them writes any more for an epoch before
+        self.ready()
         steps = range(first_step, plan.steps)
         for parts in self._parts([(plan if step == first_step else None, epoch, step) for step in steps]):
             yield self._joined(parts)
+
+    def ready(self) -> None:
+        """Wait until all processes are there, and none writes any more for an epoch that was left."""
+        for _ in self._parts([None]):
+            pass
 
     def _parts(self, asked: list[Asked]) -> "Iterator[tuple[Arrived, ...]]":
         """What all processes answer to each of `asked`."""
@@ -114,7 +118,7 @@ class LoaderProcesses:
                 raise part.error
             for key, why in part.reasons.items():
                 self._undecodable.name(self._split, key, why)
-            self._metrics[number] = part.metrics or self._metrics[number]
+            self._works[number] = part.work or self._works[number]
         (place,) = {(part.slot, part.shape) for part in parts}
         slot, shape = place
         images = self._slots[slot][: math.prod(shape)].view(shape)
@@ -122,9 +126,14 @@ class LoaderProcesses:
         rest = parts[0].rest | {"weights": weights}
         return Batch(images, **{name: torch.from_numpy(values) for name, values in rest.items()})
 
-    def metrics(self) -> dict[str, float]:
-        """`Loader.metrics`, a second old at most."""
-        return together([metrics for metrics in self._metrics if metrics])
+    @property
+    def threads(self) -> int:
+        """`Loader.threads`, in all processes; more than were asked for, if those can't be shared evenly."""
+        return sum(loader.threads for loader in self._loaders)
+
+    def work(self) -> Work:
+        """`Loader.work`, a second old at most. Needs a batch to have arrived."""
+        return together([work for work in self._works if work is not None])
 
     def stage(self) -> str:
         """`Loader.stage`."""
@@ -178,7 +187,7 @@ class Arrived:
     shape: tuple[int, ...] = ()
     rest: dict[str, NDArray[Any]] = field(default_factory=dict)  # of Batch, without the images
     reasons: dict[str, str] = field(default_factory=dict)  # of all images that were found undecodable
-    metrics: dict[str, float] = field(default_factory=dict)  # now and then
+    work: Work | None = None  # now and then
 
 
 class _Ring:
@@ -224,11 +233,11 @@ class _Inside(Dataset[Arrived]):
             slot=self._ring.slot_of(batch.images), shape=tuple(batch.images.shape),
             rest={f.name: getattr(batch, f.name).numpy() for f in rest},
             reasons=dict(self._loader.undecodable.reasons),  # a copy: threads go on adding to it
-            metrics=self._metrics(step == self._steps - 1),
+            work=self._work(last=step == self._steps - 1),
         )  # fmt: skip
 
-    def _metrics(self, last: bool) -> dict[str, float]:
-        if not last and time.monotonic() - self._told < METRICS_SECONDS:
-            return {}
+    def _work(self, *, last: bool) -> Work | None:
+        if not last and time.monotonic() - self._told < WORK_SECONDS:
+            return None
         self._told = time.monotonic()
-        return self._loader.metrics()
+        return self._loader.work()

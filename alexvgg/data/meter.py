@@ -3,14 +3,15 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 
 from alexvgg.data.keyed import Ints
 
 RECENT = 10_000  # durations kept for the quantiles
-ADDED = ("perf/read_mb_per_s", "perf/read_retries")
 
 
 class Stage:
@@ -29,10 +30,46 @@ class Stage:
             self.seconds += seconds
             self._recent.append(seconds)
 
-    def quantile(self, share: float) -> float:
-        """Of the recent durations, in seconds; 0 if there is none."""
+    def figures(self) -> "Figures":
         with self._lock:
-            return float(np.quantile(self._recent, share)) if self._recent else 0.0
+            p50, p99 = np.quantile(self._recent, (0.5, 0.99)).tolist() if self._recent else (0.0, 0.0)
+            return Figures(self.count, self.size, self.seconds, p50, p99)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Of one kind of work: how often it was done, its bytes and seconds, and quantiles of the recent durations."""
+
+    count: int
+    size: int
+    seconds: float
+    p50: float
+    p99: float
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a loader did in so many seconds."""
+
+    seconds: float
+    retries: int
+    read: Figures
+    starve: Figures
+    decode: Figures
+    fill: float  # mean share of the byte budget that was in use
+
+    def metrics(self) -> dict[str, float]:
+        """By MLflow's names."""
+        return {
+            "perf/read_mb_per_s": self.read.size / self.seconds / 1e6,
+            "perf/read_p50_ms": 1e3 * self.read.p50,
+            "perf/read_p99_ms": 1e3 * self.read.p99,
+            "perf/read_retries": float(self.retries),
+            "perf/decode_p50_ms": 1e3 * self.decode.p50,
+            "perf/decode_p99_ms": 1e3 * self.decode.p99,
+            "perf/decode_starved_ms": 1e3 * self.starve.seconds / max(1, self.starve.count),
+            "perf/prefetch_fill": self.fill,
+        }
 
 
 class Meters:
@@ -44,22 +81,25 @@ class Meters:
         self.read, self.starve, self.decode, self.fill = (Stage() for _ in range(4))
         self.starving = np.zeros(1, np.int64) if starving is None else starving  # threads that wait for bytes just now
 
-    def summary(self, retries: int) -> dict[str, float]:
-        """Metrics by MLflow's names. `retries` is the store's count by now, as it was given at the beginning."""
+    def work(self, retries: int) -> Work:
+        """All of it, until now. `retries` is the store's count by now, as it was given at the beginning."""
+        read, starve, decode, fill = (stage.figures() for stage in (self.read, self.starve, self.decode, self.fill))
         wall = time.perf_counter() - self.began
-        return {
-            "perf/read_mb_per_s": self.read.size / wall / 1e6,
-            "perf/read_p50_ms": 1e3 * self.read.quantile(0.5),
-            "perf/read_p99_ms": 1e3 * self.read.quantile(0.99),
-            "perf/read_retries": float(retries - self._retries),
-            "perf/decode_p50_ms": 1e3 * self.decode.quantile(0.5),
-            "perf/decode_p99_ms": 1e3 * self.decode.quantile(0.99),
-            "perf/decode_starved_ms": 1e3 * self.starve.seconds / max(1, self.starve.count),
-            "perf/prefetch_fill": self.fill.seconds / max(1, self.fill.count),
-        }
+        return Work(wall, retries - self._retries, read, starve, decode, fill.seconds / max(1, fill.count))
 
 
-def together(summaries: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Of loaders that do equal parts of the same work: what they read adds up, all else is their mean."""
-    totals = {name: sum(summary[name] for summary in summaries) for name in (summaries[0] if summaries else ())}
-    return {name: total if name in ADDED else total / len(summaries) for name, total in totals.items()}
+def together(works: Sequence[Work]) -> Work:
+    """Of loaders that do equal parts of the same at the same time: means of what isn't a sum."""
+
+    def stage(of: Callable[[Work], Figures]) -> Figures:
+        all_ = [of(work) for work in works]
+        return Figures(
+            sum(f.count for f in all_), sum(f.size for f in all_), sum(f.seconds for f in all_),
+            fmean(f.p50 for f in all_), fmean(f.p99 for f in all_),
+        )  # fmt: skip
+
+    return Work(
+        max(work.seconds for work in works), sum(work.retries for work in works),
+        stage(lambda work: work.read), stage(lambda work: work.starve), stage(lambda work: work.decode),
+        fmean(work.fill for work in works),
+    )  # fmt: skip

@@ -61,7 +61,7 @@ def test_batches_are_those_of_the_loader(
     with closing(apart.training(plan, epoch, first)) as found:
         for expected in islice(threads(digits).training(plan, epoch, first), count):
             assert_same(next(found), expected)
-    assert {"perf/read_mb_per_s", "perf/decode_p50_ms"} < set(apart.metrics())
+    assert {"perf/read_mb_per_s", "perf/decode_p50_ms"} < set(apart.work().metrics())
     assert apart.stage() in ("decoding images", "waiting for bytes from the storage")
 
 

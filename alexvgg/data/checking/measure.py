@@ -11,9 +11,10 @@ from alexvgg.config import DataConfig, Scale
 from alexvgg.data.augment import Augmentation
 from alexvgg.data.cache import Cache
 from alexvgg.data.loader import Loader, Prefetch
-from alexvgg.data.meter import Stage
-from alexvgg.data.plan import plan_epoch
-from alexvgg.data.shards import Dataset
+from alexvgg.data.loader_processes import THREADS, LoaderProcesses, apart
+from alexvgg.data.meter import Figures
+from alexvgg.data.plan import most_rows, plan_epoch
+from alexvgg.data.shards import Dataset, Split
 from alexvgg.data.undecodable import Undecodable
 
 STARVED = 0.1  # of the decode threads' time: more than this waiting for bytes means that reading is what lacks
@@ -73,29 +74,37 @@ def measure(
     """Stream epochs as rank 0 of `world` for `seconds`; the figures are those of the last epoch that was begun."""
     axes = np.array(dataset.colour_axes) * np.array(dataset.colour_std)
     augmentation = Augmentation(scale, crop, dataset.flip, 0.1, axes)
-    loader = Loader(dataset, augmentation, 0, 0, world, prefetch, Undecodable(dataset.store.url), cache)
-    retries, began, first, epoch = dataset.store.retries, time.perf_counter(), 0.0, 0
+    threads = Loader(dataset, augmentation, 0, 0, world, prefetch, Undecodable(dataset.store.url), cache)
+    several = prefetch.decode_threads > THREADS  # in one process they would queue, which on a GPU they don't
+    with closing(apart(threads, most_rows(batch, world)) if several else threads) as loader:
+        loader.ready()
+        return _measured(loader, dataset.train, batch, seconds)
+
+
+def _measured(loader: Loader | LoaderProcesses, split: Split, batch: int, seconds: float) -> Speed:
+    began, first, retries, epoch = time.perf_counter(), 0.0, 0, 0
     while True:
-        plan = plan_epoch(dataset.train.shard_sizes, batch, DataConfig.window, 0, epoch)
+        plan = plan_epoch(split.shard_sizes, batch, DataConfig.window, 0, epoch)
         epoch_began, images = time.perf_counter(), 0
         with closing(loader.training(plan, epoch, 0)) as batches:
             for shown in batches:
                 first = first or time.perf_counter() - began
                 images += int((shown.samples >= 0).sum())
                 if time.perf_counter() - began > seconds:
-                    wall, m = time.perf_counter() - epoch_began, loader.meters
-                    stages = {"read": m.read, "starve": m.starve, "decode": m.decode}
+                    wall, work = time.perf_counter() - epoch_began, loader.work()
+                    stages = {"read": work.read, "starve": work.starve, "decode": work.decode}
                     return Speed(
                         images_per_s=images / wall, images=images, seconds=wall, first_batch_seconds=first,
-                        decode_threads=prefetch.decode_threads, retries=dataset.store.retries - retries,
-                        stages={n: _figures(stage, wall, prefetch.decode_threads) for n, stage in stages.items()},
-                        prefetch_fill=m.fill.seconds / max(1, m.fill.count),
+                        decode_threads=loader.threads, retries=retries + work.retries,
+                        stages={n: _shown(figures, work.seconds, loader.threads) for n, figures in stages.items()},
+                        prefetch_fill=work.fill,
                     )  # fmt: skip
+        retries += loader.work().retries
         epoch += 1
 
 
-def _figures(stage: Stage, seconds: float, threads: int) -> dict[str, float]:
+def _shown(stage: Figures, seconds: float, threads: int) -> dict[str, float]:
     return {
         "count": stage.count, "mb_per_s": stage.size / seconds / 1e6, "share": stage.seconds / (threads * seconds),
-        "p50_ms": 1e3 * stage.quantile(0.5), "p99_ms": 1e3 * stage.quantile(0.99),
+        "p50_ms": 1e3 * stage.p50, "p99_ms": 1e3 * stage.p99,
     }  # fmt: skip
