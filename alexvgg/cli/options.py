@@ -71,7 +71,7 @@ LOADER_OPTIONS = (
     click.option(
         "--decode-threads",
         type=click.IntRange(min=1),
-        help="Threads of each worker; default: its share of cores, less a fifth.",
+        help="Threads of each worker; default: its share of cores, less a fifth, and at most 32.",
     ),
     click.option(
         "--prefetch-bytes", type=Bytes(), default="1GiB", show_default=True, help="Of each worker, read ahead."

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from alexvgg.cli.names import run_names
 from alexvgg.cli.options import json_option, place_options, test_scales_option
 from alexvgg.cli.place import open_stores
+from alexvgg.cli.progress import say
+from alexvgg.errors import InputError
+from alexvgg.exits import Exit
 
 if TYPE_CHECKING:
     from alexvgg.weights.predict import Guess, Method
@@ -47,7 +51,8 @@ def predict(
 ) -> None:
     """Classify images with a finished run: the most probable classes.
 
-    Their names and the mean that is subtracted are read from the dataset's description.
+    Their names and the mean that is subtracted are read from the dataset's description. What is no image is named in
+    its place, and the exit status is 1.
 
     \b
     Examples:
@@ -59,19 +64,27 @@ def predict(
     from alexvgg.weights import predict as predicting
     from alexvgg.weights.trained import open_trained
 
-    pixels = [predicting.read_image(path) for path in images]
     trained = open_trained(*open_stores(profile, storage=storage, dataset=dataset), run)
     scales = test_scales or trained.test_scales
-    guesses = [predicting.predict(trained, p, method=method, test_scales=scales, top=top) for p in pixels]
+    found: list[dict[str, Any]] = []
+    if not as_json:
+        click.echo(f"{trained.run.name}, {method}, Q={','.join(map(str, scales))}")
+    for path in images:
+        try:
+            pixels = predicting.read_image(path)
+        except InputError as error:
+            found.append({"image": str(path), "error": str(error)})
+            say(str(error))
+            continue
+        best = predicting.predict(trained, pixels, method=method, test_scales=scales, top=top)
+        found.append({"image": str(path), "top": [asdict(guess) for guess in best]})
+        if not as_json:
+            click.echo("\n".join([f"{path}", *map(_line, best)]))
     if as_json:
-        found = [{"image": str(i), "top": [asdict(g) for g in gs]} for i, gs in zip(images, guesses, strict=True)]
         click.echo(
             json.dumps({"run": trained.run.name, "method": method, "test_scales": scales, "images": found}, indent=2)
         )
-        return
-    click.echo(f"{trained.run.name}, {method}, Q={','.join(map(str, scales))}")
-    for image, best in zip(images, guesses, strict=True):
-        click.echo("\n".join([f"{image}", *map(_line, best)]))
+    sys.exit(Exit.FAILED if any("error" in image for image in found) else Exit.DONE)
 
 
 def _line(guess: Guess) -> str:

@@ -32,6 +32,8 @@ from alexvgg.data.undecodable import Undecodable
 from alexvgg.errors import InputError
 from alexvgg.process import cores
 
+MOST_THREADS = 32  # that decode, unless more are asked for
+
 
 @dataclass(frozen=True)
 class Prefetch:
@@ -49,11 +51,11 @@ class Prefetch:
 def decoding_threads(asked: int | None) -> int:
     """How many threads decode on one rank: as many as asked, or one for each core that the rank has for itself.
 
-    Of five cores one is left to reading and to the thread that tells a GPU what to do: on 16 cores with an H100, 16
-    threads that decode were 20 % slower than 13.
+    Of five cores one is left to reading and to the thread that tells a GPU what to do; and there are no more than feed
+    VGG A to an H100 on slow cores.
     """
     own = max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-    return asked or own - own // 5
+    return asked or min(MOST_THREADS, own - own // 5)
 
 
 class Memory(Protocol):

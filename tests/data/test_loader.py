@@ -185,7 +185,9 @@ def test_too_many_undecodable_images_stop_the_run(digits: Dataset, monkeypatch: 
         list(loader(digits, threads=1).training(plan_of(digits), 2, 0))  # of several, others may meet more meanwhile
 
 
-@pytest.mark.parametrize(("cores", "ranks", "threads"), [(1, 1, 1), (2, 1, 2), (16, 1, 13), (96, 8, 10), (4, 8, 1)])
+@pytest.mark.parametrize(
+    ("cores", "ranks", "threads"), [(1, 1, 1), (2, 1, 2), (16, 1, 13), (96, 8, 10), (4, 8, 1), (96, 1, 32)]
+)
 def test_of_five_cores_one_does_not_decode(
     cores: int, ranks: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

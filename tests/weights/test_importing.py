@@ -213,6 +213,10 @@ def test_predictions_for_people(imported: str, command: Callable[..., Result], p
     assert lines[1] == str(picture)
     assert len(lines) == 4
     assert lines[2].split()[1] == "%"
-    result = command("predict", imported, __file__)
-    assert result.exit_code == 2
-    assert "can't be decoded as JPEG, PNG or WebP" in result.stderr
+    mixed = command("predict", imported, __file__, str(picture), "--method", "central", "--top", "1")
+    assert mixed.exit_code == 1
+    assert mixed.stdout.splitlines()[1] == str(picture), "what is no image hides no other"
+    assert f"{__file__} can't be decoded as JPEG, PNG or WebP" in mixed.stderr
+    both = command("predict", imported, __file__, str(picture), "--json")
+    assert both.exit_code == 1
+    assert [set(image) for image in json.loads(both.stdout)["images"]] == [{"image", "error"}, {"image", "top"}]
