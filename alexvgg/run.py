@@ -196,7 +196,7 @@ class _Run:
         )
         if self.world.device.type != "cuda":
             return loader
-        return apart(loader, self.rows)
+        return apart(loader, t.global_batch)
 
     def check(self) -> None:
         """Raises SupersededError when nothing may be stored any more."""

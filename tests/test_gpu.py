@@ -5,6 +5,7 @@ Nothing of the other tests is needed, nor Ray or MLflow.
 """
 
 import math
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -85,15 +86,16 @@ def test_batches_arrive_whole_while_the_device_is_at_work(digits: Dataset, devic
     augmentation = Augmentation((256, 512), 32, digits.flip, 0.0, torch.eye(3).numpy())
     plan = plan_epoch(digits.train.shard_sizes, 64, 128, 0, 0)
 
-    loader = Loader(digits, augmentation, 0, 0, 1, Prefetch(batches=2), Undecodable(""))
-    moved = OnDevice(LoaderProcesses(loader, 64).training(plan, 0, 0), device, copy_stream(device))
+    loader = Loader(digits, augmentation, 0, 0, 1, Prefetch(batches=2, decode_threads=5), Undecodable(""))
     work = torch.ones(3000, 3000, device=device)
-    for expected in loader.training(plan, 0, 0):
-        found = next(moved)
-        for _ in range(20 if device.type == "cuda" else 0):
-            work = work @ work / 3000
-        assert torch.equal(found.images.cpu(), expected.images)
-        assert torch.equal(found.labels.cpu(), expected.labels)
+    with closing(LoaderProcesses(loader, 64)) as processes:
+        moved = OnDevice(processes.training(plan, 0, 0), device, copy_stream(device))
+        for expected in loader.training(plan, 0, 0):
+            found = next(moved)
+            for _ in range(20 if device.type == "cuda" else 0):
+                work = work @ work / 3000
+            assert torch.equal(found.images.cpu(), expected.images)
+            assert torch.equal(found.labels.cpu(), expected.labels)
     assert math.isfinite(moved.waited)
 
 

@@ -8,7 +8,7 @@ import os
 import time
 import weakref
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -114,11 +114,12 @@ class Loader:
     def training(self, plan: EpochPlan, epoch: int, first_step: int) -> Generator[Batch, None, None]:
         """This rank's share of every batch of an epoch from `first_step` on.
 
-        Raises InputError if the prefetch bytes can't hold what one step needs.
+        What one step needs is read whatever the prefetch bytes are; `check` refuses too few of them.
         """
         self.meters = Meters(self.dataset.store.retries, self.starving)
         split, lanes = self.dataset.train, plan.lanes_of(*self._share)
-        budget = self._budget(plan, first_step, steps=1)
+        decoded, needed = self._least(plan, lanes, first_step)
+        budget = max(self.prefetch.bytes - decoded, needed, 1)
         reads = plan_reads(split, plan, lanes, first_step, budget)
         fetcher = Fetcher(
             self.dataset.store, split, reads,
@@ -141,27 +142,29 @@ class Loader:
 
     def check(self, plan: EpochPlan) -> None:
         """Raise InputError unless the prefetch bytes can hold two of the largest step: others epochs' may be larger."""
-        self._budget(plan, 0, steps=2)
+        lanes, batches = plan.lanes_of(self.rank, self.world), self._batches
+        decoded, needed = self._least(plan, lanes, 0)
+        if decoded + 2 * needed > self.prefetch.bytes:
+            raise InputError(
+                f"{self.prefetch.bytes:,} prefetch bytes can't hold {batches} batches of {_rows(plan, lanes)} decoded "
+                f"images ({decoded:,}) and what is read for the next ({2 * needed:,}). Give --prefetch-bytes "
+                f"{decoded + 2 * needed} at least, a smaller batch, or more workers."
+            )
+
+    @property
+    def _batches(self) -> int:
+        """That are there at once."""
+        return self.prefetch.batches + self.on_the_way + 1
+
+    def _least(self, plan: EpochPlan, lanes: Sequence[int], first_step: int) -> tuple[int, int]:
+        """Bytes of decoded batches, and the most that one step reads."""
+        decoded = self._batches * _rows(plan, lanes) * 3 * self.augmentation.side**2
+        return decoded, step_bytes(self.dataset.train, plan, lanes, first_step)
 
     @property
     def _share(self) -> tuple[int, int]:
         """The rank, of how many, that would have just the lanes of this part."""
         return self.rank + self.part * self.world, self.parts * self.world
-
-    def _budget(self, plan: EpochPlan, first_step: int, steps: int) -> int:
-        """How many of the prefetch bytes are left to images that wait to be decoded, at least those of `steps`."""
-        lanes, parts = plan.lanes_of(*self._share), self.parts
-        rows = min(len(lanes) * plan.per_lane, sum(len(plan.order[lane]) for lane in lanes))
-        batches = self.prefetch.batches + self.on_the_way + 1
-        decoded = batches * rows * 3 * self.augmentation.side**2
-        least = steps * step_bytes(self.dataset.train, plan, lanes, first_step)
-        if decoded + least > self.prefetch.bytes:
-            raise InputError(
-                f"{parts * self.prefetch.bytes:,} prefetch bytes can't hold {batches} batches of {parts * rows} "
-                f"decoded images ({parts * decoded:,}) and what is read for the next ({parts * least:,}). Give "
-                f"--prefetch-bytes {parts * (decoded + least)} at least, a smaller batch, or more workers."
-            )
-        return self.prefetch.bytes - decoded
 
     @property
     def threads(self) -> int:
@@ -226,6 +229,11 @@ class Loader:
                 images[row] = self.augmentation.view(image, draws, row)
                 weights[row] = 1
             self.meters.decode.record(time.perf_counter() - began)
+
+
+def _rows(plan: EpochPlan, lanes: Sequence[int]) -> int:
+    """The most images of a step that these lanes have."""
+    return min(len(lanes) * plan.per_lane, sum(len(plan.order[lane]) for lane in lanes))
 
 
 @dataclass(frozen=True)

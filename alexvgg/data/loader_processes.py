@@ -1,8 +1,8 @@
 """The loader in processes of its own, for training on a GPU.
 
-Decoding takes little of an interpreter's lock, but often: for each image as long as it takes to tell the GPU one of the
-hundreds of things that make a step. The thread that does that would queue for it with every thread that decodes, and
-more than a few of those with each other. So it gets an interpreter to itself, and so do each few of them.
+Decoding takes little of an interpreter's lock, but often, and so does telling a GPU what to do, some hundred times a
+step. In one process that thread would queue for the lock with all that decode, and more than a few of those with each
+other. So it gets an interpreter to itself, and so do each few of them.
 PyTorch's DataLoader looks after the processes; images come through shared memory, into which each writes its rows.
 """
 
@@ -11,10 +11,13 @@ import math
 import os
 import signal
 import time
+import weakref
 from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
+from multiprocessing import resource_tracker
 from typing import Any
 
 import torch
@@ -23,9 +26,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from alexvgg.batch import Batch
-from alexvgg.data.loader import Loader, Prefetch
+from alexvgg.data.loader import Loader
 from alexvgg.data.meter import Work, together
-from alexvgg.data.plan import EpochPlan
+from alexvgg.data.plan import EpochPlan, lane_count, most_rows
+from alexvgg.data.undecodable import Undecodable
 from alexvgg.errors import InputError, StoreError
 
 log = logging.getLogger(__name__)
@@ -35,19 +39,19 @@ AHEAD = 2  # batches that are on their way to the process that trains
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 WORK_SECONDS = 1.0  # between two looks at a loader's meters, which take it milliseconds
 
-# The plan of an epoch that begins here, the epoch, the step; None to leave an epoch that isn't over.
-Asked = tuple[EpochPlan | None, int, int] | None
+# The loader, first of all; the plan of an epoch that begins here, the epoch, the step; None to leave an epoch.
+Asked = Loader | tuple[EpochPlan | None, int, int] | None
 
 
-def apart(loader: Loader, rows: int) -> "Loader | LoaderProcesses":
-    """`LoaderProcesses` for batches of `rows` images; the loader itself, after saying so, without the memory for it."""
+def apart(loader: Loader, global_batch: int) -> "Loader | LoaderProcesses":
+    """`LoaderProcesses` for such batches; the loader itself, after saying so, without the memory for it."""
     try:
-        return LoaderProcesses(loader, rows)
+        return LoaderProcesses(loader, global_batch)
     except RuntimeError as error:  # of shared memory: Docker gives 64 MB unless told, to all ranks together
         log.warning(
             "batches need %.0f MB of shared memory: %s. So images are decoded in the process that trains, which may "
             "make the GPU wait. Give the container more, as by `docker run --shm-size 8g`.",
-            _slots(loader) * _bytes(loader, rows) / 1e6, error,
+            _slots(loader) * _bytes(loader, global_batch) / 1e6, error,
         )  # fmt: skip
         return loader
 
@@ -57,48 +61,57 @@ def _slots(loader: Loader) -> int:
     return 1 + AHEAD + loader.prefetch.batches
 
 
-def _bytes(loader: Loader, rows: int) -> int:
-    return rows * 3 * loader.augmentation.side**2
+def _bytes(loader: Loader, global_batch: int) -> int:
+    return most_rows(global_batch, loader.world) * 3 * loader.augmentation.side**2
 
 
-def _parts(loader: Loader, rows: int) -> list[Loader]:
-    """Loaders that share its work, threads and memory."""
-    p = loader.prefetch
-    n = min(rows, -(-p.decode_threads // THREADS))
-    each = Prefetch(p.bytes // n, p.batches, -(-p.read_threads // n), -(-p.decode_threads // n))
-    return [replace(loader, prefetch=each, on_the_way=AHEAD, part=part, parts=n) for part in range(n)]
+def _parts(loader: Loader, global_batch: int) -> list[Loader]:
+    """Loaders that share its lanes as evenly as can be, and its threads and memory accordingly."""
+    lanes, p = len(range(loader.rank, lane_count(global_batch), loader.world)), loader.prefetch
+    most = -(-lanes // -(-p.decode_threads // THREADS)) or 1  # of a part
+    n = max(1, -(-lanes // most))
+    each = replace(p, read_threads=-(-p.read_threads // n), decode_threads=-(-p.decode_threads // n))
+    return [
+        replace(
+            loader, part=part, parts=n, undecodable=Undecodable(loader.undecodable.url),
+            prefetch=replace(each, bytes=p.bytes * len(range(part, lanes, n)) // max(1, lanes)),
+        )
+        for part in range(n)
+    ]  # fmt: skip
 
 
 class LoaderProcesses:
     """What a `Loader` gives, from other processes, which begin at once and end by `close`.
 
-    They take seconds to be there, and more on slow cores; what trains is made meanwhile. `rows` is the most images that
-    a batch has. A batch's images are its own until the next one is asked for.
+    They take seconds to be there, and more on slow cores; what trains is made meanwhile. A batch's images are its own
+    until the next one is asked for.
     Raises RuntimeError without the shared memory for it.
     """
 
-    def __init__(self, loader: Loader, rows: int) -> None:
-        self._undecodable, self._split, size = loader.undecodable, loader.dataset.train, _bytes(loader, rows)
-        self._loaders = _parts(loader, rows)
+    def __init__(self, loader: Loader, global_batch: int) -> None:
+        self._whole, size = replace(loader, on_the_way=AHEAD), _bytes(loader, global_batch)
+        parts = _parts(self._whole, global_batch)
         slots = [torch.empty(size, dtype=torch.uint8) for _ in range(_slots(loader))]
         self._slots = [slot.share_memory_() for slot in slots]  # type: ignore[no-untyped-call]
-        flags = (torch.zeros(n, dtype=torch.int64) for n in (len(self._loaders), 1))
-        self._starving, self._closing = (flag.share_memory_() for flag in flags)  # type: ignore[no-untyped-call]
-        self._works: list[Work | None] = [None] * len(self._loaders)
-        # By threads: to give a process its loader takes until that has imported PyTorch.
-        begin = ThreadPoolExecutor(len(self._loaders), "begin")
-        insides = [_Inside(part, self._slots, self._starving[n : n + 1]) for n, part in enumerate(self._loaders)]
-        self._processes = [begin.submit(_Process, inside, self._closing) for inside in insides]
-        begin.shutdown(wait=False)
+        flags = (torch.zeros(n, dtype=torch.int64) for n in (len(parts), 1))
+        self._starving, closing = (flag.share_memory_() for flag in flags)  # type: ignore[no-untyped-call]
+        # Whatever ends this process: until it is said that they may, the others don't heed SIGTERM.
+        self._closing = weakref.finalize(self, closing.fill_, 1)
+        self._works: list[Work | None] = [None] * len(parts)
+        resource_tracker.ensure_running()  # else the first process would begin it, which lets signals through again
+        with _signals_wait():
+            self._processes = [
+                _Process(part, _Inside(self._slots, self._starving[part.part :][:1]), closing) for part in parts
+            ]
 
     def check(self, plan: EpochPlan) -> None:
         """Raises InputError as `Loader.check` does."""
-        for loader in self._loaders:
-            loader.check(plan)
+        self._whole.check(plan)
 
     def training(self, plan: EpochPlan, epoch: int, first_step: int) -> Generator[Batch, None, None]:
-        """`Loader.training`. Raises RuntimeError if a process is lost."""
+        """`Loader.training`. Raises RuntimeError, within seconds, if a process is lost."""
         self.ready()
+        self._works = [None] * len(self._processes)
         steps = range(first_step, plan.steps)
         for parts in self._parts([(plan if step == first_step else None, epoch, step) for step in steps]):
             yield self._joined(parts)
@@ -110,14 +123,15 @@ class LoaderProcesses:
 
     def _parts(self, asked: list[Asked]) -> "Iterator[tuple[Arrived, ...]]":
         """What all processes answer to each of `asked`."""
-        return zip(*[process.result().answers(asked) for process in self._processes], strict=True)
+        assert self._processes, "they were closed"
+        return zip(*[process.answers(asked) for process in self._processes], strict=True)
 
     def _joined(self, parts: "tuple[Arrived, ...]") -> Batch:
         for number, part in enumerate(parts):
             if part.error is not None:
                 raise part.error
             for key, why in part.reasons.items():
-                self._undecodable.name(self._split, key, why)
+                self._whole.undecodable.name(self._whole.dataset.train, key, why)
             self._works[number] = part.work or self._works[number]
         (place,) = {(part.slot, part.shape) for part in parts}
         slot, shape = place
@@ -129,7 +143,7 @@ class LoaderProcesses:
     @property
     def threads(self) -> int:
         """`Loader.threads`, in all processes; more than were asked for, if those can't be shared evenly."""
-        return sum(loader.threads for loader in self._loaders)
+        return sum(process.threads for process in self._processes)
 
     def work(self) -> Work:
         """`Loader.work`, a second old at most. Needs a batch to have arrived."""
@@ -141,29 +155,44 @@ class LoaderProcesses:
 
     def close(self) -> None:
         """End the processes."""
-        self._closing.fill_(1)
-        wait(self._processes)
+        self._closing()
+        with ThreadPoolExecutor(len(self._processes) or 1) as side_by_side:  # one that is at work takes up to 5 s
+            for process in self._processes:
+                side_by_side.submit(process.end)
         self._processes.clear()
 
 
 class _Process:
-    """One of them, begun here."""
+    """One of them. It gets its loader by the queue: to a process that begins, it would have to be given at once, which
+    takes until it has imported PyTorch, or for ever if it can't."""
 
-    def __init__(self, inside: "_Inside", closing: Tensor) -> None:
-        self._asked: list[Asked] = []
-        self._arrivals: DataLoader[Arrived] = DataLoader(
+    def __init__(self, loader: Loader, inside: "_Inside", closing: Tensor) -> None:
+        self.threads = loader.threads
+        self._asked: list[Asked] = [loader]
+        self._arrivals: DataLoader[Arrived] | None = DataLoader(
             inside, batch_size=None, sampler=self._asked, num_workers=1, prefetch_factor=AHEAD,
             persistent_workers=True, multiprocessing_context="spawn", generator=torch.Generator(),
             worker_init_fn=partial(_leave_signals, closing),
         )  # fmt: skip
-        # Of this thread, which ends here. The process begins so, and what stops a job waits until it has heard
-        # which signals are for it.
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
-        iter(self._arrivals)  # nothing is asked for yet
+        iter(self._arrivals)
 
     def answers(self, asked: list[Asked]) -> "Iterator[Arrived]":
+        assert self._arrivals is not None, "it was ended"
         self._asked[:] = asked
         return iter(self._arrivals)
+
+    def end(self) -> None:
+        self._arrivals = None
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """What stops a job waits, here and in processes begun inside, until they have heard which signals are for them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _leave_signals(closing: Tensor, _worker: int) -> None:
@@ -208,12 +237,16 @@ class _Ring:
 class _Inside(Dataset[Arrived]):
     """What a process does: it is asked for its part of each step of an epoch in turn."""
 
-    def __init__(self, loader: Loader, slots: list[Tensor], starving: Tensor) -> None:
-        self._loader, self._slots, self._starving = loader, slots, starving
+    def __init__(self, slots: list[Tensor], starving: Tensor) -> None:
+        self._slots, self._starving = slots, starving
         self._batches: Generator[Batch, None, None] | None = None
         self._steps, self._told = 0, 0.0
 
     def __getitem__(self, asked: Asked) -> Arrived:
+        if isinstance(asked, Loader):
+            self._loader = asked
+            self._loader.starving = self._starving.numpy()
+            return Arrived()
         if asked is None:
             if self._batches is not None:
                 self._batches.close()  # no thread of it writes any more then
@@ -221,8 +254,8 @@ class _Inside(Dataset[Arrived]):
         plan, epoch, step = asked
         if plan is not None:
             self._loader.memory = self._ring = _Ring(self._slots)
-            self._loader.starving = self._starving.numpy()
             self._batches, self._steps = self._loader.training(plan, epoch, step), plan.steps
+            self._told = 0.0
         assert self._batches is not None, "an epoch begins with its plan"
         try:
             batch = next(self._batches)

@@ -161,10 +161,11 @@ def alone(dataset: Dataset, per_process: int) -> None:
     with patch.object(loader_processes, "THREADS", per_process):
         loader = LoaderProcesses(loader_of(dataset), SHARD_BATCH)
     with closing(loader), closing(loader.training(plan_of(dataset), 0, 0)) as batches:
+        threads = loader.threads
         for _ in range(ALONE_WARM):
             next(batches)
         rate = SHARD_BATCH / seconds(lambda: next(batches), ALONE_STEPS)
-    print(f"the loader alone, {per_process} threads a process: {rate:.1f} images/s", flush=True)
+    print(f"the loader alone, {threads} threads, {per_process} a process: {rate:.1f} images/s", flush=True)
 
 
 def from_shards(dataset: Dataset, name: str, world: World, *, compiled: bool) -> dict[str, float]:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import fields, replace
 from itertools import islice
 from pathlib import Path
@@ -22,7 +22,7 @@ from alexvgg.batch import Batch
 from alexvgg.data.augment import Augmentation
 from alexvgg.data.cache import Cache
 from alexvgg.data.loader import Loader, Prefetch
-from alexvgg.data.loader_processes import THREADS, LoaderProcesses
+from alexvgg.data.loader_processes import THREADS, LoaderProcesses, _parts
 from alexvgg.data.loader_processes import apart as apart_or_not
 from alexvgg.data.plan import plan_epoch
 from alexvgg.data.shards import Dataset, open_dataset
@@ -100,9 +100,8 @@ def test_a_request_that_cannot_be_met_is_refused_in_words(decode: int, digits: D
     plan = plan_epoch(digits.train.shard_sizes, BATCH, 8, seed=7, epoch=0)
     with closing(LoaderProcesses(threads(digits, decode, size=1 << 20), BATCH)) as process:
         told = r"1,048,576 prefetch bytes can't hold 5 batches of 192 decoded images .* Give --prefetch-bytes \d+"
-        for refused in (lambda: process.check(plan), lambda: next(process.training(plan, 0, 0))):
-            with pytest.raises(InputError, match=told):
-                refused()
+        with pytest.raises(InputError, match=told):
+            process.check(plan)
 
 
 def test_all_processes_together_decide_that_too_many_images_cannot_be_read(tmp_path: Path) -> None:
@@ -133,31 +132,91 @@ def test_a_lost_process_is_an_error(digits: Dataset) -> None:
 
 
 SCRIPT = """
-import multiprocessing, sys, time
+import multiprocessing, os, signal, sys, time
 from test_loader_processes import BATCH, LoaderProcesses, open_dataset, open_store, plan_epoch, threads
 
 if __name__ == "__main__":
     dataset = open_dataset(open_store(sys.argv[1]))
-    process = LoaderProcesses(threads(dataset), BATCH)
-    next(process.training(plan_epoch(dataset.train.shard_sizes, BATCH, 8, 7, 0), 0, 0))
-    print(multiprocessing.active_children()[0].pid, flush=True)
+    processes = LoaderProcesses(threads(dataset, 5), BATCH)
+    pids = [child.pid for child in multiprocessing.active_children()]
+    if "signals" in sys.argv:
+        for pid in pids:
+            os.kill(pid, signal.SIGINT)
+            os.kill(pid, signal.SIGTERM)
+    next(processes.training(plan_epoch(dataset.train.shard_sizes, BATCH, 8, 7, 0), 0, 0))
+    print(*pids, flush=True)
+    if "fails" in sys.argv:
+        raise SystemError("an error that nobody catches")
     time.sleep(600)
 """
 
 
-def test_it_ends_with_the_process_that_trains(digits_url: str, tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text(SCRIPT)
+@contextmanager
+def another(folder: Path, url: str, *how: str) -> Iterator[tuple[subprocess.Popen[bytes], list[psutil.Process]]]:
+    """A process that trains, which has begun nothing before, and those that it begins, once a batch is there."""
+    (folder / "script.py").write_text(SCRIPT)
     here = Path(__file__).parent
     path = os.pathsep.join(map(str, (here, here.parent, here.parents[1])))
     with subprocess.Popen(
-        [sys.executable, tmp_path / "script.py", digits_url],
+        [sys.executable, folder / "script.py", url, *how],
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": path},
-    ) as parent:
-        assert parent.stdout is not None
-        child = psutil.Process(int(parent.stdout.readline()))
-        parent.kill()
-    child.wait(30)
+    ) as trainer:
+        assert trainer.stdout is not None
+        try:
+            yield trainer, [psutil.Process(int(pid)) for pid in trainer.stdout.readline().split()]
+        finally:
+            trainer.kill()
+
+
+def test_they_end_with_the_process_that_trains(digits_url: str, tmp_path: Path) -> None:
+    with another(tmp_path, digits_url) as (trainer, children):
+        assert len(children) == 2
+        trainer.kill()
+        for child in children:
+            child.wait(30)
+
+
+def test_an_error_that_nobody_catches_ends_all(digits_url: str, tmp_path: Path) -> None:
+    with another(tmp_path, digits_url, "fails") as (trainer, children):
+        assert trainer.wait(30) == 1
+        assert not any(child.is_running() for child in children)
+
+
+def test_signals_while_they_begin_are_the_trainers(digits_url: str, tmp_path: Path) -> None:
+    """As by Ctrl-C, which the terminal sends to every process, of which these have seconds of imports before them."""
+    with another(tmp_path, digits_url, "signals") as (_, children):
+        assert len(children) == 2, "there was a batch"
+
+
+def test_one_that_ends_before_it_has_its_loader_is_lost(digits: Dataset) -> None:
+    before = set(multiprocessing.active_children())
+    plan = plan_epoch(digits.train.shard_sizes, BATCH, 8, seed=7, epoch=0)
+    with closing(LoaderProcesses(threads(digits, 5), BATCH)) as processes:
+        child, _ = set(multiprocessing.active_children()) - before
+        child.kill()
+        with pytest.raises(RuntimeError, match="worker"):
+            next(processes.training(plan, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("batch", "rank", "world", "decode", "lanes"),
+    [
+        (256, 0, 1, 13, [16, 16, 16, 16]), (256, 0, 1, 4, [64]), (256, 0, 3, 13, [6, 6, 5, 5]),
+        (256, 7, 8, 26, [2, 2, 2, 2]), (256, 0, 32, 13, [1, 1]), (251, 0, 1, 13, [1]), (8, 9, 16, 13, [0]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_parts_are_as_even_as_the_lanes_of_the_rank_allow(
+    batch: int, rank: int, world: int, decode: int, lanes: list[int], digits: Dataset
+) -> None:
+    parts = _parts(replace(threads(digits, decode), rank=rank, world=world), batch)
+    plan = plan_epoch(digits.train.shard_sizes, batch, 8, seed=7, epoch=0)
+    assert [len(plan.lanes_of(*part._share)) for part in parts] == lanes
+    assert sum(part.prefetch.decode_threads for part in parts) >= decode
+    assert sum(part.prefetch.bytes for part in parts) <= 1 << 30
+    assert [part.prefetch.bytes * sum(lanes) // (1 << 30) for part in parts] in (lanes, [n - 1 for n in lanes])
 
 
 def test_little_shared_memory_means_no_process(
@@ -191,21 +250,6 @@ def test_nobody_waits_for_processes_that_begin(digits: Dataset) -> None:
     assert "key" in much.undecodable.reasons
 
 
-def test_a_signal_while_the_process_begins_is_the_trainers(digits: Dataset) -> None:
-    """As by Ctrl-C, which the terminal sends to every process, of which this one has seconds of imports before it."""
-    before = set(multiprocessing.active_children())
-    plan = plan_epoch(digits.train.shard_sizes, BATCH, 8, seed=7, epoch=0)
-    with closing(LoaderProcesses(threads(digits), BATCH)) as process:
-        while not (begun := set(multiprocessing.active_children()) - before):
-            time.sleep(0.001)
-        (child,) = begun
-        assert child.pid is not None
-        for stops in (signal.SIGINT, signal.SIGTERM):
-            os.kill(child.pid, stops)
-            assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {stops}, "the trainer hears it"
-        assert len(list(process.training(plan, 0, 0))) == plan.steps
-
-
 def test_a_signal_to_every_process_of_a_job_is_the_trainers(digits: Dataset) -> None:
     """Slurm sends SIGTERM to each: the loader goes on until it is closed, and then ends, whatever it waits for."""
     before = set(multiprocessing.active_children())
@@ -218,7 +262,7 @@ def test_a_signal_to_every_process_of_a_job_is_the_trainers(digits: Dataset) -> 
     os.kill(child.pid, signal.SIGTERM)
     assert len(list(batches)) == plan.steps - 1
     assert child.is_alive()
-    process._closing.fill_(1)
+    process._closing()
     os.kill(child.pid, signal.SIGTERM)
     child.join(10)
     assert child.exitcode == 0

@@ -13,7 +13,7 @@ from alexvgg.data.cache import Cache
 from alexvgg.data.loader import Loader, Prefetch
 from alexvgg.data.loader_processes import THREADS, LoaderProcesses, apart
 from alexvgg.data.meter import Figures
-from alexvgg.data.plan import most_rows, plan_epoch
+from alexvgg.data.plan import plan_epoch
 from alexvgg.data.shards import Dataset, Split
 from alexvgg.data.undecodable import Undecodable
 
@@ -76,7 +76,7 @@ def measure(
     augmentation = Augmentation(scale, crop, dataset.flip, 0.1, axes)
     threads = Loader(dataset, augmentation, 0, 0, world, prefetch, Undecodable(dataset.store.url), cache)
     several = prefetch.decode_threads > THREADS  # in one process they would queue, which on a GPU they don't
-    with closing(apart(threads, most_rows(batch, world)) if several else threads) as loader:
+    with closing(apart(threads, batch) if several else threads) as loader:
         loader.ready()
         return _measured(loader, dataset.train, batch, seconds)
 
@@ -85,6 +85,7 @@ def _measured(loader: Loader | LoaderProcesses, split: Split, batch: int, second
     began, first, retries, epoch = time.perf_counter(), 0.0, 0, 0
     while True:
         plan = plan_epoch(split.shard_sizes, batch, DataConfig.window, 0, epoch)
+        loader.check(plan)
         epoch_began, images = time.perf_counter(), 0
         with closing(loader.training(plan, epoch, 0)) as batches:
             for shown in batches:
