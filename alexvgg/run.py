@@ -18,7 +18,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import safetensors.torch
 import torch
 
@@ -184,10 +183,10 @@ class _Run:
         return Saver(self.storage, self.checkpoints, keep=keep, best=tuple(best) if best else None, failed=failed)
 
     def _loader(self) -> Loader | LoaderProcesses:
-        d, axes = self.dataset, np.array(self.dataset.colour_axes) * np.array(self.dataset.colour_std)
+        d = self.dataset
         augmentation = Augmentation(
             scale=self.spec.data.train_scale, side=self.spec.model.crop, flip=d.flip,
-            colour_std=self.spec.data.colour_std, colour_axes=axes, square=self.spec.data.crops == "square",
+            colour_std=self.spec.data.colour_std, colour_axes=d.colour_steps, square=self.spec.data.crops == "square",
         )  # fmt: skip
         e, t = self.execution, self.spec.train
         cache = None if e.cache_dir is None else Cache(Path(e.cache_dir), e.cache_bytes)

@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 from alexvgg.batch import Batch
 from alexvgg.data.loader import Loader
 from alexvgg.data.meter import Work, together
-from alexvgg.data.plan import EpochPlan, lane_count, most_rows
+from alexvgg.data.plan import EpochPlan, lane_count, lanes_of, most_rows
 from alexvgg.data.undecodable import Undecodable
 from alexvgg.errors import InputError, StoreError
 
@@ -67,14 +67,14 @@ def _bytes(loader: Loader, global_batch: int) -> int:
 
 def _parts(loader: Loader, global_batch: int) -> list[Loader]:
     """Loaders that share its lanes as evenly as can be, and its threads and memory accordingly."""
-    lanes, p = len(range(loader.rank, lane_count(global_batch), loader.world)), loader.prefetch
-    most = -(-lanes // -(-p.decode_threads // THREADS)) or 1  # of a part
-    n = max(1, -(-lanes // most))
+    lanes, p = lanes_of(lane_count(global_batch), loader.rank, loader.world), loader.prefetch
+    most = -(-len(lanes) // -(-p.decode_threads // THREADS)) or 1  # of a part
+    n = max(1, -(-len(lanes) // most))
     each = replace(p, read_threads=-(-p.read_threads // n), decode_threads=-(-p.decode_threads // n))
     return [
         replace(
             loader, part=part, parts=n, undecodable=Undecodable(loader.undecodable.url),
-            prefetch=replace(each, bytes=p.bytes * len(range(part, lanes, n)) // max(1, lanes)),
+            prefetch=replace(each, bytes=p.bytes * len(lanes[part::n]) // max(1, len(lanes))),
         )
         for part in range(n)
     ]  # fmt: skip
@@ -113,15 +113,15 @@ class LoaderProcesses:
         self.ready()
         self._works = [None] * len(self._processes)
         steps = range(first_step, plan.steps)
-        for parts in self._parts([(plan if step == first_step else None, epoch, step) for step in steps]):
+        for parts in self._answers([(plan if step == first_step else None, epoch, step) for step in steps]):
             yield self._joined(parts)
 
     def ready(self) -> None:
         """Wait until all processes are there, and none writes any more for an epoch that was left."""
-        for _ in self._parts([None]):
+        for _ in self._answers([None]):
             pass
 
-    def _parts(self, asked: list[Asked]) -> "Iterator[tuple[Arrived, ...]]":
+    def _answers(self, asked: list[Asked]) -> "Iterator[tuple[Arrived, ...]]":
         """What all processes answer to each of `asked`."""
         assert self._processes, "they were closed"
         return zip(*[process.answers(asked) for process in self._processes], strict=True)

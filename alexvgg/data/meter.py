@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -90,16 +90,15 @@ class Meters:
 
 def together(works: Sequence[Work]) -> Work:
     """Of loaders that do equal parts of the same at the same time: means of what isn't a sum."""
-
-    def stage(of: Callable[[Work], Figures]) -> Figures:
-        all_ = [of(work) for work in works]
-        return Figures(
-            sum(f.count for f in all_), sum(f.size for f in all_), sum(f.seconds for f in all_),
-            fmean(f.p50 for f in all_), fmean(f.p99 for f in all_),
-        )  # fmt: skip
-
     return Work(
         max(work.seconds for work in works), sum(work.retries for work in works),
-        stage(lambda work: work.read), stage(lambda work: work.starve), stage(lambda work: work.decode),
-        fmean(work.fill for work in works),
+        _stage([work.read for work in works]), _stage([work.starve for work in works]),
+        _stage([work.decode for work in works]), fmean(work.fill for work in works),
+    )  # fmt: skip
+
+
+def _stage(parts: Sequence[Figures]) -> Figures:
+    return Figures(
+        sum(f.count for f in parts), sum(f.size for f in parts), sum(f.seconds for f in parts),
+        fmean(f.p50 for f in parts), fmean(f.p99 for f in parts),
     )  # fmt: skip

@@ -26,6 +26,11 @@ def lane_count(global_batch: int) -> int:
     return max(n for n in range(1, MAX_LANES + 1) if global_batch % n == 0)
 
 
+def lanes_of(lanes: int, rank: int, world: int) -> range:
+    """Those of `rank`."""
+    return range(rank, lanes, world)
+
+
 def check_workers(workers: int, per_node: int = 1, global_batch: int | None = None) -> None:
     """Raise InputError if they are more than the lanes of a batch: some would have nothing to do."""
     if workers > (lanes := lane_count(global_batch) if global_batch is not None else MAX_LANES):
@@ -78,7 +83,7 @@ class EpochPlan:
         return self.global_batch // len(self.order)
 
     def lanes_of(self, rank: int, world: int) -> range:
-        return range(rank, len(self.order), world)
+        return lanes_of(len(self.order), rank, world)
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Ints:
         """The sample ids that `rank` of `world` consumes at `step` of this epoch; all of them by default."""

@@ -63,6 +63,12 @@ class Dataset:
     val: Split
     store: Store
 
+    @property
+    def colour_steps(self) -> NDArray[np.float64]:
+        """(3, 3): column i is principal component i times its standard deviation, as an `Augmentation` takes it."""
+        steps: NDArray[np.float64] = np.array(self.colour_axes) * np.array(self.colour_std)
+        return steps
+
     def mean_image(self) -> NDArray[np.float32]:
         """float32 (3, MEAN_SIDE, MEAN_SIDE), 0 to 255. Raises InputError if it isn't there or isn't the dataset's."""
         try:

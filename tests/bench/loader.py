@@ -38,8 +38,7 @@ MANY = 20_000  # images, over which memory must stay flat
 
 
 def augmentation(dataset: Dataset) -> Augmentation:
-    axes = np.array(dataset.colour_axes) * np.array(dataset.colour_std)
-    return Augmentation(SCALES, SIDE, True, 0.1, axes)
+    return Augmentation(SCALES, SIDE, True, 0.1, dataset.colour_steps)
 
 
 def ours(dataset: Dataset, threads: int) -> Callable[[], int]:

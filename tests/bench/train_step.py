@@ -21,7 +21,6 @@ from pathlib import Path
 from statistics import median
 from unittest.mock import patch
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 import torchvision
@@ -146,8 +145,7 @@ def packed(folder: Path) -> Dataset:
 
 
 def loader_of(dataset: Dataset) -> Loader:
-    axes = np.array(dataset.colour_axes) * np.array(dataset.colour_std)
-    augmentation = Augmentation((256, 512), 224, True, 0.1, axes)
+    augmentation = Augmentation((256, 512), 224, True, 0.1, dataset.colour_steps)
     prefetch = Prefetch(decode_threads=decoding_threads(None))
     return Loader(dataset, augmentation, 0, 0, 1, prefetch, Undecodable(dataset.store.url))
 

@@ -5,8 +5,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from alexvgg.config import DataConfig, Scale
 from alexvgg.data.augment import Augmentation
 from alexvgg.data.cache import Cache
@@ -72,8 +70,7 @@ def measure(
     seconds: float,
 ) -> Speed:
     """Stream epochs as rank 0 of `world` for `seconds`; the figures are those of the last epoch that was begun."""
-    axes = np.array(dataset.colour_axes) * np.array(dataset.colour_std)
-    augmentation = Augmentation(scale, crop, dataset.flip, 0.1, axes)
+    augmentation = Augmentation(scale, crop, dataset.flip, 0.1, dataset.colour_steps)
     threads = Loader(dataset, augmentation, 0, 0, world, prefetch, Undecodable(dataset.store.url), cache)
     several = prefetch.decode_threads > THREADS  # in one process they would queue, which on a GPU they don't
     with closing(apart(threads, batch) if several else threads) as loader:
